@@ -1,0 +1,304 @@
+"""What the world is: quality curves, providers, markets, and the game that a market induces.
+
+Everything here is frozen and holds read-only arrays. One convention runs through the package: **axis 0 is the provider**, axis 1 the
+action (level) where there is one, and batch axes come last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def frozen_array(values: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:
+    """A read-only copy of `values`."""
+    array = np.array(values, dtype=dtype)
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True)
+class QualityFunction:
+    """f in q = alpha (b + (1 - b) f(a)): how much of a sure answer's value an answer of accuracy a is worth; f(0) = 0, f(1) = 1.
+
+    `linear`: f(a) = a (default). `power`: f(a) = a**parameter. `exponential`: f(a) = (exp(k a) - 1) / (exp(k) - 1) with k = parameter.
+    The parameter must be positive, so that f rises.
+
+    Source: [TTC] (GAME.md, Notation).
+    """
+
+    form: str = "linear"
+    parameter: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.form not in ("linear", "power", "exponential"):
+            raise ValueError(f"quality function {self.form!r} is unknown; choose 'linear', 'power' or 'exponential'")
+        if not (np.isfinite(self.parameter) and self.parameter > 0):
+            raise ValueError(f"the quality function's parameter is {self.parameter!r}; it must be a positive number, so that f rises")
+
+    def __call__(self, accuracy: Array) -> Array:
+        if self.form == "linear":
+            return accuracy
+        if self.form == "power":
+            return accuracy**self.parameter
+        return np.expm1(self.parameter * accuracy) / np.expm1(self.parameter)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What one model delivers and bills at each test-time compute level, and what it charges: the measured input of a market."""
+
+    name: str
+    levels: Array  # [m] label of each level: samples, or effort; ascending
+    accuracy: Array  # [m] chance that the delivered answer is right
+    tokens: Array  # [m] mean tokens billed per query, all samples together
+    price_per_token: float  # USD/token, rho
+    margin: float = 0.25  # mu: cost = list price / (1 + mu)
+    accuracy_se: Array | None = None  # [m] standard error of accuracy, where known
+
+    def __post_init__(self) -> None:
+        for field in ("levels", "accuracy", "tokens", "accuracy_se"):
+            if getattr(self, field) is not None:
+                object.__setattr__(self, field, frozen_array(getattr(self, field)))
+
+
+@dataclass(frozen=True, eq=False)
+class Provider:
+    """One seller: what each of its levels is worth to a user, is listed at, and costs.
+
+    Made from a `Curve` (`Provider.from_curve`), or directly from three arrays, in which case `curve` is None.
+    """
+
+    name: str
+    levels: Array  # [m] label of each level: samples, or effort
+    quality: Array  # [m] USD/query, q
+    price: Array  # [m] USD/query, p: the list price of one query
+    cost: Array  # [m] USD/query, c
+    curve: Curve | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("levels", "quality", "price", "cost"):
+            object.__setattr__(self, field, frozen_array(getattr(self, field)))
+        shape = self.levels.shape
+        if len(shape) != 1 or shape[0] == 0:
+            raise ValueError(f"provider {self.name!r}: levels has shape {shape}; give at least one level in a flat list")
+        for field in ("quality", "price", "cost"):
+            values = getattr(self, field)
+            if values.shape != shape:
+                raise ValueError(f"provider {self.name!r}: {field} has shape {values.shape}, levels {shape}; give one entry per level")
+            if not np.isfinite(values).all():
+                at = int(np.flatnonzero(~np.isfinite(values))[0])
+                raise ValueError(f"provider {self.name!r}: {field} at level index {at} is {values[at]}; it must be a finite number of USD/query")
+
+    @classmethod
+    def from_curve(cls, curve: Curve, alpha: float, baseline: float, quality_function: QualityFunction) -> Provider:
+        """q = alpha (b + (1 - b) f(a)), p = rho T, c = p / (1 + mu) ([TTC]; GAME.md, Notation)."""
+        quality = alpha * (baseline + (1.0 - baseline) * quality_function(curve.accuracy))
+        price = curve.price_per_token * curve.tokens
+        return cls(curve.name, curve.levels, quality, price, price / (1.0 + curve.margin), curve)
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """Providers and the users they compete for. Everything a mechanism needs to know; nothing about how a round is played.
+
+    Build one with `ttc_env.load_market` (published, measured or your own curves) or `Market.from_arrays`; change one with `replace`.
+    """
+
+    providers: tuple[Provider, ...]
+    beta: float  # 1/USD, user rationality
+    outside_value: float = 0.0  # USD/query, V_0
+    alpha: float | None = None  # USD, value of a surely right answer; None where providers were given as arrays
+    baseline: float = 0.1  # b, share of alpha that any answer is worth
+    quality_function: QualityFunction = QualityFunction()
+    benchmark: str | None = None
+    method: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "providers", tuple(self.providers))
+        object.__setattr__(self, "beta", float(self.beta))
+        object.__setattr__(self, "outside_value", float(self.outside_value))
+        if not self.providers:
+            raise ValueError("a market needs at least one provider")
+        names = [provider.name for provider in self.providers]
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"provider names must differ; {', '.join(map(repr, twice))} stands more than once")
+        if not (np.isfinite(self.beta) and self.beta >= 0):
+            raise ValueError(
+                f"beta is {self.beta}; it must be a finite number >= 0 (1/USD). For perfectly rational users see ttc_env.game.limits"
+            )
+        if not np.isfinite(self.outside_value):
+            raise ValueError(f"outside_value is {self.outside_value}; it must be a finite number of USD/query (0 in the paper)")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        quality: ArrayLike,
+        price: ArrayLike,
+        cost: ArrayLike,
+        *,
+        beta: float,
+        outside_value: float = 0.0,
+        names: Sequence[str] | None = None,
+    ) -> Market:
+        """A market from numbers alone, without accuracy curves behind them.
+
+        Args:
+            quality, price, cost: `[n, m]` USD/query. Where a provider has fewer than m levels, the end of its row is NaN in all three.
+            beta: user rationality, 1/USD.
+            outside_value: V_0, USD/query.
+            names: `[n]` provider names; `provider_0`, ... by default.
+
+        Raises:
+            ValueError: shapes differ, a NaN stands before a number, or a provider has no level.
+        """
+        q, p, c = (np.asarray(a, dtype=np.float64) for a in (quality, price, cost))
+        if q.ndim != 2 or p.shape != q.shape or c.shape != q.shape:
+            raise ValueError(f"quality, price and cost must be [n, m] and of one shape; got {q.shape}, {p.shape}, {c.shape}")
+        if names is not None and len(names) != len(q):
+            raise ValueError(f"{len(names)} names for {len(q)} providers; give one name per row")
+        providers = []
+        for i in range(len(q)):
+            name = names[i] if names is not None else f"provider_{i}"
+            given = ~np.isnan(np.stack([q[i], p[i], c[i]]))
+            m = int(given[0].sum())
+            if m == 0 or not (given == (np.arange(q.shape[1]) < m)).all():
+                raise ValueError(
+                    f"row {i} ({name!r}): NaN may only fill the end of a row, the same places in quality, price and cost, "
+                    "and at least one level must be left"
+                )
+            providers.append(Provider(name, np.arange(m), q[i, :m], p[i, :m], c[i, :m]))
+        return cls(tuple(providers), beta=beta, outside_value=outside_value)
+
+    def replace(self, **changes: Any) -> Market:
+        """A copy with some fields changed. A new alpha, baseline or quality function is worked through to every provider's quality.
+
+        Also takes `margin` (a number for all providers): costs follow.
+
+        Raises:
+            ValueError: a change that needs accuracy curves, where providers were given as arrays.
+            TypeError: an unknown field.
+        """
+        known = [f.name for f in dataclasses.fields(self)]
+        unknown = set(changes) - set(known) - {"margin"}
+        if unknown:
+            raise TypeError(f"Market has no field {', '.join(sorted(unknown))}; it has {', '.join(known)} (and margin)")
+        derived = {"alpha", "baseline", "quality_function", "margin"} & set(changes)
+        margin = changes.pop("margin", None)
+        if isinstance(changes.get("quality_function"), str):
+            changes["quality_function"] = QualityFunction(changes["quality_function"])
+        market = dataclasses.replace(self, **changes)
+        if not derived:
+            return market
+        curves = [provider.curve for provider in market.providers]
+        if market.alpha is None or any(curve is None for curve in curves):
+            raise ValueError(
+                f"{', '.join(sorted(derived))} cannot be changed in a market that was given as arrays: it has no accuracy curves; "
+                "build new arrays, or load curves with ttc_env.load_market"
+            )
+        if margin is not None:
+            curves = [dataclasses.replace(curve, margin=float(margin)) for curve in curves]
+        validate_quality(market.alpha, market.baseline)
+        return dataclasses.replace(
+            market,
+            providers=tuple(Provider.from_curve(c, market.alpha, market.baseline, market.quality_function) for c in curves),
+        )
+
+    @property
+    def num_providers(self) -> int:
+        return len(self.providers)
+
+    @property
+    def num_levels(self) -> int:
+        """m: the longest level grid."""
+        return max(len(provider.levels) for provider in self.providers)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(provider.name for provider in self.providers)
+
+    @cached_property
+    def available(self) -> NDArray[np.bool_]:
+        """`[n, m]`: which levels each provider has."""
+        counts = np.array([len(provider.levels) for provider in self.providers])
+        return frozen_array(np.arange(self.num_levels) < counts[:, None], dtype=bool)
+
+    def _padded(self, field: str) -> Array:
+        table = np.full((self.num_providers, self.num_levels), np.nan)
+        for row, provider in zip(table, self.providers, strict=True):
+            values = getattr(provider, field)
+            row[: len(values)] = values
+        return frozen_array(table)
+
+    @cached_property
+    def quality(self) -> Array:
+        """`[n, m]` USD/query, NaN where a provider has fewer levels."""
+        return self._padded("quality")
+
+    @cached_property
+    def price(self) -> Array:
+        """`[n, m]` USD/query: list prices, NaN where a provider has fewer levels."""
+        return self._padded("price")
+
+    @cached_property
+    def cost(self) -> Array:
+        """`[n, m]` USD/query, NaN where a provider has fewer levels."""
+        return self._padded("cost")
+
+
+def validate_quality(alpha: float, baseline: float) -> None:
+    """Raise unless alpha > 0 (USD) and 0 <= baseline <= 1."""
+    if not (np.isfinite(alpha) and alpha > 0):
+        raise ValueError(f"alpha is {alpha!r}; it must be a positive number of USD")
+    if not 0.0 <= baseline <= 1.0:
+        raise ValueError(f"baseline is {baseline!r}; it is a share of alpha and must lie in [0, 1]")
+
+
+@dataclass(frozen=True, eq=False)
+class PostedPriceGame:
+    """The game in which users choose by logit among posted offers: to it an action *is* its triple (V, pi, w).
+
+    Levels, (level, price) pairs on a grid, tariffs, misreports: every choice of a provider is flattened into one row, so one solver serves
+    every posted-price game (GAME.md, "The pay-per-token market").
+    """
+
+    value: Array  # [n, m] USD/query, V = q - p; NaN where the action does not exist
+    profit: Array  # [n, m] USD/query, pi = p - c
+    surplus: Array  # [n, m] USD/query, w = q - c
+    beta: float  # 1/USD
+    outside_value: float = 0.0  # USD/query, V_0
+
+    def __post_init__(self) -> None:
+        for field in ("value", "profit", "surplus"):
+            object.__setattr__(self, field, frozen_array(getattr(self, field)))
+        shapes = [self.value.shape, self.profit.shape, self.surplus.shape]
+        if self.value.ndim != 2 or len(set(shapes)) > 1:
+            raise ValueError(f"value, profit and surplus must be [n, m] and of one shape; got {', '.join(map(str, shapes))}")
+        if not self.available.any(axis=1).all():
+            at = int(np.flatnonzero(~self.available.any(axis=1))[0])
+            raise ValueError(f"provider {at} has no action: its row of value is all NaN; give it at least one")
+
+    @classmethod
+    def from_market(cls, market: Market) -> PostedPriceGame:
+        """The paper's game: every level at its list price ([TTC])."""
+        return cls(
+            market.quality - market.price,
+            market.price - market.cost,
+            market.quality - market.cost,
+            market.beta,
+            market.outside_value,
+        )
+
+    @cached_property
+    def available(self) -> NDArray[np.bool_]:
+        """`[n, m]`: which actions exist."""
+        return frozen_array(~np.isnan(self.value), dtype=bool)
