@@ -185,7 +185,7 @@ def _curves(table: pd.DataFrame, source: str, margin: float | None, prices: dict
             index = table.index[bad.to_numpy()][0]
             value = table[column].loc[index]
             raise ValueError(
-                f"{where(index)}, column {column!r} (provider {table.provider.loc[index]!r}): {value!r} is not {allowed}; {remedy}"
+                f"{where(index)}, column {column!r} (provider {table.provider.loc[index]!r}): {value} is not {allowed}; {remedy}"
             )
         return numbers
 
