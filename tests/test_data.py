@@ -39,7 +39,7 @@ def test_samples_cost_tokens_in_proportion():
     curves = published_curves().query("method != 'reasoning'")
     per_sample = curves.tokens / curves.level
     mean = per_sample.groupby([curves.benchmark, curves.method, curves.provider]).transform("mean")
-    np.testing.assert_allclose(per_sample, mean, rtol=2e-3)
+    np.testing.assert_allclose(per_sample, mean, rtol=3e-3)
 
 
 def test_printed_results_cover_both_benchmarks():

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from ttc_env.game.continuous import best_continuous_reply, solve_continuous
 from ttc_env.game.curves import load_market
 from ttc_env.game.mechanisms import MECHANISMS, CostPlus, Mechanism, Offer, Outcome, PerToken, pay_per_token, second_price_auction
-from ttc_env.game.regret import Regret, compare
+from ttc_env.game.regret import Regret, compare, resolution
 from ttc_env.game.solve import AuctionSolution, Solution, optimal_welfare, solve
 from ttc_env.game.types import Array, Market
 
@@ -44,6 +44,10 @@ class EnvConfig:
     def table(self) -> Offer:
         """Every flat action's offer, `[n, a]`."""
         return self.mechanism.offers(self.market)
+
+    @cached_property
+    def _resolution(self) -> float:
+        return resolution(self.table)
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
@@ -135,7 +139,7 @@ class EnvConfig:
         if self.actions == "continuous" and len(self.mechanism.tariff.choices) > 1:
             return best_continuous_reply(self.mechanism, self.market, offer, outcome)
         profit, log_share = self.mechanism.deviations(self.table, offer, self.market)
-        best, regret, relative = compare(profit, log_share, outcome.profit_per_query, outcome.log_share)
+        best, regret, relative = compare(profit, log_share, outcome.profit_per_query, outcome.log_share, self._resolution)
         utility = outcome.utility
         return Regret(utility, utility + regret, best, regret, relative)
 

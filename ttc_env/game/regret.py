@@ -32,20 +32,27 @@ class Regret:
         return float(self.regret.sum())
 
 
+def resolution(table: Offer) -> float:
+    """USD/query: profits closer to 0 than this are rounding of the amounts they are differences of, and count as 0."""
+    return 16 * float(np.finfo(np.float64).eps) * max(float(np.nanmax(np.abs(x))) for x in (table.quality, table.claim, table.price))
+
+
 def compare(
-    profit: ArrayLike, log_share: ArrayLike, own_profit: ArrayLike, own_log_share: ArrayLike
+    profit: ArrayLike, log_share: ArrayLike, own_profit: ArrayLike, own_log_share: ArrayLike, resolution: float = 0.0
 ) -> tuple[np.ndarray, Array, Array]:
     """Best reply and regrets, compared as sign and logarithm: at high beta most utilities underflow, and zeros compare as equal.
 
     Args:
         profit, log_share: `[n, a]`, of every action; NaN where an action does not exist.
         own_profit, own_log_share: `[n]`, of what was played.
+        resolution: USD/query; profits closer to 0 count as 0.
 
     Returns:
         best action `[n]`; regret `[n]`, USD per arriving user; relative regret `[n]`: 1 - U / U_best where the best reply earns something,
         else 0 if nothing is lost and 1 if something is.
     """
-    profit, log_share = np.asarray(profit), np.asarray(log_share)
+    profit, log_share, own_profit = (np.asarray(x, dtype=np.float64) for x in (profit, log_share, own_profit))
+    profit, own_profit = (np.where(np.abs(x) <= resolution, 0.0, x) for x in (profit, own_profit))
     sign, log = _signed_log(profit, log_share)
     sign = np.where(np.isnan(profit), -2.0, sign)
     top_sign = sign.max(axis=1)
@@ -53,7 +60,7 @@ def compare(
     key = np.where((sign == 0) & (top_sign[:, None] == 0), 0.0, key)
     best = key.argmax(axis=1)
     rows = np.arange(len(best))
-    own_sign, own_log = _signed_log(np.asarray(own_profit), np.asarray(own_log_share))
+    own_sign, own_log = _signed_log(own_profit, np.asarray(own_log_share))
 
     best_utility = demand.utility(profit[rows, best], log_share[rows, best])
     regret = np.maximum(best_utility - demand.utility(own_profit, own_log_share), 0.0)
@@ -86,7 +93,7 @@ def assess(profile: ArrayLike, mechanism: Mechanism, market: Market) -> Regret:
         actions = _validated(profile, table, market)
         profit, log_share = mechanism.deviations(table, table.take(actions), market)
         rows = np.arange(len(actions))
-        best, regret, relative = compare(profit, log_share, profit[rows, actions], log_share[rows, actions])
+        best, regret, relative = compare(profit, log_share, profit[rows, actions], log_share[rows, actions], resolution(table))
         utility = demand.utility(profit, log_share)
         return Regret(utility[rows, actions], utility[rows, best], best, regret, relative)
     utility = expected_utilities(_validated_mixture(profile, table), table, mechanism, market)
@@ -94,9 +101,10 @@ def assess(profile: ArrayLike, mechanism: Mechanism, market: Market) -> Regret:
     mean = (mixture * np.where(mixture > 0, utility.scaled, 0.0)).sum(axis=1)
     best = np.nanargmax(utility.scaled, axis=1)
     top = utility.scaled[np.arange(len(best)), best]
-    gap = np.maximum(top - mean, 0.0)
-    relative = np.where(top > 0, gap / np.where(top > 0, top, 1.0), np.where(gap > 0, 1.0, 0.0))
     scale = np.exp(utility.log_scale)
+    gap = np.maximum(top - mean, 0.0)
+    noise = 0.0 if mechanism.posts_prices else resolution(table)
+    relative = np.where(top > noise, gap / np.where(top > noise, top, 1.0), np.where(gap > noise, 1.0, 0.0))
     return Regret(mean * scale, top * scale, best, gap * scale, relative)
 
 
