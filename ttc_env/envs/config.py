@@ -72,7 +72,12 @@ class EnvConfig:
         return spaces.Discrete(self.grid[0]) if len(self.grid) == 1 else spaces.MultiDiscrete(self.grid)
 
     def action_mask(self, i: int) -> Any:
-        """Which choices exist for provider i, as Gymnasium's `space.sample(mask)` takes it: int8, 1 = available."""
+        """Which choices exist for provider i, as Gymnasium's `space.sample(mask)` takes it: int8, 1 = available; None for a Box.
+
+        A Box needs none: its level dial is divided into as many bins as the provider has levels.
+        """
+        if self.actions == "continuous":
+            return None
         level = self.market.available[i].astype(np.int8)
         return level if len(self.grid) == 1 else (level, *(np.ones(k, np.int8) for k in self.grid[1:]))
 
@@ -90,7 +95,7 @@ class EnvConfig:
             counts = [self.level_counts, *(np.full(len(unit), k) for k in self.grid[1:])]
             parts = [np.minimum((unit[:, j] * count).astype(np.intp), count - 1) for j, count in enumerate(counts)]
         else:
-            array = np.asarray(actions)
+            array = np.array(actions, dtype=None if len({np.shape(action) for action in actions}) == 1 else object)
             if array.ndim == 1:
                 array = array[:, None]
             if array.shape != (len(self.agents), len(self.grid)) or not np.issubdtype(array.dtype, np.integer):

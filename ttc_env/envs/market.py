@@ -67,7 +67,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     ## Infos
 
-    With `infos="full"` (default), for each agent: `action_mask`; `level`, `quality`, `price`, `cost`, `payment`, `profit` (all USD per
+    With `infos="full"` (default), for each agent: `action_mask` (None for a Box); `level`, `quality`, `price`, `cost`, `payment`, `profit` (all USD per
     query, `profit` per served query), `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
     played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per arriving user). Under sampled demand also
     `served` and `correct`, the numbers of users and of right answers (`correct` needs accuracy curves). `infos="basic"` gives the mask
