@@ -123,7 +123,7 @@ def equilibria(
         candidates = consistent_profiles(intervals, log_fixed, tolerance + 1e-12, max_search)
         representatives = np.tile(ends[0], (len(candidates.columns), 1))
         representatives[:, open_rows] = candidates.columns
-        representatives = _distinct(np.concatenate([ends, representatives]))
+        representatives = _distinct(table, np.concatenate([ends, representatives]))
         if not candidates.complete:
             reasons.append(f"too many providers are tied: more than max_search={max_search} ranges or partial profiles")
     # 3. Verify, and expand each into the actions of equal V that are best replies too.
@@ -247,9 +247,10 @@ def _sorted(found: list[Index]) -> Index:
     return profiles[np.lexsort(profiles[:, differs[::-1]].T)] if len(differs) else profiles[:1]
 
 
-def _distinct(profiles: Index) -> Index:
-    seen = {profile.tobytes(): profile for profile in profiles}
-    return np.array(list(seen.values()))
+def _distinct(table: ReplyTable, profiles: Index) -> Index:
+    """One profile for each profile of logits."""
+    z = table.z[np.arange(len(table.z)), profiles] + 0.0  # no negative zeros: the bytes are compared
+    return profiles[list({row.tobytes(): k for k, row in enumerate(z)}.values())]
 
 
 def log_potential(game: PostedPriceGame, profile: ArrayLike) -> NDArray[np.float64]:
