@@ -216,8 +216,9 @@ def overcompute(market: Market, profile: np.ndarray, optimum: np.ndarray, share:
 def beta_sweep(betas: Array, progress: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> pd.DataFrame:
     """Inefficiency of every game at every beta: `benchmark, method, beta, equilibrium_welfare, optimal_welfare, inefficiency_percent, equilibria`."""
     rows = []
+    markets = {game: ttc_env.load_market(*game) for game in GAMES}
     for (benchmark, method), beta in progress([(game, beta) for game in GAMES for beta in betas]):
-        s = solve(ttc_env.load_market(benchmark, method, beta=float(beta)))
+        s = solve(markets[benchmark, method].replace(beta=float(beta)))
         rows.append((benchmark, method, beta, s.welfare, s.optimal_welfare, 100 * (s.price_of_anarchy - 1), len(s.equilibria)))
     return pd.DataFrame(
         rows,
