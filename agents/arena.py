@@ -170,6 +170,7 @@ def make_seats(config: EnvConfig, index: Sequence[int], seeds: Sequence[int], ho
         labels=tuple(config.market.providers[i].levels for i in rows),
         own=table if rows == list(range(config.market.num_providers)) else Offer(*(x[rows] for x in (table.quality, table.claim, table.price, table.cost))),
         observation_size=ObservationLayout(config).size,
+        description=describe(config),
         config=config if sees_solver else None,
     )
 

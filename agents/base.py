@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,6 +44,7 @@ class Seats:
     labels: tuple[Array, ...]  # [k] arrays of own level labels
     own: Offer  # [k, a] own quality, price and cost of every action; NaN where an action does not exist
     observation_size: int
+    description: str  # the market in a few words, for messages
     config: EnvConfig | None = None  # the whole game, only for agents that declare `sees_solver`
 
     @property
@@ -76,13 +78,13 @@ class Payoffs:
     profit: Array  # USD per served query
     log_share: Array
 
-    @property
+    @cached_property
     def sign(self) -> Array:
         """Sign of U: -1, 0, 1; -2 where an action does not exist."""
         sign = np.where(self.log_share == -np.inf, 0.0, np.sign(self.profit))
         return np.where(np.isnan(self.profit), -2.0, sign)
 
-    @property
+    @cached_property
     def log_size(self) -> Array:
         """log |U|, U in USD per arriving user; 0 where U = 0 or the action does not exist."""
         zero = (self.sign == 0.0) | (self.sign == -2.0)
