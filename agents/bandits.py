@@ -98,10 +98,9 @@ class UCB(Bandit):
         self.count = np.zeros(seats.shape)
 
     def act(self, observation: Array | None = None) -> Actions:
-        with np.errstate(divide="ignore"):
-            bonus = self.width * np.sqrt(np.log(np.maximum(self.count.sum(axis=1, keepdims=True), 1.0) + 1.0) / self.count)
-        untried = self._there & (self.count < 1e-3)
-        keys = np.where(untried, np.inf, np.where(self._there, self.estimates() + np.where(untried, 0.0, bonus), -np.inf))
+        tried = self.count > 1e-3
+        bonus = self.width * np.sqrt(np.log(self.count.sum(axis=1, keepdims=True) + 2.0) / np.where(tried, self.count, 1.0))
+        keys = np.where(self._there, np.where(tried, self.estimates() + bonus, np.inf), -np.inf)
         return best(keys, self.draws())
 
     def learn(self, action: Actions, reward: Array) -> None:

@@ -39,7 +39,7 @@ class TorchPPO(Agent):
     learns = True
     needs_observation = True
     parallel = True
-    rounds = 3000
+    rounds = 1000
 
     def __init__(
         self, seats: Seats, steps: int = 32, epochs: int = 5, minibatches: int = 2, clip: float = 0.2, rate: float = 1e-3, discount: float = 0.0,

@@ -84,11 +84,17 @@ class SB3Agent(Agent):
         for i in (seats.index[:1] if self.share else seats.index):
             seed = int(np.random.SeedSequence([*seats.seeds[:1], i, 3]).generate_state(1)[0])
             with _borrowed_generators(None) as state:
-                model = self.algorithm("MlpPolicy", Shell(self._copies, seats.observation_size, a), seed=seed, device=device, **{**self.defaults, **options})
+                shell = Shell(self._copies, seats.observation_size, a)
+                model = self.algorithm("MlpPolicy", shell, seed=seed, device=device, **{**self.defaults, **self.sized(self._copies), **options})
                 model.set_logger(Logger(folder=None, output_formats=[]))
             self.models.append(model)
             self._random.append(state[0])
         self._observation = np.zeros((k, runs, seats.observation_size), np.float32)
+
+    @classmethod
+    def sized(cls, copies: int) -> dict[str, Any]:
+        """Defaults that depend on the number of markets that a model learns from."""
+        return {}
 
     @contextlib.contextmanager
     def _own_generators(self, j: int) -> Iterator[None]:
@@ -252,8 +258,12 @@ class PPOAgent(OnPolicy):
 
     name = "ppo"
     algorithm = PPO
-    rounds = 3000
-    defaults: ClassVar[Mapping[str, Any]] = {"n_steps": 64, "batch_size": 512, "n_epochs": 5, "learning_rate": 1e-3, "gamma": 0.0, "ent_coef": 0.0}
+    rounds = 1000
+    defaults: ClassVar[Mapping[str, Any]] = {"n_steps": 32, "n_epochs": 5, "learning_rate": 1e-3, "gamma": 0.0, "ent_coef": 0.0}
+
+    @classmethod
+    def sized(cls, copies: int) -> dict[str, Any]:
+        return {"batch_size": max(2, cls.defaults["n_steps"] * copies // 2)}
 
 
 class A2CAgent(OnPolicy):
@@ -261,7 +271,7 @@ class A2CAgent(OnPolicy):
 
     name = "a2c"
     algorithm = A2C
-    rounds = 6000
+    rounds = 3000
     defaults: ClassVar[Mapping[str, Any]] = {"n_steps": 8, "learning_rate": 7e-4, "gamma": 0.0, "normalize_advantage": True}
 
 
@@ -270,7 +280,7 @@ class DQNAgent(SB3Agent):
 
     name = "dqn"
     algorithm = DQN
-    rounds = 4000
+    rounds = 3000
     defaults: ClassVar[Mapping[str, Any]] = {
         "buffer_size": 20_000, "learning_starts": 500, "batch_size": 128, "learning_rate": 1e-3, "gamma": 0.0,
         "exploration_fraction": 0.6, "exploration_final_eps": 0.02, "target_update_interval": 1000,
