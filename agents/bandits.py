@@ -122,14 +122,16 @@ class EXP3(Bandit):
 
     Args:
         width: e-folds of profit (or USD with scale="raw") that count as a total loss.
-        memory: rounds after which the best recent reward, and old losses, weigh 1/e.
+        memory: rounds after which old losses weigh 1/e.
+        recent: rounds after which the best recent reward has come 1 - 1/e of the way down to current ones.
     """
 
     name = "exp3"
     state = ("draws", "loss", "top")
 
-    def __init__(self, seats: Seats, width: float = 1.0, memory: float = 5000.0, scale: str = "log"):
+    def __init__(self, seats: Seats, width: float = 1.0, memory: float = 5000.0, recent: float = 500.0, scale: str = "log"):
         super().__init__(seats, scale)
+        self.recent = float(recent)
         self.width, self.fade = float(width), float(np.exp(-1.0 / memory))
         self.loss = np.zeros(seats.shape)
         self.top = np.full((seats.shape[0], seats.shape[2]), -np.inf)
@@ -151,8 +153,8 @@ class EXP3(Bandit):
 
     def learn(self, action: Actions, reward: Array) -> None:
         chance = self.weights()[self._at(action)]
-        self.top = np.where(np.isfinite(self.top), self.top - self.width * (1.0 - self.fade), reward)
-        self.top = np.maximum(self.top, reward)
+        # Rivals' first, clumsy rounds pay rewards that never come back; a benchmark that remembered them would make every action a total loss.
+        self.top = np.maximum(np.where(np.isfinite(self.top), self.top + (reward - self.top) / self.recent, reward), reward)
         loss = np.minimum((self.top - reward) / self.width, 1.0)
         self.loss *= self.fade
         self.loss[self._at(action)] += loss / (chance + 0.5 * self._rate[:, 0])

@@ -5,6 +5,7 @@
 | `nash_conv` | USD per arriving user | sum of regrets, exact, also for mixed play |
 | `relative_regret` | | share-weighted mean of 1 - U / U_best; `relative_regret_i` is provider i's |
 | `median_relative_regret` | | median over providers with a share over 1% |
+| `largest_counted_regret` | | the largest of them |
 | `levels_off` | levels | share-weighted distance to the nearest PNE (auction: to the dominant strategies) |
 | `levels_exact` | | share of providers, among those with a share over 1%, at their equilibrium action's level |
 | `inside_bracket` | | chance that a provider plays within [lowest, highest] PNE in offered value, the least over providers (market) |
@@ -96,6 +97,7 @@ class Judge:
             "nash_conv": regret.nash_conv,
             "relative_regret": float((weight * regret.relative).sum()),
             "median_relative_regret": float(np.median(regret.relative[counted])) if counted.any() else 0.0,
+            "largest_counted_regret": float(regret.relative[counted].max()) if counted.any() else 0.0,
             "levels_off": float((gap[nearest] * weight).sum()),
             "levels_exact": float(equal[counted].mean()) if counted.any() else 1.0,
             "welfare": welfare,
