@@ -134,7 +134,7 @@ class EXP3(Bandit):
         self.recent = float(recent)
         self.width, self.fade = float(width), float(np.exp(-1.0 / memory))
         self.loss = np.zeros(seats.shape)
-        self.top = np.full((seats.shape[0], seats.shape[2]), -np.inf)
+        self.top = np.zeros((seats.shape[0], seats.shape[2]))
 
     @property
     def _rate(self) -> Array:
@@ -154,7 +154,8 @@ class EXP3(Bandit):
     def learn(self, action: Actions, reward: Array) -> None:
         chance = self.weights()[self._at(action)]
         # Rivals' first, clumsy rounds pay rewards that never come back; a benchmark that remembered them would make every action a total loss.
-        self.top = np.maximum(np.where(np.isfinite(self.top), self.top + (reward - self.top) / self.recent, reward), reward)
+        before = np.where(self.t == 1, reward, self.top)
+        self.top = np.maximum(before + (reward - before) / self.recent, reward)
         loss = np.minimum((self.top - reward) / self.width, 1.0)
         self.loss *= self.fade
         self.loss[self._at(action)] += loss / (chance + 0.5 * self._rate[:, 0])

@@ -11,6 +11,9 @@ from ttc_env.game.curves import BENCHMARKS, METHODS, STUDIED_BETAS
 GAMES = tuple((benchmark, method) for benchmark in BENCHMARKS for method in METHODS)
 SETTINGS = {"market, fixed prices": ("market", "fixed"), "market, level and price": ("market", "grid"), "auction": ("auction", "grid")}
 """Name -> (mechanism, prices)."""
+FIXED, AUCTION = ("market, fixed prices",), ("auction",)
+AUCTION_BETA = 1000.0
+"""In the auction users do not choose, so that beta plays no part: one value stands for all."""
 RL_GAMES = (("gsm8k", "majority"), ("aime", "best_of_n"), ("gpqa", "reasoning"))
 """The subset for Stable-Baselines3: one game per benchmark, every method once."""
 
@@ -42,14 +45,16 @@ SUITE = (
     Entry("hedge", "no regret", 3_000, 10, 3),
     Entry("regret_matching", "no regret", 3_000, 10, 3),
     Entry("regret_matching_plus", "no regret", 3_000, 10, 3),
-    Entry("ppo_torch", "RL", 8_000, 5),
     Entry("epsilon_greedy", "bandit", 10_000, 10),
     Entry("ucb", "bandit", 10_000, 10),
     Entry("exp3", "bandit", 10_000, 10),
     Entry("q_learning", "RL", 10_000, 10),
-    Entry("ppo", "RL", 8_000, 5, games=RL_GAMES, settings=("market, fixed prices", "auction")),
-    Entry("a2c", "RL", 16_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=("market, fixed prices", "auction")),
-    Entry("dqn", "RL", 16_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=("market, fixed prices", "auction")),
+    Entry("ppo", "RL", 8_000, 5, games=RL_GAMES[:1], settings=FIXED),
+    Entry("ppo", "RL", 8_000, 5, games=RL_GAMES[1:], betas=(1000.0,), settings=FIXED),
+    Entry("ppo", "RL", 8_000, 5, games=RL_GAMES, settings=AUCTION),
+    Entry("a2c", "RL", 16_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=FIXED + AUCTION),
+    Entry("dqn", "RL", 16_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=FIXED + AUCTION),
+    Entry("ppo_torch", "RL", 6_000, 5),
 )
 
 QUICK = (
@@ -93,5 +98,5 @@ def cells(suite: tuple[Entry, ...] = SUITE) -> Iterator[Cell]:
         for entry in suite:
             if setting in entry.settings:
                 for benchmark, method in entry.games:
-                    for beta in entry.betas:
+                    for beta in entry.betas if SETTINGS[setting][0] == "market" else (AUCTION_BETA,):
                         yield Cell(entry, setting, benchmark, method, beta)
