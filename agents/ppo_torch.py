@@ -39,10 +39,10 @@ class TorchPPO(Agent):
     learns = True
     needs_observation = True
     parallel = True
-    rounds = 1000
+    rounds = 400
 
     def __init__(
-        self, seats: Seats, steps: int = 32, epochs: int = 5, minibatches: int = 2, clip: float = 0.2, rate: float = 1e-3, discount: float = 0.0,
+        self, seats: Seats, steps: int = 32, epochs: int = 10, minibatches: int = 4, clip: float = 0.2, rate: float = 1e-3, discount: float = 0.0,
         entropy: float = 0.0, hidden: int = 64, scale: str = "log", device: str = "cpu",
     ):
         super().__init__(seats)

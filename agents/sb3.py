@@ -258,12 +258,12 @@ class PPOAgent(OnPolicy):
 
     name = "ppo"
     algorithm = PPO
-    rounds = 1000
-    defaults: ClassVar[Mapping[str, Any]] = {"n_steps": 32, "n_epochs": 5, "learning_rate": 1e-3, "gamma": 0.0, "ent_coef": 0.0}
+    rounds = 400
+    defaults: ClassVar[Mapping[str, Any]] = {"n_steps": 32, "n_epochs": 10, "learning_rate": 1e-3, "gamma": 0.0, "ent_coef": 0.0}
 
     @classmethod
     def sized(cls, copies: int) -> dict[str, Any]:
-        return {"batch_size": max(2, cls.defaults["n_steps"] * copies // 2)}
+        return {"batch_size": max(2, cls.defaults["n_steps"] * copies // 4)}
 
 
 class A2CAgent(OnPolicy):
@@ -271,7 +271,7 @@ class A2CAgent(OnPolicy):
 
     name = "a2c"
     algorithm = A2C
-    rounds = 3000
+    rounds = 1500
     defaults: ClassVar[Mapping[str, Any]] = {"n_steps": 8, "learning_rate": 7e-4, "gamma": 0.0, "normalize_advantage": True}
 
 
@@ -280,10 +280,10 @@ class DQNAgent(SB3Agent):
 
     name = "dqn"
     algorithm = DQN
-    rounds = 3000
+    rounds = 1500
     defaults: ClassVar[Mapping[str, Any]] = {
         "buffer_size": 20_000, "learning_starts": 500, "batch_size": 128, "learning_rate": 1e-3, "gamma": 0.0,
-        "exploration_fraction": 0.6, "exploration_final_eps": 0.02, "target_update_interval": 1000,
+        "exploration_fraction": 0.6, "exploration_final_eps": 0.02, "target_update_interval": 10_000,
     }
 
     def choose(self, j: int, model: Any, seen: Array) -> Actions:
@@ -296,7 +296,7 @@ class DQNAgent(SB3Agent):
         # Truncation is not termination: no done flags, so that values go on past the end of an episode.
         model.replay_buffer.add(seen, final, actions.reshape(-1, 1), reward, np.zeros(len(reward)), [{}] * len(reward))
         model._on_step()
-        if model.num_timesteps > model.learning_starts and self.t % 4 == 0:
+        if model.num_timesteps > model.learning_starts:
             model.train(gradient_steps=1, batch_size=model.batch_size)
             self._check(j, model)
 

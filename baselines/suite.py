@@ -15,7 +15,7 @@ FIXED, AUCTION = ("market, fixed prices",), ("auction",)
 AUCTION_BETA = 1000.0
 """In the auction users do not choose, so that beta plays no part: one value stands for all."""
 RL_GAMES = (("gsm8k", "majority"), ("aime", "best_of_n"), ("gpqa", "reasoning"))
-"""The subset for Stable-Baselines3: one game per benchmark, every method once."""
+"""The subset for reinforcement learning: one game per benchmark, every method once."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,11 @@ SUITE = (
     Entry("epsilon_greedy", "bandit", 10_000, 10),
     Entry("ucb", "bandit", 10_000, 10),
     Entry("exp3", "bandit", 10_000, 10),
-    Entry("q_learning", "RL", 10_000, 10),
-    Entry("ppo", "RL", 8_000, 5, games=RL_GAMES[:1], settings=FIXED),
-    Entry("ppo", "RL", 8_000, 5, games=RL_GAMES[1:], betas=(1000.0,), settings=FIXED),
-    Entry("ppo", "RL", 8_000, 5, games=RL_GAMES, settings=AUCTION),
-    Entry("a2c", "RL", 16_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=FIXED + AUCTION),
-    Entry("dqn", "RL", 16_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=FIXED + AUCTION),
-    Entry("ppo_torch", "RL", 6_000, 5),
+    Entry("q_learning", "RL", 10_000, 10, games=RL_GAMES),
+    Entry("ppo", "RL", 16_000, 5, games=RL_GAMES, settings=FIXED + AUCTION),
+    Entry("a2c", "RL", 64_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=FIXED + AUCTION),
+    Entry("dqn", "RL", 64_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=FIXED + AUCTION),
+    Entry("ppo_torch", "RL", 16_000, 5, games=RL_GAMES),
 )
 
 QUICK = (

@@ -42,7 +42,7 @@ class TrainConfig:
     beta: float = _option(1000.0, "rationality of users, 1/USD")
     seeds: str = _option("0..4", "seeds, as 0..9 or 0,3,7")
     steps: int = _option(0, "rounds that each provider plays, over all parallel markets together; 0: the learner's own default")
-    parallel: int = _option(16, "parallel markets per seed, for learners that train one model on many (ppo, a2c, dqn, ppo_torch)")
+    parallel: int = _option(64, "parallel markets per seed, for learners that train one model on many (ppo, a2c, dqn, ppo_torch)")
     demand: str = _option("expected", "expected or sampled")
     information: str = _option("full", "what is public: full, prices or own")
     max_cycles: int = _option(100, "rounds per episode")
