@@ -16,14 +16,8 @@ import pandas as pd
 
 from agents.arena import NotFinite
 from baselines.records import write_csv
-from baselines.suite import QUICK, SETTINGS, SUITE, Cell, cells
+from baselines.suite import KEPT, QUICK, SETTINGS, SUITE, Cell, cells
 from baselines.training import Plan, Run
-
-KEPT = (
-    "seed", "step", "nash_conv", "relative_regret", "median_relative_regret", "largest_counted_regret", "levels_off", "levels_exact", "inside_bracket", "welfare", "welfare_ratio",
-    "welfare_to_equilibrium", "user_value", "overcompute", "collusion", "shading", "mean_shading", "efficient_winner", "pure",
-)
-"""Columns of the kept results; runs of scripts/train.py have more (per provider)."""
 
 
 def run_cell(cell: Cell) -> pd.DataFrame:

@@ -17,6 +17,12 @@ AUCTION_BETA = 1000.0
 RL_GAMES = (("gsm8k", "majority"), ("aime", "best_of_n"), ("gpqa", "reasoning"))
 """The subset for reinforcement learning: one game per benchmark, every method once."""
 
+KEPT = (
+    "seed", "step", "nash_conv", "relative_regret", "median_relative_regret", "largest_counted_regret", "levels_off", "levels_exact", "inside_bracket", "welfare", "welfare_ratio",
+    "welfare_to_equilibrium", "user_value", "overcompute", "collusion", "shading", "mean_shading", "efficient_winner", "pure",
+)
+"""Columns of the kept results; runs of scripts/train.py have more (per provider)."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -48,11 +54,13 @@ SUITE = (
     Entry("epsilon_greedy", "bandit", 10_000, 10),
     Entry("ucb", "bandit", 10_000, 10),
     Entry("exp3", "bandit", 10_000, 10),
-    Entry("q_learning", "RL", 10_000, 10, games=RL_GAMES),
-    Entry("ppo", "RL", 16_000, 5, games=RL_GAMES, settings=FIXED + AUCTION),
-    Entry("a2c", "RL", 64_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=FIXED + AUCTION),
-    Entry("dqn", "RL", 64_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=FIXED + AUCTION),
-    Entry("ppo_torch", "RL", 16_000, 5, games=RL_GAMES),
+    Entry("q_learning", "RL", 10_000, 10, games=RL_GAMES, settings=FIXED),
+    Entry("ppo", "RL", 16_000, 5, games=RL_GAMES, betas=(1000.0,), settings=FIXED + AUCTION),
+    Entry("ppo", "RL", 16_000, 5, games=RL_GAMES[:1], betas=(200.0, 100000.0), settings=FIXED),
+    Entry("a2c", "RL", 64_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=FIXED),
+    Entry("dqn", "RL", 64_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=FIXED),
+    Entry("ppo_torch", "RL", 16_000, 5, games=RL_GAMES, betas=(1000.0,)),
+    Entry("ppo_torch", "RL", 16_000, 5, games=RL_GAMES, betas=(200.0, 100000.0), settings=FIXED),
 )
 
 QUICK = (
