@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,10 @@ def load(path: Path) -> dict[str, Any]:
         ValueError: not a checkpoint.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         skeleton = json.loads(arrays.pop("skeleton").tobytes().decode())
-    except (KeyError, OSError, ValueError) as error:
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a checkpoint of this program ({error}); delete it to start anew") from error
     return _fill(skeleton, arrays)
 

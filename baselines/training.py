@@ -190,7 +190,7 @@ class Run:
         assert arena is not None
         due = self.plan.evaluation_rounds()
         saved = time.perf_counter()
-        board = _Board.open(self.out, seeds)
+        board = _Board.open(self.out if self.plan.parallel else None, seeds)
         while arena.round < self.plan.rounds and not interrupted.is_set():
             arena.step()
             if arena.round in due:
