@@ -14,7 +14,7 @@ from ttc_env.measure.backends.base import Backend, question_seed
 from ttc_env.measure.dials import Dial, Draw
 from ttc_env.measure.scoring import Verdict, WorkerPool
 from ttc_env.measure.tasks import Question, Task
-from ttc_env.measure.traces import TraceWriter
+from ttc_env.measure.traces import TraceError, TraceWriter
 
 
 @dataclass
@@ -39,7 +39,6 @@ class Progress:
 def trace_settings(task: Task, backend: Backend, dial: Dial, seed: int, provider: str) -> dict[str, Any]:
     """What all samples of a trace have in common. The number of questions is not part of it: a longer run extends a shorter one."""
     facts = backend.describe()
-    answer, share = task.constant_baseline
     return {
         "provider": provider,
         "model": Path(facts["model"]).name,
@@ -48,8 +47,7 @@ def trace_settings(task: Task, backend: Backend, dial: Dial, seed: int, provider
         "weights": facts["weights"],
         "dtype": facts["dtype"],
         "task": task.name,
-        "prompts": task.prompt_hash,
-        "constant_baseline": {"answer": answer, "accuracy": share},
+        "format": task.format_hash,
         "answer": task.answer,
         "pattern": task.pattern,
         "seed": seed,
@@ -57,13 +55,16 @@ def trace_settings(task: Task, backend: Backend, dial: Dial, seed: int, provider
     }
 
 
-def session_facts(backend: Backend) -> dict[str, Any]:
+def session_facts(task: Task, backend: Backend) -> dict[str, Any]:
     """What may differ between two runs that fill one file."""
     facts = backend.describe()
+    answer, share = task.constant_baseline
     return {
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "questions": len(task.questions),
+        "constant_baseline": {"answer": answer, "accuracy": share},
         "versions": facts["versions"],
         "hardware": facts["hardware"],
     }
@@ -103,9 +104,10 @@ def collect(
     name = provider or Path(backend.model).name
     settings = trace_settings(task, backend, dial, seed, name)
     setting = "|".join(f"{key}={value}" for key, value in sorted(dial.settings().items()))
-    with TraceWriter(path, settings, session_facts(backend), resume=resume) as writer:
+    with TraceWriter(path, settings, session_facts(task, backend), resume=resume) as writer:
         if writer.torn:
             warn(writer.torn + "; its question is drawn again")
+        _check_questions(task, writer)
         missing = [(i, q) for i, q in enumerate(task.questions) if q.id not in writer.done]
         progress = Progress(len(task.questions) - len(missing), len(task.questions))
         report(progress)
@@ -118,12 +120,24 @@ def collect(
             progress.seconds += time.perf_counter() - began
             verdicts = _verdicts(task, questions, draws, pool, warn)
             for question, question_seed_, row, judged in zip(questions, seeds, draws, verdicts, strict=True):
-                writer.append(question.id, question.gold, _columns(row, judged), seed=question_seed_)
+                writer.append(question.id, question.gold, _columns(row, judged), prompt=question.prompt, seed=question_seed_)
             progress.done += len(part)
             progress.drawn += len(part)
             progress.tokens += sum(draw.tokens for row in draws for draw in row)
             report(progress)
     return progress
+
+
+def _check_questions(task: Task, writer: TraceWriter) -> None:
+    """Raise if a stored question reads differently today: a data set that changed under its old name."""
+    for question in task.questions:
+        stored = writer.stored.get(question.id)
+        prompt = question.prompt if isinstance(question.prompt, str) else list(question.prompt)
+        if stored is not None and stored != (prompt, question.gold):
+            raise TraceError(
+                f"{writer.path}: question {question.id!r} was measured with another prompt or gold answer than the task has now; "
+                "choose another --out folder, or pin the data set's revision"
+            )
 
 
 def _verdicts(

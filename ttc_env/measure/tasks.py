@@ -35,6 +35,7 @@ class Task:
 
     name: str
     questions: tuple[Question, ...]
+    format: Mapping[str, Any]  # its entry in formats.toml
     answer: str  # kind, see ttc_env.measure.scoring
     pattern: str | None
     max_tokens: int  # for a whole answer with its thought
@@ -47,14 +48,13 @@ class Task:
             raise ValueError(f"task {self.name!r} has {'repeated question ids, e.g. ' + repr(twice[0]) if twice else 'no questions'}")
 
     @property
-    def prompt_hash(self) -> str:
-        """sha256 over all ids, prompts and gold answers, and how answers are read."""
-        content = [self.answer, self.pattern, [[q.id, q.prompt, q.gold] for q in self.questions]]
-        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+    def format_hash(self) -> str:
+        """sha256 over the wording of prompts, where questions come from, and how answers are read; not over the questions."""
+        return hashlib.sha256(json.dumps(self.format, sort_keys=True).encode()).hexdigest()
 
     @property
     def constant_baseline(self) -> tuple[str, float]:
-        """The answer that is right most often if always given, and how often: no model without it is worth more."""
+        """The answer that is right most often if always given, and how often: a model below it has learnt nothing of use."""
         golds = Counter(self._normal(q.gold) for q in self.questions)
         answer, count = golds.most_common(1)[0]
         return answer, count / len(self.questions)
@@ -77,7 +77,7 @@ def load_task(name: str, *, limit: int | None = None, seed: int = 0, data: str |
 
     Args:
         name: the task.
-        limit: number of questions; a data set is shuffled by `seed` first. All by default; procedural tasks without an end give 200.
+        limit: number of questions; a data set is shuffled by `seed` first, so that more questions extend fewer. All by default; procedural tasks without an end give 200.
         seed: chooses the questions, and the order of a multiple choice's options.
         data: a local JSON-lines, CSV or Parquet file in the data set's own schema, in place of a download.
         options: changes to the task's entry in formats.toml, e.g. {"prompt": ..., "max_terms": 8}.
@@ -102,7 +102,7 @@ def load_task(name: str, *, limit: int | None = None, seed: int = 0, data: str |
         fields = [{"id": f"{a}+{b}", "question": f"{a}+{b}", "gold": str(a + b)} for a in range(10) for b in range(10)][:limit]
     questions = tuple(Question(f["id"], _prompt(spec, f), f["gold"]) for f in fields)
     return Task(
-        name, questions, spec["answer"], spec.get("pattern"), spec["max_tokens"], tuple(spec.get("stop", ())), spec.get("thinking")
+        name, questions, spec, spec["answer"], spec.get("pattern"), spec["max_tokens"], tuple(spec.get("stop", ())), spec.get("thinking")
     )
 
 
@@ -128,8 +128,7 @@ def _from_datasets(spec: Mapping[str, Any], limit: int | None, seed: int, data: 
             raise ValueError(f"{data}: the file must end in one of {', '.join(kinds)}")
         rows = datasets.load_dataset(kinds[Path(data).suffix], data_files=str(data), split="train")
     order = list(range(len(rows)))
-    if limit is not None:
-        random.Random(seed).shuffle(order)
+    random.Random(seed).shuffle(order)  # always, so that a longer run extends a shorter one
     return read_rows(spec["rows"], ((i, rows[i]) for i in order[:limit]), seed)
 
 

@@ -105,6 +105,7 @@ class TraceWriter:
 
     Attributes:
         done: ids of the questions that the file holds.
+        stored: question id -> (prompt, gold answer) as the file had them when it was opened.
         torn: report on a torn last line that was cut off, or None; that question will be drawn again.
 
     Raises:
@@ -119,7 +120,9 @@ class TraceWriter:
         self._stream: IO[bytes] = self.path.open("a+b")
         try:
             self._lock()
-            self.done, self.torn = self._open(_as_json(settings), _as_json(session), resume)
+            trace = self._open(_as_json(settings), _as_json(session), resume)
+            self.done, self.torn = set(trace.records), trace.torn
+            self.stored = {question: (record.get("prompt"), record.get("gold")) for question, record in trace.records.items()}
         except BaseException:
             self._stream.close()
             raise
@@ -132,7 +135,7 @@ class TraceWriter:
         except OSError:
             raise TraceError(f"{self.path} is being written by another process; wait for it, or choose another --out folder") from None
 
-    def _open(self, settings: Any, session: Any, resume: bool) -> tuple[set[str], str | None]:
+    def _open(self, settings: Any, session: Any, resume: bool) -> Trace:
         self._stream.seek(0)
         raw = self._stream.read()
         trace, good = _parse(self.path, raw) if raw else (Trace(self.path, {}, (), {}), 0)
@@ -141,7 +144,7 @@ class TraceWriter:
         if not good:
             self._write({"kind": "header", "format": FORMAT, "settings": settings, "session": session})
             _sync_folder(self.path.parent)
-            return set(), trace.torn
+            return trace
         changed = sorted(key for key in set(settings) | set(trace.settings) if settings.get(key) != trace.settings.get(key))
         if changed:
             old = ", ".join(f"{key}: {_short(trace.settings.get(key))} there, {_short(settings.get(key))} now" for key in changed)
@@ -149,7 +152,7 @@ class TraceWriter:
         if trace.records and not resume:
             raise TraceError(f"{self.path} already holds {len(trace.records)} questions; resume (the default) or choose another --out folder")
         self._write({"kind": "session", "session": session})
-        return set(trace.records), trace.torn
+        return trace
 
     def append(self, question_id: str, gold: str, samples: Mapping[str, list[Any]], **extra: Any) -> None:
         """Store one question; on disk when this returns. `samples` holds equally long columns."""

@@ -45,6 +45,9 @@ class FakeBackend:
         self.calls += 1
         return [[self._one(str(prompt), sampling, seed + j) for j in range(sampling.n)] for prompt, seed in zip(prompts, seeds, strict=True)]
 
+    def close(self) -> None:
+        """Nothing to free."""
+
     def _one(self, prompt: str, sampling: Sampling, seed: int) -> Sample:
         rng = np.random.default_rng(seed)
         problem, _, written = prompt.partition(PROMPT_END)
