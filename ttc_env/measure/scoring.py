@@ -68,7 +68,7 @@ def check_choice(text: str, gold: str, letters: str = "ABCD") -> Verdict:
 
 
 def check_math(text: str, gold: str) -> Verdict:
-    """The last mathematical expression of the text (one in a box first), compared with the gold answer as mathematics.
+    """The last box of the text, or else the expression it ends on, compared with the gold answer as mathematics.
 
     Runs in the calling process and can hang; use `check_answers`.
 
@@ -79,7 +79,8 @@ def check_math(text: str, gold: str) -> Verdict:
     except ImportError as error:
         raise MissingExtra("math-verify", "to check mathematical answers") from error
     # Its own timeouts use signals, which work in a main thread only and do not interrupt C code: ours kills the process instead.
-    parsed = math_verify.parse(text, parsing_timeout=None)
+    last_box = text[max(0, text.rfind("\\boxed")) :]  # several boxes would be read as one set of answers
+    parsed = math_verify.parse(last_box, parsing_timeout=None)
     if not parsed:
         return Verdict(None, False)
     target = math_verify.parse(gold if "\\boxed" in gold or "$" in gold else f"${gold}$", parsing_timeout=None)
