@@ -62,7 +62,7 @@ class TransformersBackend:
         if sampling.temperature > 0:
             chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         if sampling.stop:
-            chosen |= {"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer}
+            chosen["stopping_criteria"] = [self._stop_at(sampling.stop, len(ids))]
         tokens = torch.tensor([ids], device=self.device)
         devices = [tokens.device] if self.device != "cpu" else []
         with torch.no_grad(), torch.random.fork_rng(devices=devices):  # the caller's generator stays as it was
@@ -80,6 +80,16 @@ class TransformersBackend:
         drawn = output.sequences[:, len(ids) :]
         logprobs = torch.stack(output.logits, dim=1).float().log_softmax(-1).gather(-1, drawn[..., None])[..., 0]
         return [self._sample(row.tolist(), values.tolist(), sampling) for row, values in zip(drawn, logprobs, strict=True)]
+
+    def _stop_at(self, strings: Sequence[str], prompt_length: int) -> Any:
+        """A stopping rule for each row; the library's own fails on tokenizers without a common prefix."""
+        decode, torch = self._tokenizer.batch_decode, self._torch
+
+        def stop(tokens: Any, scores: Any, **_: Any) -> Any:
+            texts = decode(tokens[:, prompt_length:], skip_special_tokens=True)
+            return torch.tensor([any(s in text for s in strings) for text in texts], device=tokens.device)
+
+        return stop
 
     def _end_ids(self) -> list[int]:
         end = self._model.generation_config.eos_token_id
