@@ -387,5 +387,5 @@ def get_mechanism(mechanism: str | Mechanism) -> Mechanism:
     if isinstance(mechanism, Mechanism):
         return mechanism
     if mechanism not in MECHANISMS:
-        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.Mechanism")
+        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.mechanisms.Mechanism")
     return MECHANISMS[mechanism]()
