@@ -60,8 +60,10 @@ def shares(value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0) ->
     Source: [TTC], logit choice (GAME.md, "The pay-per-token market").
     """
     z = logits(value, beta, outside_value)
-    total = log_total(z)
-    return np.exp(z - total), np.exp(-total)
+    top = np.maximum(z.max(axis=0), 0.0)
+    attraction, outside = np.exp(z - top), np.exp(-top)
+    total = outside + attraction.sum(axis=0)
+    return attraction / total, outside / total
 
 
 def utility(profit: ArrayLike, log_share: ArrayLike) -> Array:
