@@ -168,7 +168,7 @@ def _bracket(table: ReplyTable, tolerance: float, max_sweeps: int) -> tuple[Inde
             rivals = log_rivals(z).T
         replies = extreme_replies(part, rivals, tolerance)
         ends[:, rows] = replies
-        if (replies == here).all():
+        if np.array_equal(replies, here):
             return ends, sweep, True
         here = replies
         z = part.z[np.arange(len(rows)), here]

@@ -59,11 +59,11 @@ class Intervals:
 def _rival_range(log_size: Array, z: Array, keep: Mask, kind: NDArray[np.int8], tolerance: float) -> tuple[Array, Array]:
     """Where in log A_-i no other action of the provider beats this one by more than `tolerance` in log U. `[r, c]` each."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # padding: its entries are overwritten below
-        mine, other = (log_size[:, :, None], z[:, :, None]), (log_size[:, None, :], z[:, None, :])
-        low, high = _not_above(*other, *mine, tolerance)
+        low, high = _not_above(log_size[:, None, :], z[:, None, :], log_size[:, :, None], z[:, :, None], tolerance)
         losing = kind < 0
         if losing.any():  # log |U| of mine must not exceed the other's: the roles change
-            low[losing], high[losing] = _not_above(*(a[losing] for a in (*mine, *other)), tolerance)
+            size, own = log_size[losing], z[losing]
+            low[losing], high[losing] = _not_above(size[:, :, None], own[:, :, None], size[:, None, :], own[:, None, :], tolerance)
     irrelevant = ~keep[:, None, :] | (kind == 0)[:, None, None]
     low, high = np.where(irrelevant, -np.inf, low), np.where(irrelevant, np.inf, high)
     return low.max(axis=2), high.min(axis=2)
