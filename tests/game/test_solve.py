@@ -122,3 +122,30 @@ def test_environments_with_continuous_prices_solve_themselves():
     offer = solution.highest
     assert config.regret(offer, config.play(offer)).relative.max() <= 1e-8
     assert ttc_env.parallel_env("auction", "gpqa", actions="continuous").unwrapped.solve().welfare == solve(config.market, "auction").welfare
+
+
+def test_a_game_without_equilibrium_says_so():
+    """A provider that can only lose wants the opposite of what its rivals' replies make of it: matching pennies."""
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        quality, cost = rng.random((2, 2)), rng.random((2, 2)) / 2
+        price = cost + np.array([[0.2, 0.1], [-0.2, -0.1]]) * rng.random((2, 2))
+        solution = solve(Market.from_arrays(quality, price, cost, beta=10))
+        if not len(solution.equilibria):
+            break
+    assert solution.complete
+    assert solution.lowest is None
+    assert not solution.unique
+    assert np.isnan([solution.welfare, solution.price_of_anarchy, solution.price_of_stability]).all()
+    with pytest.raises(ValueError, match="no pure Nash equilibrium"):
+        _ = solution.shares
+
+
+def test_every_benchmark_of_a_solution_is_there():
+    solution = solve(ttc_env.load_market("gpqa", "best_of_n", beta=300))
+    np.testing.assert_array_equal(solution.potential_maximiser, solution.worst)  # the only equilibrium there is
+    joint = float(solution.at(solution.collusive).utility.sum())
+    assert joint >= float(solution.provider_profit.sum())
+    assert solution.beta_zero.profile.tolist() == [5] * 9  # most compute: the most profit per query
+    assert solution.free_prices.converged
+    assert solution.log_sum >= solution.user_value  # choice is worth something if it is taste
