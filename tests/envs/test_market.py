@@ -1,0 +1,309 @@
+"""The PettingZoo environment: the suites, the contract in its docstring, and equality with the pure functions."""
+
+import contextlib
+import io
+
+import numpy as np
+import pettingzoo
+import pytest
+from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, render_test, state_test
+
+import ttc_env
+from ttc_env.game.mechanisms import pay_per_token, second_price_auction
+from ttc_env.registration import PETTINGZOO_IDS
+from ttc_env.testing import check_env
+
+UNEVEN = ttc_env.Market.from_arrays(
+    [[0.5, 0.7, 0.9], [0.6, np.nan, np.nan], [0.4, 0.8, np.nan]],
+    [[0.1, 0.2, 0.4], [0.1, np.nan, np.nan], [0.05, 0.3, np.nan]],
+    [[0.05, 0.1, 0.2], [0.05, np.nan, np.nan], [0.02, 0.1, np.nan]],
+    beta=5.0,
+)
+
+VARIANTS = {
+    **{name: {} for name in PETTINGZOO_IDS},
+    "uneven grids": {"market": UNEVEN},
+    "uneven grids, fixed": {"market": UNEVEN, "prices": "fixed", "mechanism": "auction"},
+    "uneven grids, continuous": {"market": UNEVEN, "actions": "continuous", "prices": "fixed"},
+    "reasoning, own": {"benchmark": "aime", "method": "reasoning", "information": "own"},
+    "prices public": {"benchmark": "gpqa", "information": "prices", "infos": "basic"},
+    "sampled auction": {"mechanism": "auction", "demand": "sampled", "claims": (1.0, 2.0)},
+    "one provider": {"providers": ["Qwen2-7B"]},
+    "rational": {"beta": 1e7, "benchmark": "aime"},
+    "beta 0": {"beta": 0.0},
+    "short": {"max_cycles": 1},
+}
+
+
+def make(variant, **more):
+    options = {"max_cycles": 6, **VARIANTS[variant], **more}
+    if variant in PETTINGZOO_IDS:
+        return pettingzoo.make("parallel", variant, **options)
+    return ttc_env.parallel_env(**options)
+
+
+def make_aec(variant, **more):
+    options = {"max_cycles": 6, **VARIANTS[variant], **more}
+    if variant in PETTINGZOO_IDS:
+        return pettingzoo.make("aec", variant, **options)
+    return ttc_env.env(**options)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_conformance(variant):
+    check_env(lambda: make(variant))
+
+
+@pytest.mark.filterwarnings("ignore:Action space for each agent probably should be")  # it does not know MultiDiscrete
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_pettingzoo_suites(variant):
+    with contextlib.redirect_stdout(io.StringIO()):
+        parallel_api_test(make(variant), num_cycles=20)
+        parallel_seed_test(lambda: make(variant))
+        api_test(make_aec(variant), num_cycles=20)
+        state_test(make_aec(variant), make(variant))
+
+
+def test_pettingzoo_max_cycles():
+    max_cycles_test(ttc_env)
+
+
+@pytest.mark.parametrize("variant", ["ttc_env/Market-v0", "uneven grids, fixed"])
+def test_pettingzoo_render(variant):
+    pytest.importorskip("matplotlib")
+    with contextlib.redirect_stdout(io.StringIO()):
+        render_test(lambda **more: make_aec(variant, **more))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_rewards_are_the_pure_function(variant):
+    """The environment has no arithmetic: its numbers are those of `Mechanism.play`, to the last bit."""
+    env = make(variant, demand="expected")
+    _, infos = env.reset(seed=0)
+    for k, agent in enumerate(env.agents):
+        env.action_space(agent).seed(k)
+    config = env.unwrapped.config
+    while env.agents:
+        actions = {a: env.action_space(a).sample(infos[a]["action_mask"]) for a in env.agents}
+        _, offer = config.offer([actions[a] for a in env.agents])
+        outcome = config.mechanism.play(offer, config.market)
+        _, rewards, _, _, infos = env.step(actions)
+        assert list(rewards.values()) == (config.users * outcome.utility).tolist()
+        if config.infos == "full":
+            assert [info["share"] for info in infos.values()] == outcome.share.tolist()
+            assert {info["welfare"] for info in infos.values()} == {float(outcome.welfare)}
+
+
+def brute_force_regret(env, actions):
+    """Regret of provider i by playing every one of its actions against the others' in the environment itself."""
+    config = env.unwrapped.config
+    levels, prices, claims = config.mechanism.grid(config.market)
+    base = np.array(env.step_rewards(actions))
+    best = base.copy()
+    for i, agent in enumerate(config.agents):
+        for flat in range(levels * prices * claims):
+            parts = np.unravel_index(flat, config.grid)
+            trial = {**actions, agent: np.array(parts) if len(parts) > 1 else parts[0]}
+            best[i] = max(best[i], env.step_rewards(trial)[i])
+    return (best - base) / config.users
+
+
+class Replayer:
+    """An environment that can play any joint action from the start."""
+
+    def __init__(self, env):
+        self.unwrapped = env.unwrapped
+
+    def step_rewards(self, actions):
+        self.unwrapped.reset()
+        return list(self.unwrapped.step(actions)[1].values())
+
+
+@pytest.mark.parametrize("variant", ["ttc_env/Market-v0", "ttc_env/AuctionMisreport-v0", "ttc_env/MarketFixedPrice-v0", "uneven grids"])
+def test_regret_in_infos_is_what_a_deviation_would_have_earned(variant):
+    env = make(variant) if "uneven" in variant else make(variant, providers=["Qwen2-7B", "Qwen2.5-3B", "Llama-3-8B"])
+    for seed in range(3):
+        _, infos = env.reset(seed=seed)
+        for k, agent in enumerate(env.agents):
+            env.action_space(agent).seed(seed * 10 + k)
+        actions = {a: env.action_space(a).sample(infos[a]["action_mask"]) for a in env.agents}
+        infos = env.step(actions)[4]
+        expected = brute_force_regret(Replayer(env), actions)
+        found = [infos[a]["regret"] for a in infos]
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-15)
+        assert infos["provider_0"]["nash_conv"] == pytest.approx(expected.sum(), rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("mechanism", ["market", "auction"])
+def test_continuous_regret_bounds_every_price_on_a_fine_grid(mechanism):
+    env = ttc_env.parallel_env(mechanism, "aime", actions="continuous", providers=["Qwen2-7B", "Qwen2.5-7B"], beta=300)
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    replay = Replayer(env)
+    for _ in range(5):
+        actions = {agent: rng.uniform(-1, 1, 2).astype(np.float32) for agent in env.possible_agents}
+        env.reset()
+        infos = env.step(actions)[4]
+        base = replay.step_rewards(actions)
+        best = -np.inf
+        for level in np.linspace(-0.99, 0.99, 6):
+            for price in np.linspace(-1, 1, 400):
+                best = max(best, replay.step_rewards({**actions, "provider_0": np.array([level, price])})[0])
+        gain = (best - base[0]) / 1000
+        assert gain <= infos["provider_0"]["regret"] + 1e-15
+        assert gain == pytest.approx(infos["provider_0"]["regret"], rel=1e-3, abs=1e-12)
+
+
+def test_a_level_beyond_the_grid_is_the_highest_level():
+    env = ttc_env.parallel_env(market=UNEVEN, prices="fixed", max_cycles=3)
+    env.reset(seed=0)
+    _, rewards, _, _, infos = env.step({"provider_0": 2, "provider_1": 2, "provider_2": 2})
+    assert [info["level"] for info in infos.values()] == [2, 0, 1]
+    env.reset(seed=0)
+    assert env.step({"provider_0": 2, "provider_1": 0, "provider_2": 1})[1] == rewards
+    assert infos["provider_1"]["action_mask"].tolist() == [1, 0, 0]
+
+
+def test_the_default_grids_hold_the_papers_game():
+    for mechanism, neutral in (("market", 1.0), ("auction", 0.0)):
+        env = ttc_env.parallel_env(mechanism)
+        choices = env.unwrapped.config.mechanism.tariff.choices
+        at = choices.index(neutral)
+        grid = env.unwrapped.config
+        fixed = ttc_env.parallel_env(mechanism, prices="fixed").unwrapped.config
+        levels = np.arange(9) % 6
+        a = grid.play(grid.offer([(level, at) for level in levels])[1])
+        b = fixed.play(fixed.offer(levels)[1])
+        np.testing.assert_array_equal(a.utility, b.utility)
+
+
+def test_sampled_demand_has_the_expected_reward_as_its_mean():
+    options = {"benchmark": "gsm8k", "prices": "fixed", "beta": 500.0, "users": 200, "infos": "basic", "max_cycles": 4000}
+    sampled = ttc_env.parallel_env("market", demand="sampled", **options)
+    expected = ttc_env.parallel_env("market", **options)
+    levels = {agent: 3 for agent in sampled.possible_agents}
+    expected.reset(seed=0)
+    target = np.array(list(expected.step(levels)[1].values()))
+    sampled.reset(seed=0)
+    rewards = np.array([list(sampled.step(levels)[1].values()) for _ in range(4000)])
+    error = rewards.std(axis=0) / np.sqrt(len(rewards))
+    assert (np.abs(rewards.mean(axis=0) - target) < 5 * error).all()
+
+
+def test_sampled_answers_are_right_as_often_as_the_curve_says():
+    env = ttc_env.parallel_env("market", "gsm8k", prices="fixed", demand="sampled", users=100_000, beta=0.0)
+    env.reset(seed=1)
+    infos = env.step({agent: 2 for agent in env.agents})[4]
+    for agent, provider in zip(env.possible_agents, env.unwrapped.market.providers, strict=True):
+        served, correct, accuracy = infos[agent]["served"], infos[agent]["correct"], provider.curve.accuracy[2]
+        assert correct / served == pytest.approx(accuracy, abs=5 * np.sqrt(accuracy * (1 - accuracy) / served))
+
+
+def test_sampled_auction_ties_are_drawn_and_the_winner_serves_everybody():
+    market = ttc_env.Market.from_arrays([[1.0]] * 3, [[0.2]] * 3, [[0.1]] * 3, beta=1)
+    env = ttc_env.parallel_env("auction", market=market, prices=(0.0, 1.0), demand="sampled", max_cycles=300)
+    env.reset(seed=0)
+    wins = np.zeros(3)
+    while env.agents:
+        infos = env.step({agent: np.array([0, 1]) for agent in env.agents})[4]
+        served = [info["served"] for info in infos.values()]
+        assert sorted(served) == [0, 0, 1000]
+        wins += np.array(served) / 1000
+    assert (wins > 60).all()  # 100 each on average; 60 is five standard deviations off
+
+
+def test_information_hides_rivals_only():
+    for information in ("full", "prices", "own"):
+        env = ttc_env.parallel_env("market", prices="fixed", information=information)
+        env.reset(seed=0)
+        observations = env.step({agent: 1 for agent in env.agents})[0]
+        at = env.unwrapped.layout.slices
+        seen = {name: observations["provider_3"][at[f"public_{name}"]] for name in ("quality", "price", "share")}
+        for name, shown in seen.items():
+            rivals = np.delete(shown, 3)
+            assert shown[3] != 0
+            assert (rivals != 0).all() == (information == "full" or (information == "prices" and name == "price"))
+
+
+def test_every_part_of_the_observation_is_described():
+    layout = ttc_env.parallel_env().unwrapped.layout
+    lines = layout.describe().splitlines()
+    assert len(lines) == len(layout.slices)
+    stops = [s.stop for s in layout.slices.values()]
+    assert [s.start for s in layout.slices.values()] == [0, *stops[:-1]]
+
+
+def test_state_does_not_depend_on_what_providers_may_see():
+    states = []
+    for information in ("full", "own"):
+        env = ttc_env.parallel_env("auction", information=information)
+        env.reset(seed=0)
+        env.step({agent: np.array([1, 2]) for agent in env.agents})
+        states.append(env.state())
+    np.testing.assert_array_equal(*states)
+
+
+def test_solve_solves_the_game_that_is_played():
+    env = ttc_env.parallel_env("market", "gsm8k", beta=1000, prices=(0.8, 1.0, 4.0), max_cycles=2)
+    solution = env.unwrapped.solve()
+    level, price, _ = solution.split(solution.lowest)
+    env.reset(seed=0)
+    infos = env.step({agent: np.array([level[i], price[i]]) for i, agent in enumerate(env.agents)})[4]
+    assert infos["provider_0"]["nash_conv"] <= 1e-12
+    assert infos["provider_0"]["welfare"] == pytest.approx(float(solution.at(solution.lowest).welfare), rel=1e-12)
+    assert ttc_env.env("market", prices=(0.8, 1.0, 4.0)).unwrapped.solve().unique == ttc_env.solve(
+        ttc_env.load_market(), pay_per_token((0.8, 1.0, 4.0))
+    ).unique
+
+
+def test_truth_is_no_regret_in_the_auction():
+    env = ttc_env.parallel_env("auction", "aime", max_cycles=2)
+    solution = env.unwrapped.solve()
+    level, price, _ = second_price_auction(env.unwrapped.config.mechanism.tariff.choices).split(solution.actions, env.unwrapped.market)
+    env.reset(seed=0)
+    infos = env.step({agent: np.array([level[i], price[i]]) for i, agent in enumerate(env.agents)})[4]
+    assert infos["provider_0"]["nash_conv"] == pytest.approx(0, abs=1e-15)
+    assert infos["provider_0"]["welfare"] == pytest.approx(infos["provider_0"]["optimal_welfare"], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mechanism": "lottery"}, "choose market, auction"),
+        ({"prices": "free"}, "'grid', 'fixed'"),
+        ({"prices": (1.0, 0.5)}, "rising order"),
+        ({"actions": "binary"}, "'discrete' or 'continuous'"),
+        ({"demand": "guessed"}, "'expected' or 'sampled'"),
+        ({"information": "all"}, "'full' or 'prices' or 'own'"),
+        ({"users": 0}, "at least 1"),
+        ({"max_cycles": 2.5}, "whole number"),
+        ({"claims": (1.0, 2.0)}, "belong to the auction"),
+        ({"market": UNEVEN, "beta": 3.0}, "market.replace"),
+        ({"render_mode": "hologram"}, "'rgb_array'"),
+    ],
+)
+def test_bad_options_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        ttc_env.parallel_env(**options)
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [(np.array([6, 0]), "provider_0: action"), (np.array([-1, 0]), "provider_0: action"), (np.array([0.5, 0.5]), "integer"), (3, "integer")],
+)
+def test_bad_actions_are_refused_by_name(action, words):
+    env = ttc_env.parallel_env()
+    env.reset(seed=0)
+    actions = {agent: np.array([0, 0]) for agent in env.agents}
+    with pytest.raises(ValueError, match=words):
+        env.step({**actions, "provider_0": action})
+    with pytest.raises(ValueError, match="provider_8 gave none"):
+        env.step({agent: actions[agent] for agent in env.agents[:-1]})
+
+
+def test_step_before_reset_and_render_without_mode():
+    env = ttc_env.parallel_env()
+    with pytest.raises(RuntimeError, match="reset"):
+        env.step({})
+    with pytest.raises(ValueError, match="render_mode"):
+        env.render()

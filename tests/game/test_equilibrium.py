@@ -1,0 +1,253 @@
+"""Pure equilibria against every profile in long double, against QuantEcon, and by the properties that theory gives them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.game.bruteforce import FLAVOURS, log_regrets, random_game
+from ttc_env.game.demand import log_rivals, logits
+from ttc_env.game.equilibrium import (
+    equilibria,
+    highest_equilibrium,
+    log_potential,
+    lowest_equilibrium,
+    potential_maximiser,
+)
+from ttc_env.game.replies import best_reply
+from ttc_env.game.types import PostedPriceGame
+
+
+def as_set(profiles) -> set[tuple[int, ...]]:
+    return {tuple(int(c) for c in profile) for profile in profiles}
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_every_equilibrium_and_no_other(flavour):
+    rng = np.random.default_rng([1, FLAVOURS.index(flavour)])
+    for _ in range(250):
+        game = random_game(rng, flavour=flavour)
+        found = equilibria(game)
+        profiles, regret = log_regrets(game)
+        surely, perhaps = as_set(profiles[regret <= 0.999 * found.tolerance]), as_set(profiles[regret <= 1.001 * found.tolerance])
+        listed = [tuple(int(c) for c in p) for p in found.profiles]
+        assert surely <= set(listed) <= perhaps, (game, listed, surely)
+        assert listed == sorted(set(listed))
+        assert found.complete
+        assert found.converged
+        assert found.reason == ""
+        assert found.unique == (len(listed) == 1)
+        assert found.gap <= found.tolerance
+        row = np.arange(len(game.value))
+        if (np.nanmax(game.profit, axis=1) >= 0).all():
+            assert tuple(found.lowest) in listed
+            assert tuple(found.highest) in listed
+            values = game.value[row, found.profiles]
+            assert (game.value[row, found.lowest] <= values).all()
+            assert (game.value[row, found.highest] >= values).all()
+            assert lowest_equilibrium(game).converged
+            np.testing.assert_array_equal(game.value[row, lowest_equilibrium(game).profile], game.value[row, found.lowest])
+            np.testing.assert_array_equal(game.value[row, highest_equilibrium(game).profile], game.value[row, found.highest])
+
+
+def test_flavours_have_several_equilibria_often_enough_to_mean_something():
+    rng = np.random.default_rng(2)
+    several = {f: sum(len(equilibria(random_game(rng, flavour=f)).profiles) > 1 for _ in range(100)) for f in FLAVOURS}
+    assert several["zero_margin"] > 50
+    assert several["beta_zero"] > 30
+    assert several["indifferent"] > 10
+    assert several["ties"] > 10
+    assert several["multiple"] >= 2
+
+
+def test_multiple_isolated_equilibria_are_found():
+    """Two providers, strong complements: whatever one does, the other wants to match. Both profiles are strict equilibria."""
+    game = PostedPriceGame([[0.0, 3.0]] * 2, [[1.0, 0.35]] * 2, [[1.0, 3.35]] * 2, beta=1.0, outside_value=-10.0)
+    found = equilibria(game)
+    assert as_set(found.profiles) == {(0, 0), (1, 1)}
+    assert tuple(found.lowest) == (0, 0)
+    assert tuple(found.highest) == (1, 1)
+    assert not found.unique
+
+
+def test_exact_tie_at_an_interval_end():
+    """A_-i = 2 exactly where e in {1, 2} earn the same: pi = 3/2 at e = 1 and 1 at e = 2 (U = 1/2 both)."""
+    game = PostedPriceGame([[0.0, 1.0], [0.0, np.nan]], [[1.5, 1.0], [1.0, np.nan]], [[1.5, 2.0], [1.0, np.nan]], beta=np.log(2.0))
+    assert as_set(equilibria(game).profiles) == {(0, 0), (1, 0)}
+
+
+def test_columns_are_those_of_the_game_behind_padding_and_duplicates():
+    nan = np.nan
+    game = PostedPriceGame([[0.5, 0.2, 0.5, nan], [0.1, nan, 0.3, 0.3]], [[0.1, 0.9, 0.1, nan], [0.1, nan, 5.0, 5.0]], np.zeros((2, 4)), 50.0)
+    assert as_set(equilibria(game).profiles) == as_set(log_regrets(game)[0][log_regrets(game)[1] < 1e-9])
+    assert as_set(equilibria(game).profiles) == {(0, 2), (0, 3), (2, 2), (2, 3)}
+
+
+def test_too_many_equilibria_are_cut_and_said_so():
+    zero = np.zeros((9, 6))
+    found = equilibria(PostedPriceGame(zero + np.arange(6), zero, zero, 1.0), max_equilibria=100)
+    assert len(found.profiles) == 100
+    assert not found.complete
+    assert not found.unique
+    assert "max_equilibria=100" in found.reason
+
+
+def test_two_hundred_identical_providers_do_not_multiply():
+    game = PostedPriceGame(np.tile([0.0, 0.5, 1.0], (200, 1)), np.tile([1.0, 0.9, 0.5], (200, 1)), np.ones((200, 3)), 2.0)
+    found = equilibria(game)
+    assert found.complete
+    assert len(found.profiles) >= 1
+
+
+def test_many_exactly_tied_providers_stop_at_the_cap():
+    """Far below the outside option every provider is indifferent between two actions: 2^60 equilibria."""
+    game = PostedPriceGame(np.tile([-60.0, -61.0], (60, 1)), np.tile([1.0, np.e], (60, 1)), np.ones((60, 2)), 1.0)
+    found = equilibria(game, max_equilibria=50, max_search=500)
+    assert not found.complete
+    assert len(found.profiles) == 50
+    assert found.gap <= found.tolerance
+
+
+def test_losing_providers_may_leave_no_equilibrium_and_none_is_claimed():
+    rng = np.random.default_rng(3)
+    empty = 0
+    for _ in range(300):
+        game = random_game(rng, flavour="losing")
+        found = equilibria(game)
+        empty += not len(found.profiles)
+        if not len(found.profiles):
+            assert found.lowest is None
+            assert found.highest is None
+            assert not found.unique
+            assert potential_maximiser(game, found) is None
+    assert empty < 300
+
+
+def test_quantecon_agrees():
+    gt = pytest.importorskip("quantecon.game_theory")
+    rng = np.random.default_rng(4)
+    for _ in range(150):
+        game = random_game(rng, flavour=("smooth", "curve", "multiple", "ties")[int(rng.integers(4))])
+        n, m = game.value.shape
+        if n < 2 or not game.available.all():
+            continue
+        table = np.empty((m,) * n + (n,))
+        for profile in np.ndindex(*(m,) * n):
+            z = logits(game.value[np.arange(n), profile], game.beta, game.outside_value)
+            # log U: a rising transformation of one's own utility leaves pure equilibria where they are, and never underflows
+            table[profile] = np.log(game.profit[np.arange(n), profile]) + z - np.logaddexp.reduce(np.append(z, 0.0))
+        found = equilibria(game)
+        theirs = {tuple(int(a) for a in p) for p in gt.pure_nash_brute(gt.NormalFormGame(table), tol=found.tolerance)}
+        profiles, regret = log_regrets(game)
+        unclear = as_set(profiles[np.abs(regret - found.tolerance) < 1e-3 * found.tolerance])
+        assert as_set(found.profiles) ^ theirs <= unclear
+
+
+@pytest.mark.parametrize("flavour", ["smooth", "ties", "curve", "losing_ties", "beta_large"])
+def test_best_reply_against_all_actions(flavour):
+    rng = np.random.default_rng([5, FLAVOURS.index(flavour)])
+    for _ in range(200):
+        game = random_game(rng, flavour=flavour)
+        n = len(game.value)
+        profile = np.array([rng.choice(np.flatnonzero(row)) for row in game.available])
+        z = logits(game.value, game.beta, game.outside_value)
+        rivals = log_rivals(z[np.arange(n), profile])
+        low, high = best_reply(game, rivals, ties="lowest"), best_reply(game, rivals, ties="highest")
+        for i in range(n):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                size = np.log(np.abs(game.profit[i])) - np.logaddexp(0, rivals[i] - z[i])
+            best = np.nanmax(game.profit[i])
+            rank = np.where(game.profit[i] > 0, size, -np.inf) if best > 0 else np.where(game.profit[i] == best, 0, -np.inf) if best == 0 else -size
+            ties = np.flatnonzero(rank >= np.nanmax(rank) - 1e-9 * (1 + 1e-6 * np.nanmax(np.abs(z))))
+            assert low[i] == ties[game.value[i, ties].argmin()]
+            assert high[i] == ties[game.value[i, ties].argmax()]
+            assert best_reply(game, rivals[i], i) == low[i]
+
+
+seeds = st.integers(0, 2**32 - 1)
+earning = st.sampled_from(["smooth", "ties", "curve", "multiple", "beta_large", "equal", "far_below"])
+
+
+@given(seeds, earning)
+@settings(max_examples=150, deadline=None)
+def test_relabelling_providers_permutes_the_answer(seed, flavour):
+    rng = np.random.default_rng(seed)
+    game = random_game(rng, flavour=flavour)
+    order = rng.permutation(len(game.value))
+    other = PostedPriceGame(game.value[order], game.profit[order], game.surplus[order], game.beta, game.outside_value)
+    assert as_set(equilibria(other).profiles) == as_set(equilibria(game).profiles[:, order])
+
+
+@given(seeds, earning, st.floats(-5, 5))
+@settings(max_examples=150, deadline=None)
+def test_shifting_all_values_changes_nothing(seed, flavour, shift):
+    game = random_game(np.random.default_rng(seed), flavour=flavour)
+    other = PostedPriceGame(game.value + shift, game.profit, game.surplus, game.beta, game.outside_value + shift)
+    assert as_set(equilibria(other, tolerance=1e-7).profiles) >= as_set(equilibria(game).profiles)
+    assert as_set(equilibria(game, tolerance=1e-7).profiles) >= as_set(equilibria(other).profiles)
+
+
+@given(seeds, earning, st.integers(-20, 20))
+@settings(max_examples=150, deadline=None)
+def test_the_unit_of_money_does_not_matter(seed, flavour, power):
+    game = random_game(np.random.default_rng(seed), flavour=flavour)
+    c = 2.0**power
+    other = PostedPriceGame(game.value * c, game.profit * c, game.surplus * c, game.beta / c, game.outside_value * c)
+    assert as_set(equilibria(other).profiles) == as_set(equilibria(game).profiles)
+
+
+@given(seeds, earning)
+@settings(max_examples=150, deadline=None)
+def test_potential_changes_as_the_movers_log_utility(seed, flavour):
+    rng = np.random.default_rng(seed)
+    game = random_game(rng, flavour=flavour)
+    n = len(game.value)
+    profile = np.array([rng.choice(np.flatnonzero(row)) for row in game.available])
+    i = int(rng.integers(n))
+    other = profile.copy()
+    other[i] = rng.choice(np.flatnonzero(game.available[i]))
+    z = logits(game.value, game.beta, game.outside_value)
+    rivals = log_rivals(z[np.arange(n), profile])[i]
+    with np.errstate(invalid="ignore"):  # padding
+        log_u = np.log(game.profit[i]) + z[i] - np.logaddexp(rivals, z[i])
+    change = log_potential(game, other) - log_potential(game, profile)
+    scale = 1e-13 * (1 + np.nanmax(np.abs(z))) * n
+    assert abs(change - (log_u[other[i]] - log_u[profile[i]])) <= 10 * scale
+
+
+@pytest.mark.parametrize("flavour", ["smooth", "multiple", "ties", "equal"])
+def test_potential_maximiser_is_the_maximum_over_all_profiles(flavour):
+    rng = np.random.default_rng([6, FLAVOURS.index(flavour)])
+    for _ in range(100):
+        game = random_game(rng, flavour=flavour)
+        found = equilibria(game)
+        best = potential_maximiser(game, found)
+        assert log_potential(game, best) >= log_potential(game, log_regrets(game)[0]).max() - 1e-9
+
+
+def test_nothing_is_written_into_the_game():
+    game = random_game(np.random.default_rng(7), flavour="losing")
+    before = [a.copy() for a in (game.value, game.profit, game.surplus)]
+    equilibria(game)
+    for a, b in zip(before, (game.value, game.profit, game.surplus), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_ten_thousand_providers():
+    rng = np.random.default_rng(8)
+    tokens = np.sort(10 ** rng.uniform(-2, 0.6, (10_000, 64)), axis=1)
+    quality = rng.uniform(0.1, 0.9, (10_000, 1)) * (1 - np.exp(-rng.uniform(0.5, 5, (10_000, 1)) * tokens))
+    price = tokens * rng.uniform(0.05, 0.3, (10_000, 1))
+    for beta in (0.0, 3.0, 100.0, 1e6):
+        game = PostedPriceGame(quality - price, 0.2 * price, quality - 0.8 * price, beta)
+        found = equilibria(game)
+        assert found.complete
+        assert found.converged
+        z = logits(game.value, beta, 0.0)
+        for profile in found.profiles:
+            rivals = log_rivals(z[np.arange(10_000), profile])
+            log_u = np.log(game.profit) - np.logaddexp(0.0, rivals[:, None] - z)
+            assert (log_u.max(axis=1) - log_u[np.arange(10_000), profile]).max() <= 2 * found.tolerance

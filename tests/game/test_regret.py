@@ -1,0 +1,97 @@
+"""Regret of pure and mixed profiles, against enumeration of every joint action."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from ttc_env.game.mechanisms import pay_per_token, second_price_auction
+from ttc_env.game.regret import assess, expected_utilities, nash_conv, regret, relative_regret
+from ttc_env.game.types import Market
+
+MECHANISMS = [pay_per_token(), pay_per_token((0.5, 2.0)), second_price_auction((-0.5, 0.0, 1.0)), second_price_auction((0.0,), "claimed", (1.0, 1.5))]
+
+
+def random_market(rng, n, m):
+    # Tenths, so that scores and utilities tie often.
+    quality, price, cost = (rng.integers(low, high, (n, m)) / 10 for low, high in ((1, 5), (0, 4), (0, 3)))
+    return Market.from_arrays(quality, price, cost, beta=rng.choice([0.0, 1.0, 10.0, 1000.0]), outside_value=rng.choice([0.0, 0.1]))
+
+
+def enumerate_utilities(mixture, mechanism, market):
+    """E[U_i(action)] by summing over every joint action."""
+    table = mechanism.offers(market)
+    n, a = table.quality.shape
+    utility = np.zeros((n, a))
+    for profile in itertools.product(range(a), repeat=n):
+        played = mechanism.play(table.take(np.array(profile)), market).utility
+        for i in range(n):
+            others = np.prod([mixture[j, profile[j]] for j in range(n) if j != i])
+            utility[i, profile[i]] += others * played[i]
+    return utility
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda m: m.name)
+@pytest.mark.parametrize("seed", range(12))
+def test_mixed_profiles_against_enumeration(mechanism, seed):
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(1, 5)), int(rng.integers(1, 3))
+    market = random_market(rng, n, m)
+    table = mechanism.offers(market)
+    a = table.quality.shape[1]
+    if a**n > 1500:
+        pytest.skip("too many joint actions to enumerate")
+    mixture = rng.dirichlet(np.full(a, 0.7), n)
+    expected = enumerate_utilities(mixture, mechanism, market)
+    found = expected_utilities(mixture, table, mechanism, market)
+    np.testing.assert_allclose(found.scaled * np.exp(found.log_scale)[:, None], expected, rtol=1e-12, atol=1e-14)
+    result = assess(mixture, mechanism, market)
+    np.testing.assert_allclose(result.regret, expected.max(axis=1) - (mixture * expected).sum(axis=1), atol=1e-14)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda m: m.name)
+@pytest.mark.parametrize("seed", range(6))
+def test_a_pure_profile_and_the_same_profile_as_a_mixture_agree(mechanism, seed):
+    rng = np.random.default_rng(seed)
+    market = random_market(rng, 3, 3)
+    a = mechanism.offers(market).quality.shape[1]
+    profile = rng.integers(0, a, 3)
+    pure, mixed = assess(profile, mechanism, market), assess(np.eye(a)[profile], mechanism, market)
+    np.testing.assert_allclose(pure.regret, mixed.regret, atol=1e-15)
+    np.testing.assert_allclose(pure.relative, mixed.relative, atol=1e-11)
+
+
+def test_relative_regret_sees_what_underflows():
+    """Two providers, one far behind at beta = 1e7: its utilities are 0 as doubles, yet it halves its profit by the wrong level."""
+    market = Market.from_arrays([[1.0, 1.0], [0.5, 0.5]], [[0.1, 0.1], [0.1, 0.1]], [[0.0, 0.05], [0.0, 0.05]], beta=1e7)
+    profile = np.array([0, 1])
+    assert regret(market, profile)[1] == 0.0
+    np.testing.assert_allclose(relative_regret(market, profile), [0, 0.5], atol=1e-9)
+    np.testing.assert_allclose(relative_regret(market, np.eye(2)[profile]), [0, 0.5], atol=1e-9)
+
+
+def test_losses_and_zeros():
+    market = Market.from_arrays([[1.0, 1.0]], [[0.1, 0.3]], [[0.2, 0.2]], beta=1)  # the first level sells below cost
+    result = assess(np.array([0]), pay_per_token(), market)
+    assert result.utility[0] < 0 < result.best_utility[0]
+    assert result.relative[0] > 1
+    assert nash_conv(market, np.array([1])) == 0
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        ([0, 0, 0], "2 integers"),
+        ([0.0, 1.0], "2 integers"),
+        ([0, 2], "no action 2"),
+        ([1, 0], "no action 1; its actions are 0..0"),
+        ([[0.5, 0.5], [0.5, 0.5]], "does not exist"),
+        ([[1.0, 0.0], [0.5, 0.4]], "sum to 1"),
+        ([[1.0], [1.0]], "mixed profile is"),
+    ],
+)
+def test_bad_profiles_are_refused(profile, words):
+    nan = np.nan
+    market = Market.from_arrays([[1.0, nan], [1.0, 1.0]], [[0.1, nan], [0.1, 0.2]], [[0.0, nan], [0.0, 0.0]], beta=1)
+    with pytest.raises(ValueError, match=words):
+        regret(market, np.array(profile))

@@ -1,0 +1,229 @@
+"""What an environment is: one frozen object that every face of it shares (PettingZoo, Gymnasium, batched)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from gymnasium import spaces
+
+from ttc_env.game.continuous import best_continuous_reply, solve_continuous
+from ttc_env.game.curves import load_market
+from ttc_env.game.mechanisms import MECHANISMS, CostPlus, Mechanism, Offer, Outcome, PerToken, pay_per_token, second_price_auction
+from ttc_env.game.regret import Regret, compare, resolution
+from ttc_env.game.solve import AuctionSolution, Solution, optimal_welfare, solve
+from ttc_env.game.types import Array, Market
+
+INFORMATION = ("full", "prices", "own")
+"""What a provider sees of the others' last round: quality, price and share; the price alone; nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class EnvConfig:
+    """One environment's world and rules. Build with `make_config`, which validates."""
+
+    market: Market
+    mechanism: Mechanism
+    actions: str  # "discrete" | "continuous"
+    users: int  # arrivals per round
+    demand: str  # "expected" | "sampled"
+    information: str  # one of INFORMATION
+    max_cycles: int  # rounds per episode
+    infos: str  # "full" | "basic"
+
+    @cached_property
+    def agents(self) -> tuple[str, ...]:
+        return tuple(f"provider_{i}" for i in range(self.market.num_providers))
+
+    @cached_property
+    def table(self) -> Offer:
+        """Every flat action's offer, `[n, a]`."""
+        return self.mechanism.offers(self.market)
+
+    @cached_property
+    def _resolution(self) -> float:
+        return resolution(self.table)
+
+    @cached_property
+    def grid(self) -> tuple[int, ...]:
+        """How many choices each part of an action has: levels, then prices and claims where there is more than one."""
+        levels, *rest = self.mechanism.grid(self.market)
+        return (levels, *(k for k in rest if k > 1))
+
+    @cached_property
+    def level_counts(self) -> np.ndarray:
+        """`[n]`: how many levels each provider has."""
+        return self.market.available.sum(axis=1)
+
+    @cached_property
+    def optimal_welfare(self) -> float:
+        """The most welfare that any profile reaches, USD per arriving user (with continuous prices: on the grid of choices)."""
+        return optimal_welfare(self.market, self.mechanism)
+
+    def action_space(self) -> spaces.Space[Any]:
+        """A new space for one provider; all providers have equal ones."""
+        if self.actions == "continuous":
+            return spaces.Box(-1.0, 1.0, (len(self.grid),), np.float32)
+        return spaces.Discrete(self.grid[0]) if len(self.grid) == 1 else spaces.MultiDiscrete(self.grid)
+
+    def action_mask(self, i: int) -> Any:
+        """Which choices exist for provider i, as Gymnasium's `space.sample(mask)` takes it: int8, 1 = available; None for a Box.
+
+        A Box needs none: its level dial is divided into as many bins as the provider has levels.
+        """
+        if self.actions == "continuous":
+            return None
+        level = self.market.available[i].astype(np.int8)
+        return level if len(self.grid) == 1 else (level, *(np.ones(k, np.int8) for k in self.grid[1:]))
+
+    def choose(self, actions: Sequence[Any]) -> np.ndarray:
+        """Environment actions as flat actions `[n]`.
+
+        A level beyond a provider's own grid means its highest level. With continuous actions the level is exact and the price
+        choice is the nearest one; `offer` takes the exact price.
+
+        Raises:
+            ValueError: an action outside its space, naming the provider.
+        """
+        if self.actions == "continuous":
+            unit = (self._box(actions) + 1.0) / 2.0
+            counts = [self.level_counts, *(np.full(len(unit), k) for k in self.grid[1:])]
+            parts = [np.minimum((unit[:, j] * count).astype(np.intp), count - 1) for j, count in enumerate(counts)]
+        else:
+            array = np.array(actions, dtype=None if len({np.shape(action) for action in actions}) == 1 else object)
+            if array.ndim == 1:
+                array = array[:, None]
+            if array.shape != (len(self.agents), len(self.grid)) or not np.issubdtype(array.dtype, np.integer):
+                raise ValueError(
+                    f"actions: expected {len(self.grid)} integer(s) for each of {len(self.agents)} providers; got {array.dtype} {array.shape}"
+                )
+            outside = ((array < 0) | (array >= self.grid)).any(axis=1)
+            if outside.any():
+                at = int(np.flatnonzero(outside)[0])
+                raise ValueError(f"provider_{at}: action {array[at].tolist()} is not in {self.action_space()}")
+            parts = [np.minimum(array[:, 0], self.level_counts - 1), *array.T[1:]]
+        return self._flat(parts)
+
+    def _flat(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        level, *rest = parts
+        has_price = len(self.mechanism.tariff.choices) > 1
+        price = rest.pop(0) if has_price else 0
+        return self.mechanism.join(level, price, rest[0] if rest else 0, market=self.market)
+
+    def _box(self, actions: Sequence[Any]) -> Array:
+        array = np.asarray(actions, dtype=np.float64).reshape(len(self.agents), -1)
+        if array.shape[1] != len(self.grid) or np.isnan(array).any():
+            raise ValueError(f"actions: expected {len(self.grid)} numbers in [-1, 1] for each provider, no NaN; got {array.tolist()}")
+        return np.clip(array, -1.0, 1.0)
+
+    def offer(self, actions: Sequence[Any]) -> tuple[np.ndarray, Offer]:
+        """Flat actions `[n]` and the offers `[n]` that they make: the whole of what a round depends on."""
+        flat = self.choose(actions)
+        offer = self.table.take(flat)
+        tariff = self.mechanism.tariff
+        if self.actions == "continuous" and len(tariff.choices) > 1:
+            # Prices are dialled on a log scale between the lowest and the highest choice.
+            low, high = (np.log(tariff.multiple(tariff.choices[k])) for k in (0, -1))
+            multiple = np.exp(low + (high - low) * (self._box(actions)[:, 1] + 1.0) / 2.0)
+            level, _, _ = self.mechanism.split(flat, self.market)
+            base = tariff.base(self.market)[np.arange(len(flat)), level]
+            offer = Offer(offer.quality, offer.claim, tariff.price(base, tariff.choice(multiple)), offer.cost)
+        return flat, offer
+
+    def play(self, offer: Offer) -> Outcome:
+        """One round in expectation: `Mechanism.play`."""
+        return self.mechanism.play(offer, self.market)
+
+    def regret(self, offer: Offer, outcome: Outcome) -> Regret:
+        """Each provider's exact regret against the offers of this round, over every action that the environment allows."""
+        if self.actions == "continuous" and len(self.mechanism.tariff.choices) > 1:
+            return best_continuous_reply(self.mechanism, self.market, offer, outcome)
+        profit, log_share = self.mechanism.deviations(self.table, offer, self.market)
+        best, regret, relative = compare(profit, log_share, outcome.profit_per_query, outcome.log_share, self._resolution)
+        utility = outcome.utility
+        return Regret(utility, utility + regret, best, regret, relative)
+
+    def solve(self) -> Solution | AuctionSolution | Any:
+        """The exact solution of the game that this environment plays."""
+        if self.actions == "continuous" and len(self.mechanism.tariff.choices) > 1:
+            return solve_continuous(self.mechanism, self.market)
+        return solve(self.market, self.mechanism)
+
+
+def make_config(
+    mechanism: str | Mechanism = "market",
+    benchmark: str | os.PathLike[str] | pd.DataFrame | None = None,
+    method: str | None = None,
+    *,
+    market: Market | None = None,
+    prices: str | Sequence[float] = "grid",
+    claims: Sequence[float] = (1.0,),
+    settlement: str = "delivered",
+    actions: str = "discrete",
+    users: int = 1000,
+    demand: str = "expected",
+    information: str = "full",
+    max_cycles: int = 100,
+    infos: str = "full",
+    **market_options: Any,
+) -> EnvConfig:
+    """Validate options and build the config. The environment's class docstring says what each option means.
+
+    Raises:
+        ValueError, TypeError: an option that is unknown or out of range, or options that contradict each other.
+    """
+    for name, value, allowed in (
+        ("actions", actions, ("discrete", "continuous")),
+        ("demand", demand, ("expected", "sampled")),
+        ("information", information, INFORMATION),
+        ("infos", infos, ("full", "basic")),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r}; choose {' or '.join(map(repr, allowed))}")
+    for name, count in (("users", users), ("max_cycles", max_cycles)):
+        if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
+            raise ValueError(f"{name} is {count!r}; it must be a whole number, at least 1")
+    if market is None:
+        market = load_market("gsm8k" if benchmark is None else benchmark, method, **market_options)
+    else:
+        given = {"benchmark": benchmark, "method": method, **market_options}
+        clash = [name for name, value in given.items() if value is not None]
+        if clash:
+            raise ValueError(f"market=... is given, so {', '.join(clash)} cannot be; change the market itself with market.replace(...)")
+    return EnvConfig(
+        market=market,
+        mechanism=_mechanism(mechanism, prices, tuple(claims), settlement),
+        actions=actions,
+        users=int(users),
+        demand=demand,
+        information=information,
+        max_cycles=int(max_cycles),
+        infos=infos,
+    )
+
+
+def _mechanism(mechanism: str | Mechanism, prices: str | Sequence[float], claims: tuple[float, ...], settlement: str) -> Mechanism:
+    if isinstance(mechanism, Mechanism):
+        if prices != "grid" or claims != (1.0,) or settlement != "delivered":
+            raise ValueError("a Mechanism object carries its own prices, claims and settlement; set them there")
+        return mechanism
+    if mechanism not in MECHANISMS:
+        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.mechanisms.Mechanism")
+    tariffs: Mapping[str, type[PerToken] | type[CostPlus]] = {"market": PerToken, "auction": CostPlus}
+    tariff = tariffs[mechanism]
+    if isinstance(prices, str):
+        if prices not in ("grid", "fixed"):
+            raise ValueError(f"prices is {prices!r}; choose 'grid', 'fixed', or give the price choices as numbers")
+        choices = tariff.choices if prices == "grid" else (tariff.neutral,)
+    else:
+        choices = tuple(prices)
+    if mechanism == "market":
+        if claims != (1.0,) or settlement != "delivered":
+            raise ValueError("claims and settlement belong to the auction; the market's users see true quality")
+        return pay_per_token(choices)
+    return second_price_auction(choices, settlement, claims)

@@ -1,0 +1,295 @@
+"""The test-time compute game as a PettingZoo environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import seeding
+from pettingzoo import AECEnv, ParallelEnv
+from pettingzoo.utils.conversions import parallel_to_aec
+
+from ttc_env.envs.config import EnvConfig, make_config
+from ttc_env.envs.observations import ObservationLayout, Round
+from ttc_env.game.mechanisms import Outcome
+from ttc_env.game.solve import AuctionSolution, Solution
+
+
+class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
+    """Providers of language models compete for users by test-time compute and price.
+
+    ## Description
+
+    Each round every provider picks how much compute to spend on a query (a *level*: number of samples, or reasoning effort) and a price.
+    More compute raises the quality of answers, their cost, and, where tokens are billed, the price. Then `users` users arrive.
+
+    - `mechanism="market"`: pay per token. Users choose by logit among quality minus price, with rationality `beta`.
+    - `mechanism="auction"`: a reverse second-price auction. Providers bid a price and claim their quality; the best score (claim minus bid)
+      serves everybody and is paid so that users keep the runner-up's score.
+
+    The game is that of *Test-Time Compute Games* (arXiv 2601.21839), with its measured quality curves. `solve()` returns the exact
+    equilibria, social optimum or dominant strategies of the very game that the environment plays.
+
+    ## Agents
+
+    `provider_0` ... `provider_{n-1}`, in the order of `market.providers`. All act at once; none leaves early.
+
+    ## Action Space
+
+    | `actions` | `prices` | space | meaning |
+    | --- | --- | --- | --- |
+    | `"discrete"` | `"grid"` (default) or numbers | `MultiDiscrete([levels, prices])` | index of the level, index of the price choice |
+    | `"discrete"` | `"fixed"` | `Discrete(levels)` | index of the level; list prices (market) or truthful bids (auction) |
+    | `"continuous"` | `"grid"` or numbers | `Box(-1, 1, (2,))` | level (equal bins), price on a log scale from the lowest to the highest choice |
+    | `"continuous"` | `"fixed"` | `Box(-1, 1, (1,))` | level (equal bins) |
+
+    A price choice is, in the market, a factor on the list price per token (default 0.8, 1, 1.25, 2, 4, ..., 64: 1 is the paper's fixed
+    price, 0.8 is cost at the default margin, and the upper end covers what providers would ask if prices were free); in the auction a
+    markup of the bid over cost (default -0.5, -0.2, 0, 0.25, 0.5, 1, 2, 4, 8: 0 is the truthful bid). With more than one entry in `claims`
+    an auction action has one more part, the index of the claimed quality as a factor on the true one.
+
+    Providers with fewer levels than others have the same space. `infos[agent]["action_mask"]` says which choices exist; a level beyond
+    the provider's own grid means its highest level. Integers outside the space raise; numbers outside a Box are clipped.
+
+    ## Observation Space
+
+    `Box(-1, 1, (d,))`, float32: own curves and costs, own last action and profit, the last round's public outcome (every provider's
+    quality, price and share), and the time left. `env.layout.describe()` prints the place and scale of every entry.
+    `information="full"` (default) shows rivals' quality, price and share; `"prices"` their price alone; `"own"` nothing of them (zeros).
+    `state()` returns everything about all providers, for centralised critics.
+
+    ## Rewards
+
+    Expected profit in USD of serving `users` arrivals: users x U_i. With `demand="sampled"` the users' choices (a multinomial draw; in an
+    auction a draw among tied winners) and the correctness of the answers they get are drawn from the environment's generator, and the
+    reward is the profit from those who came; its expectation is the expected reward.
+
+    ## Infos
+
+    With `infos="full"` (default), for each agent: `action_mask` (None for a Box); `level`, `quality`, `price`, `cost`, `payment`, `profit` (all USD per
+    query, `profit` per served query), `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
+    played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per arriving user). Under sampled demand also
+    `served` and `correct`, the numbers of users and of right answers (`correct` needs accuracy curves). `infos="basic"` gives the mask
+    alone, and saves the time that regrets take.
+
+    ## Starting State
+
+    No round has been played: the last round's entries are 0. Curves, prices and costs are there from the start.
+
+    ## Episode End
+
+    All agents are truncated together after `max_cycles` rounds; nobody terminates. Final observations are returned, then `agents` is empty.
+
+    ## Arguments
+
+    | argument | default | meaning |
+    | --- | --- | --- |
+    | `mechanism` | `"market"` | `"market"`, `"auction"`, or a `ttc_env.game.mechanisms.Mechanism` |
+    | `benchmark`, `method` | `"gsm8k"`, `"majority"` | published curves, or a path or DataFrame: see `ttc_env.load_market` |
+    | `providers`, `beta`, `alpha`, `baseline`, `quality_function`, `outside_value`, `margin`, `prices_per_token` | the paper's | see `ttc_env.load_market` |
+    | `market` | None | a `Market`, in place of all of the above |
+    | `prices` | `"grid"` | `"grid"`, `"fixed"`, or price choices as numbers |
+    | `claims`, `settlement` | `(1.0,)`, `"delivered"` | auction only: claims as factors on true quality; pay on `"delivered"` or `"claimed"` quality |
+    | `actions` | `"discrete"` | or `"continuous"` |
+    | `users` | 1000 | arrivals per round |
+    | `demand` | `"expected"` | or `"sampled"` |
+    | `information` | `"full"` | `"full"`, `"prices"`, `"own"` |
+    | `max_cycles` | 100 | rounds per episode |
+    | `infos` | `"full"` | or `"basic"` |
+    | `render_mode` | None | `"ansi"` (a table), `"human"` (prints it), `"rgb_array"` (a figure; needs the extra `plot`) |
+
+    ## Version History
+
+    - v0: first version (0.1.0).
+    """
+
+    metadata = {  # noqa: RUF012 (PettingZoo's contract)
+        "name": "ttc_env_v0",
+        "render_modes": ["human", "ansi", "rgb_array"],
+        "is_parallelizable": True,
+        "render_fps": 2,
+    }
+
+    def __init__(self, mechanism: Any = "market", benchmark: Any = None, method: str | None = None, *, render_mode: str | None = None, **options: Any):
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode is {render_mode!r}; choose {', '.join(map(repr, self.metadata['render_modes']))} or None")
+        self.config: EnvConfig = make_config(mechanism, benchmark, method, **options)
+        self.layout = ObservationLayout(self.config)
+        self.render_mode = render_mode
+        self.max_cycles = self.config.max_cycles
+        self.possible_agents = list(self.config.agents)
+        self.agents: list[str] = []
+        self._observation_spaces = {a: spaces.Box(-1.0, 1.0, (self.layout.size,), np.float32) for a in self.possible_agents}
+        self._action_spaces = {a: self.config.action_space() for a in self.possible_agents}
+        self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
+        self._rng, _ = seeding.np_random(None)
+        self._t = 0
+        self._last: Round | None = None
+        self._history: list[Outcome] = []
+        self._levels: list[np.ndarray] = []
+
+    @property
+    def market(self) -> Any:
+        """The `Market` that is played."""
+        return self.config.market
+
+    def observation_space(self, agent: str) -> spaces.Box:
+        return self._observation_spaces[agent]
+
+    def action_space(self, agent: str) -> spaces.Space[Any]:
+        return self._action_spaces[agent]
+
+    def solve(self) -> Solution | AuctionSolution | Any:
+        """The exact solution of the game that this environment plays; with a price grid, profiles hold flat actions (`Solution.split`)."""
+        return self.config.solve()
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
+        """Start an episode. A seed starts the environment's generator anew; without one it goes on. `options` has no keys; others are ignored."""
+        if seed is not None:
+            self._rng, _ = seeding.np_random(seed)
+        self._t = 0
+        self._last = None
+        self._history, self._levels = [], []
+        self.agents = list(self.possible_agents)
+        return self._observe(), {agent: {"action_mask": self.config.action_mask(i)} for i, agent in enumerate(self.agents)}
+
+    def step(
+        self, actions: dict[str, Any]
+    ) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
+        """Play one round.
+
+        Raises:
+            ValueError: an action missing, or outside its space.
+            RuntimeError: no episode is running.
+        """
+        if not self.agents:
+            raise RuntimeError("no episode is running; call reset() first")
+        missing = [agent for agent in self.agents if agent not in actions]
+        if missing:
+            raise ValueError(f"step needs an action for every agent; {', '.join(missing)} gave none")
+        chosen = [actions[agent] for agent in self.agents]
+        config = self.config
+        flat, offer = config.offer(chosen)
+        outcome = config.play(offer)
+        share, profit, counts = outcome.share, outcome.utility, {}
+        if config.demand == "sampled":
+            served, correct = self._draw(outcome, flat)
+            share = served / config.users
+            profit = share * outcome.profit_per_query
+            counts = {"served": served, "correct": correct}
+        self._last = Round(offer.quality, offer.price, share, profit, self._scaled(chosen, flat))
+        self._t += 1
+        if self.render_mode is not None:
+            self._history.append(outcome)
+            self._levels.append(config.mechanism.split(flat, config.market)[0])
+
+        agents = self.agents
+        observations = self._observe()
+        rewards = dict(zip(agents, (config.users * profit).tolist(), strict=True))
+        infos = self._infos(flat, outcome, counts)
+        over = self._t >= self.max_cycles
+        if over:
+            self.agents = []
+        if self.render_mode == "human":
+            self.render()
+        return observations, rewards, dict.fromkeys(agents, False), dict.fromkeys(agents, over), infos
+
+    def _draw(self, outcome: Outcome, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Users served by each provider, and right answers among them (None without accuracy curves)."""
+        market, users = self.config.market, self.config.users
+        share = outcome.share
+        if self.config.mechanism.posts_prices:
+            chances = np.append(share, outcome.outside_share)
+            served = self._rng.multinomial(users, chances / chances.sum())[:-1]
+        else:
+            # One auction a round: a tie is drawn once, and its winner serves everybody.
+            served = np.zeros(len(share), np.int64)
+            tied = np.flatnonzero(share > 0)
+            if tied.size:
+                served[tied[self._rng.integers(tied.size)]] = users
+        if any(provider.curve is None for provider in market.providers):
+            return served, None
+        level, _, _ = self.config.mechanism.split(flat, market)
+        accuracy = [provider.curve.accuracy[at] for provider, at in zip(market.providers, level, strict=True)]
+        return served, self._rng.binomial(served, accuracy)
+
+    def _scaled(self, chosen: list[Any], flat: np.ndarray) -> np.ndarray:
+        """`[n, k]` own actions in [-1, 1]."""
+        if self.config.actions == "continuous":
+            return np.clip(np.asarray(chosen, dtype=np.float64).reshape(len(flat), -1), -1.0, 1.0)
+        level, price, claim = self.config.mechanism.split(flat, self.config.market)
+        _, prices, claims = self.config.mechanism.grid(self.config.market)
+        parts = [level, *([price] if prices > 1 else []), *([claim] if claims > 1 else [])]
+        return 2.0 * np.stack(parts, axis=1) / np.maximum(np.array(self.config.grid) - 1, 1) - 1.0
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        time_left = max(0.0, 1.0 - self._t / self.max_cycles)
+        return dict(zip(self.possible_agents, self.layout.observations(self._last, time_left), strict=True))
+
+    def state(self) -> np.ndarray:
+        """The global state: all providers' private blocks and the full public block, `[state_size]` float32."""
+        return self.layout.state(self._last, max(0.0, 1.0 - self._t / self.max_cycles))
+
+    def _infos(self, flat: np.ndarray, outcome: Outcome, counts: dict[str, np.ndarray | None]) -> dict[str, dict[str, Any]]:
+        config = self.config
+        if config.infos == "basic":
+            return {agent: {"action_mask": config.action_mask(i)} for i, agent in enumerate(self.agents)}
+        regret = config.regret(outcome.offer, outcome)
+        columns = {
+            "level": config.mechanism.split(flat, config.market)[0],
+            "quality": outcome.offer.quality,
+            "price": outcome.offer.price,
+            "cost": outcome.offer.cost,
+            "payment": outcome.payment,
+            "profit": outcome.profit_per_query,
+            "share": outcome.share,
+            "utility": outcome.utility,
+            "regret": regret.regret,
+            "relative_regret": regret.relative,
+            **{name: count for name, count in counts.items() if count is not None},
+        }
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        common = {
+            "welfare": float(outcome.welfare),
+            "optimal_welfare": config.optimal_welfare,
+            "nash_conv": regret.nash_conv,
+            "user_value": float(outcome.user_value),
+        }
+        return {
+            agent: {"action_mask": config.action_mask(i), **dict(zip(columns, row, strict=True)), **common}
+            for i, (agent, row) in enumerate(zip(self.agents, rows, strict=True))
+        }
+
+    def render(self) -> str | np.ndarray | None:
+        """The last round as text or figure, in the mode given at construction.
+
+        Raises:
+            ImportError: `rgb_array` without matplotlib.
+        """
+        from ttc_env.envs import render
+
+        if self.render_mode is None:
+            raise ValueError("render_mode is None; pass render_mode='ansi', 'human' or 'rgb_array' when making the environment")
+        if self.render_mode == "rgb_array":
+            return render.figure(self.config, self._history, self._levels)
+        text = render.text(self.config, self._history, self._levels)
+        if self.render_mode == "human":
+            print(text)
+            return None
+        return text
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def parallel_env(mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any) -> MarketEnv:
+    """The environment in PettingZoo's parallel API; options: see `MarketEnv`."""
+    return MarketEnv(mechanism, benchmark, method, **options)
+
+
+def env(mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any) -> AECEnv[str, np.ndarray, Any]:
+    """The environment in PettingZoo's AEC API, agents in turn; options: see `MarketEnv`."""
+    return parallel_to_aec(parallel_env(mechanism, benchmark, method, **options))

@@ -1,0 +1,77 @@
+"""Who buys from whom: logit demand, in the log domain.
+
+beta V reaches 1e5 and more, so exp(beta V) overflows and small shares underflow; a comparison of underflowed utilities is a comparison of
+zeros. Every function here works with logits z = beta (V - V_0): subtracting the outside value first costs no precision, and makes
+e_0 = exp(0) = 1. All logs of A below are in that unit: log A = log(1 + sum_j exp z_j).
+
+Axis 0 is the provider; any further axes are batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ttc_env.game.types import Array
+
+
+def logits(value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0) -> Array:
+    """z = beta (V - V_0), without unit. Any shape."""
+    return np.multiply(beta, np.subtract(value, outside_value))
+
+
+def log_total(z: ArrayLike) -> Array:
+    """log A = log(1 + sum_i exp z_i) (GAME.md, "The pay-per-token market"). z: `[n, ...]`; returns `[...]`."""
+    z = np.asarray(z)
+    top = np.maximum(z.max(axis=0), 0.0)
+    return top + np.log(np.exp(-top) + np.exp(z - top).sum(axis=0))
+
+
+def log_rivals(z: ArrayLike) -> Array:
+    """log A_-i = log(1 + sum_{j != i} exp z_j) for every i. z and the result: `[n, ...]`.
+
+    Leave-one-out by sums from both ends: subtracting a provider that holds nearly all of A would leave only rounding.
+    """
+    z = np.asarray(z, dtype=np.float64)
+    before = np.zeros_like(z)  # log of 1 + everybody before i
+    after = np.full_like(z, -np.inf)  # log of everybody after i
+    np.logaddexp.accumulate(np.concatenate([np.zeros_like(z[:1]), z[:-1]]), axis=0, out=before)
+    if len(z) > 1:
+        after[:-1] = np.logaddexp.accumulate(z[:0:-1], axis=0)[::-1]
+    return np.logaddexp(before, after)
+
+
+def log_share_against(z: ArrayLike, log_rivals: ArrayLike) -> Array:
+    """log s_i = -log(1 + A_-i exp(-z_i)): the share of an offer with logit z against rivals A_-i. Shapes broadcast."""
+    return -np.logaddexp(0.0, np.subtract(log_rivals, z))
+
+
+def shares(value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0) -> tuple[Array, Array]:
+    """s_i and s_0: the chance that a user picks provider i, or nobody.
+
+    Args:
+        value: `[n, ...]` USD/query, V_i = q_i - p_i.
+        beta: 1/USD, a number or `[...]`.
+        outside_value: USD/query, a number or `[...]`.
+
+    Returns:
+        share `[n, ...]` and outside_share `[...]`; they sum to 1.
+
+    Source: [TTC], logit choice (GAME.md, "The pay-per-token market").
+    """
+    z = logits(value, beta, outside_value)
+    top = np.maximum(z.max(axis=0), 0.0)
+    attraction, outside = np.exp(z - top), np.exp(-top)
+    total = outside + attraction.sum(axis=0)
+    return attraction / total, outside / total
+
+
+def utility(profit: ArrayLike, log_share: ArrayLike) -> Array:
+    """U_i = s_i pi_i, USD per arriving user. Shapes broadcast."""
+    return np.multiply(profit, np.exp(log_share))
+
+
+def log_utility(profit: ArrayLike, log_share: ArrayLike) -> Array:
+    """log U_i = log pi_i + log s_i; -inf where pi = 0, NaN where pi < 0 (a loss has no logarithm). Shapes broadcast."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.add(np.log(np.asarray(profit, dtype=np.float64)), log_share)

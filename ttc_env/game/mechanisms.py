@@ -1,0 +1,391 @@
+"""The rules of a round: who offers what, who serves, who pays what.
+
+A `Mechanism` is three small parts. A *tariff* turns an action (level, price choice, claim) into an `Offer`; an *allocation* picks who
+serves; a *payment* rule says what a served query costs the user. Both rules of this file are aggregative: what a provider gets depends on
+its own offer and on one summary of its rivals, so that one formula serves a round that was played and every deviation from it.
+
+| name | tariff | allocation | payment |
+| --- | --- | --- | --- |
+| `market`: pay per token | `PerToken`: factor x list price | `Logit`: users choose | `Posted` |
+| `auction`: reverse second-price | `CostPlus`: cost x (1 + markup) | `HighestScore` | `SecondScore` |
+
+Axis 0 is the provider; further axes are actions or batch. Money is USD/query throughout.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ttc_env.game import demand, welfare
+from ttc_env.game.types import Array, Market, PostedPriceGame
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """What providers put on the table."""
+
+    quality: Array  # [n, ...] USD/query, q: delivered in expectation
+    claim: Array  # [n, ...] USD/query, qhat: promised; equals quality unless a provider misreports
+    price: Array  # [n, ...] USD/query: posted price, or bid
+    cost: Array  # [n, ...] USD/query, c
+
+    @property
+    def score(self) -> Array:
+        """What users and the auctioneer see: claimed quality minus price."""
+        return self.claim - self.price
+
+    def take(self, actions: NDArray[np.integer]) -> Offer:
+        """Of a table `[n, a]`, the offers of one action per provider: `[n]`; or of a batch, actions `[n, ...]`."""
+        rows = np.arange(len(self.quality)).reshape(-1, *(1,) * (actions.ndim - 1))
+        return Offer(*(getattr(self, field.name)[rows, actions] for field in dataclasses.fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Everything that a round decides, in expectation over users (and over ties)."""
+
+    offer: Offer  # [n]
+    log_share: Array  # [n] log of the chance that a user is served by i; -inf where that is impossible
+    outside_share: Array  # chance that a user buys from nobody
+    payment: Array  # [n] USD per served query; 0 for a provider that the mechanism leaves without users
+    profit_per_query: Array  # [n] USD/query, payment - cost; 0 likewise
+    user_value: Array  # USD per arriving user: share-weighted quality - payment
+    welfare: Array  # USD per arriving user: share-weighted quality - cost
+
+    @property
+    def share(self) -> Array:
+        """[n] chance that a user is served by i."""
+        return np.exp(self.log_share)
+
+    @property
+    def utility(self) -> Array:
+        """[n] U, USD per arriving user: expected profit."""
+        return demand.utility(self.profit_per_query, self.log_share)
+
+
+# --- tariffs: what a price choice means -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tariff(ABC):
+    """Turns a price choice (a number) into a price."""
+
+    choices: tuple[float, ...]  # the grid of price choices
+
+    def __post_init__(self) -> None:
+        choices = tuple(float(x) for x in np.atleast_1d(np.asarray(self.choices, dtype=np.float64)))
+        object.__setattr__(self, "choices", choices)
+        if not choices or not np.isfinite(choices).all() or list(choices) != sorted(set(choices)):
+            raise ValueError(f"price choices must be finite numbers in rising order, without repetition; got {choices}")
+        if self.multiple(choices[0]) <= 0:
+            raise ValueError(f"the lowest price choice, {choices[0]}, makes a price <= 0; the grid must start above {self.choice(0.0):g}")
+
+    @abstractmethod
+    def multiple(self, choice: ArrayLike) -> Array:
+        """price / base at a choice."""
+
+    @abstractmethod
+    def choice(self, multiple: ArrayLike) -> Array:
+        """The inverse of `multiple`."""
+
+    @abstractmethod
+    def base(self, market: Market) -> Array:
+        """`[n, m]` USD/query: what the choice multiplies."""
+
+    @property
+    @abstractmethod
+    def neutral(self) -> float:
+        """The choice that the theory singles out: the list price, the truthful bid."""
+
+    def price(self, base: ArrayLike, choice: ArrayLike) -> Array:
+        """USD/query. Shapes broadcast."""
+        return np.multiply(base, self.multiple(choice))
+
+
+@dataclass(frozen=True)
+class PerToken(Tariff):
+    """Price per token: a choice is a factor on the list price, p = factor x rho T. 1.0 is the paper's fixed price."""
+
+    choices: tuple[float, ...] = (0.8, 1.0, 1.25, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+
+    neutral = 1.0
+
+    def multiple(self, choice: ArrayLike) -> Array:
+        return np.asarray(choice, dtype=np.float64)
+
+    def choice(self, multiple: ArrayLike) -> Array:
+        return np.asarray(multiple, dtype=np.float64)
+
+    def base(self, market: Market) -> Array:
+        return market.price
+
+
+@dataclass(frozen=True)
+class CostPlus(Tariff):
+    """A bid: a choice is a markup over cost, b = (1 + markup) c. 0.0 is the truthful bid; below it a provider bids under its cost."""
+
+    choices: tuple[float, ...] = (-0.5, -0.2, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+    neutral = 0.0
+
+    def multiple(self, choice: ArrayLike) -> Array:
+        return 1.0 + np.asarray(choice, dtype=np.float64)
+
+    def choice(self, multiple: ArrayLike) -> Array:
+        return np.asarray(multiple, dtype=np.float64) - 1.0
+
+    def base(self, market: Market) -> Array:
+        return market.cost
+
+
+# --- allocation rules: who serves -------------------------------------------------------------------------------------------------------
+
+
+class Allocation(ABC):
+    """Who serves, given everybody's scores. A rule sees a provider's rivals through one summary, `rivals`."""
+
+    @abstractmethod
+    def rivals(self, score: Array, market: Market) -> Any:
+        """What provider i needs to know of the others: a named tuple of arrays `[n, ...]`. score: `[n, ...]`."""
+
+    @abstractmethod
+    def log_share(self, score: Array, rivals: Any, market: Market) -> Array:
+        """log of the chance to serve a user with this score against these rivals. Shapes broadcast."""
+
+    @abstractmethod
+    def outside_share(self, score: Array, market: Market) -> Array:
+        """The chance that a user buys from nobody. score: `[n, ...]`; returns `[...]`."""
+
+
+class Attraction(NamedTuple):
+    """The summary of rivals under logit choice."""
+
+    log_rivals: Array  # [n, ...] log A_-i
+
+
+@dataclass(frozen=True)
+class Logit(Allocation):
+    """Users choose by logit; the summary is log A_-i (GAME.md, "The pay-per-token market")."""
+
+    def rivals(self, score: Array, market: Market) -> Attraction:
+        return Attraction(demand.log_rivals(demand.logits(score, market.beta, market.outside_value)))
+
+    def log_share(self, score: Array, rivals: Attraction, market: Market) -> Array:
+        return demand.log_share_against(demand.logits(score, market.beta, market.outside_value), rivals.log_rivals)
+
+    def outside_share(self, score: Array, market: Market) -> Array:
+        return np.exp(-demand.log_total(demand.logits(score, market.beta, market.outside_value)))
+
+
+class BestRival(NamedTuple):
+    """The summary of rivals in an auction."""
+
+    score: Array  # [n, ...] USD/query: the highest score among the others, -inf if there are none
+    ties: Array  # [n, ...] how many of the others have it
+
+
+@dataclass(frozen=True)
+class HighestScore(Allocation):
+    """The highest score serves everybody, if it is at least V_0; equal scores are equally likely to (GAME.md, "The reverse second-price auction").
+
+    Scores tie where they are equal as numbers: a bid that is higher by any amount wins.
+    """
+
+    def rivals(self, score: Array, market: Market) -> BestRival:
+        n = len(score)
+        if n == 1:
+            return BestRival(np.full_like(score, -np.inf), np.zeros_like(score))
+        order = np.sort(score, axis=0)
+        best, second = order[-1], order[-2]
+        leads = score == best
+        leaders = leads.sum(axis=0)
+        alone = leads & (leaders == 1)
+        seconds = (score == second).sum(axis=0)
+        return BestRival(np.where(alone, second, best), np.where(alone, seconds, leaders - leads))
+
+    def log_share(self, score: Array, rivals: BestRival, market: Market) -> Array:
+        trades = score >= market.outside_value
+        wins = trades & (score > rivals.score)
+        ties = trades & (score == rivals.score)
+        return np.where(wins, 0.0, np.where(ties, -np.log1p(rivals.ties), -np.inf))
+
+    def outside_share(self, score: Array, market: Market) -> Array:
+        return np.where(score.max(axis=0) >= market.outside_value, 0.0, 1.0)
+
+
+# --- payment rules: who pays what -------------------------------------------------------------------------------------------------------
+
+
+class Payment(ABC):
+    @abstractmethod
+    def payment(self, offer: Offer, rivals: Any, market: Market) -> Array:
+        """USD per served query, for a provider that serves. Shapes broadcast."""
+
+
+@dataclass(frozen=True)
+class Posted(Payment):
+    """A user pays the price that it saw."""
+
+    def payment(self, offer: Offer, rivals: Any, market: Market) -> Array:
+        return offer.price
+
+
+@dataclass(frozen=True)
+class SecondScore(Payment):
+    """payment = q_w - max(second-highest score, V_0): the user's value is the runner-up's score (GAME.md).
+
+    `settlement="delivered"`: q_w is the quality delivered in expectation, so that an inflated claim can win but is not paid for.
+    `settlement="claimed"`: it is the quality promised, and misreporting pays.
+    """
+
+    settlement: str = "delivered"
+
+    def __post_init__(self) -> None:
+        if self.settlement not in ("delivered", "claimed"):
+            raise ValueError(f"settlement {self.settlement!r} is unknown; choose 'delivered' or 'claimed'")
+
+    def settled_quality(self, offer: Offer) -> Array:
+        return offer.quality if self.settlement == "delivered" else offer.claim
+
+    def payment(self, offer: Offer, rivals: BestRival, market: Market) -> Array:
+        return self.settled_quality(offer) - np.maximum(rivals.score, market.outside_value)
+
+
+# --- the mechanism ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """A tariff, an allocation rule and a payment rule; with `claims`, factors on the true quality that a provider may promise.
+
+    An *action* of a provider is (level, price choice, claim), flattened in that order: `action = (level * k_p + price) * k_c + claim`,
+    so with one price and one claim an action is a level.
+    """
+
+    name: str
+    tariff: Tariff
+    allocation: Allocation
+    payment: Payment
+    claims: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        claims = tuple(float(x) for x in self.claims)
+        object.__setattr__(self, "claims", claims)
+        if not claims or min(claims) < 0 or not np.isfinite(claims).all() or list(claims) != sorted(set(claims)):
+            raise ValueError(f"claims must be factors >= 0 on the true quality, in rising order; got {claims}")
+
+    @property
+    def posts_prices(self) -> bool:
+        """Whether this is a posted-price game, which `game` can flatten."""
+        return isinstance(self.allocation, Logit) and isinstance(self.payment, Posted)
+
+    def grid(self, market: Market) -> tuple[int, int, int]:
+        """(levels, price choices, claims) per provider."""
+        return market.num_levels, len(self.tariff.choices), len(self.claims)
+
+    def split(self, actions: ArrayLike, market: Market) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """Flat actions as (level, price, claim) indices. Any shape."""
+        return np.unravel_index(np.asarray(actions), self.grid(market))  # type: ignore[return-value]
+
+    def join(self, level: ArrayLike, price: ArrayLike = 0, claim: ArrayLike = 0, *, market: Market) -> NDArray[np.intp]:
+        """(level, price, claim) indices as flat actions: the inverse of `split`."""
+        _, prices, claims = self.grid(market)
+        return (np.asarray(level) * prices + np.asarray(price)) * claims + np.asarray(claim)
+
+    def offers(self, market: Market) -> Offer:
+        """Every action's offer: a table `[n, a]`, NaN where a provider has fewer levels."""
+        shape = (market.num_providers, *self.grid(market))
+
+        def table(values: Array) -> Array:
+            return np.ascontiguousarray(np.broadcast_to(values, shape)).reshape(shape[0], -1)
+
+        quality, cost, base = (x[:, :, None, None] for x in (market.quality, market.cost, self.tariff.base(market)))
+        price = self.tariff.price(base, np.array(self.tariff.choices)[:, None])
+        claim = quality * np.array(self.claims)
+        return Offer(table(quality), table(claim), table(price), table(cost))
+
+    def game(self, market: Market) -> PostedPriceGame:
+        """The posted-price game that this mechanism plays on this market, actions flattened.
+
+        Raises:
+            ValueError: not a posted-price mechanism.
+        """
+        if not self.posts_prices:
+            raise ValueError(f"mechanism {self.name!r} is not a posted-price game: users do not choose by logit among posted prices")
+        offer = self.offers(market)
+        return PostedPriceGame(
+            offer.score, offer.price - offer.cost, offer.quality - offer.cost, market.beta, market.outside_value
+        )
+
+    def play(self, offer: Offer, market: Market) -> Outcome:
+        """One round, in expectation: a pure function of the offers `[n, ...]`."""
+        rivals = self.allocation.rivals(offer.score, market)
+        log_share = self.allocation.log_share(offer.score, rivals, market)
+        outside_share = self.allocation.outside_share(offer.score, market)
+        serves = log_share > -np.inf
+        payment = np.where(serves, self.payment.payment(offer, rivals, market), 0.0)
+        share = np.exp(log_share)
+        return Outcome(
+            offer=offer,
+            log_share=log_share,
+            outside_share=outside_share,
+            payment=payment,
+            profit_per_query=np.where(serves, payment - offer.cost, 0.0),
+            user_value=welfare.user_value(share, offer.quality - payment, outside_share, market.outside_value),
+            welfare=welfare.welfare(share, offer.quality - offer.cost, outside_share, market.outside_value),
+        )
+
+    def deviations(self, table: Offer, offer: Offer, market: Market) -> tuple[Array, Array]:
+        """What each provider would get from each of its actions while the others keep their offers.
+
+        Args:
+            table: every action's offer, `[n, a]`, from `offers`.
+            offer: the offers of this round, `[n]`.
+
+        Returns:
+            profit per served query and log share, both `[n, a]`; NaN where an action does not exist.
+        """
+        rivals = self.allocation.rivals(offer.score, market)
+        rivals = type(rivals)(*(summary[:, None] for summary in rivals))
+        absent = np.isnan(table.quality)
+        log_share = self.allocation.log_share(np.where(absent, -np.inf, table.score), rivals, market)
+        profit = np.where(log_share > -np.inf, self.payment.payment(table, rivals, market) - table.cost, 0.0)
+        return np.where(absent, np.nan, profit), np.where(absent, np.nan, log_share)
+
+
+def pay_per_token(factors: Sequence[float] = (1.0,)) -> Mechanism:
+    """The pay-per-token market ([TTC]). factors: price choices as multiples of the list price; (1.0,) is the paper's game."""
+    return Mechanism("market", PerToken(tuple(factors)), Logit(), Posted())
+
+
+def second_price_auction(
+    markups: Sequence[float] = (0.0,), settlement: str = "delivered", claims: Sequence[float] = (1.0,)
+) -> Mechanism:
+    """The reverse second-price auction ([TTC]).
+
+    Args:
+        markups: bids as markups over cost; (0.0,) is the truthful bid alone.
+        settlement: `"delivered"` or `"claimed"`, see `SecondScore`.
+        claims: factors on the true quality that a provider may promise.
+    """
+    return Mechanism("auction", CostPlus(tuple(markups)), HighestScore(), SecondScore(settlement), tuple(claims))
+
+
+MECHANISMS: dict[str, Callable[..., Mechanism]] = {"market": pay_per_token, "auction": second_price_auction}
+"""Mechanisms by name: functions that build them from their price choices and options."""
+
+
+def get_mechanism(mechanism: str | Mechanism) -> Mechanism:
+    """A mechanism by name, as the paper plays it (list prices; truthful bids), or the one given."""
+    if isinstance(mechanism, Mechanism):
+        return mechanism
+    if mechanism not in MECHANISMS:
+        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.mechanisms.Mechanism")
+    return MECHANISMS[mechanism]()

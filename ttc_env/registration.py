@@ -1,0 +1,34 @@
+"""Versioned ids, in PettingZoo's registry (parallel and AEC) and in Gymnasium's.
+
+    pettingzoo.make("parallel", "ttc_env/Auction-v0", benchmark="gpqa")
+    gymnasium.make("ttc_env/Provider-v0", opponent="best_response")
+
+Every id takes all options of the environment; an id only sets some of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PETTINGZOO_IDS: dict[str, dict[str, Any]] = {
+    "ttc_env/Market-v0": {"mechanism": "market"},
+    "ttc_env/MarketFixedPrice-v0": {"mechanism": "market", "prices": "fixed"},
+    "ttc_env/MarketContinuous-v0": {"mechanism": "market", "actions": "continuous"},
+    "ttc_env/MarketSampled-v0": {"mechanism": "market", "demand": "sampled"},
+    "ttc_env/Auction-v0": {"mechanism": "auction"},
+    "ttc_env/AuctionTruthful-v0": {"mechanism": "auction", "prices": "fixed"},
+    "ttc_env/AuctionContinuous-v0": {"mechanism": "auction", "actions": "continuous"},
+    "ttc_env/AuctionMisreport-v0": {"mechanism": "auction", "claims": (0.8, 1.0, 1.25), "settlement": "claimed"},
+}
+"""Multi-agent ids and the options that each sets."""
+
+
+def register() -> None:
+    """Enter all ids into the registries; safe to call again."""
+    from pettingzoo.env_registry import registration
+
+    for name, options in PETTINGZOO_IDS.items():
+        if name not in registration.parallel_registry:
+            registration.register("parallel", name, "ttc_env.envs.market:parallel_env", kwargs=options)
+        if name not in registration.aec_registry:
+            registration.register("aec", name, "ttc_env.envs.market:env", kwargs=options)
