@@ -25,11 +25,17 @@ OBSERVATIONAL = "reasoning_observational"
 def price_options(parser: argparse.ArgumentParser) -> None:
     """Options that this command shares with measure_curves."""
     group = parser.add_argument_group("curves")
-    group.add_argument("--methods", type=lambda text: text.split(","), default=["majority", "best_of_n"], help=f"of {', '.join((*METHODS, OBSERVATIONAL))}")
+    group.add_argument(
+        "--methods", type=lambda text: text.split(","), default=["majority", "best_of_n"], help=f"of {', '.join((*METHODS, OBSERVATIONAL))}"
+    )
     group.add_argument("--levels", type=lambda text: [int(k) for k in text.split(",")], help="numbers of samples; powers of two by default")
     group.add_argument("--score", choices=SCORES, default="logprob", help="what best_of_n and weighted_majority go by")
-    group.add_argument("--reward-model", help="score samples by this sequence classifier first (folder or hub name); implies --score reward")
-    group.add_argument("--prices", type=lambda text: [float(p) for p in text.split(",")], help="USD per 1M tokens, in the order of the models")
+    group.add_argument(
+        "--reward-model", help="score samples by this sequence classifier first (folder or hub name); implies --score reward"
+    )
+    group.add_argument(
+        "--prices", type=lambda text: [float(p) for p in text.split(",")], help="USD per 1M tokens, in the order of the models"
+    )
     group.add_argument("--margin", type=float, help="mu: cost = price / (1 + mu); the loader's default where not given")
     group.add_argument("--resamples", type=int, default=2000, help="of the bootstrap over questions")
 

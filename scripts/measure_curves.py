@@ -41,7 +41,9 @@ def parse() -> argparse.Namespace:
     what.add_argument("--task", required=True, help="gsm8k, aime, gpqa, mmlu, reasoning-gym:<dataset>, chains, sums")
     what.add_argument("--data", type=Path, help="local JSON-lines, CSV or Parquet file in the data set's schema, in place of a download")
     what.add_argument("--limit", type=int, help="number of questions")
-    what.add_argument("--task-options", type=json.loads, default={}, help='changes to the task\'s entry in formats.toml, as JSON: \'{"max_terms": 8}\'')
+    what.add_argument(
+        "--task-options", type=json.loads, default={}, help="changes to the task's entry in formats.toml, as JSON: '{\"max_terms\": 8}'"
+    )
     how = parser.add_argument_group("how")
     how.add_argument("--samples", type=int, default=64, help="samples a question (1 is usual with --budgets)")
     how.add_argument("--budgets", type=whole_numbers, help="thinking budgets in tokens: measures the dial `reasoning`")
@@ -50,7 +52,12 @@ def parse() -> argparse.Namespace:
     how.add_argument("--max-tokens", type=int, help="for one whole answer; the task's own by default")
     how.add_argument("--seed", type=int, default=0)
     how.add_argument("--backend", choices=BACKENDS, default="vllm")
-    how.add_argument("--backend-options", type=json.loads, default={}, help='JSON: \'{"tensor_parallel": 2}\', \'{"base_url": "http://localhost:8000/v1"}\'')
+    how.add_argument(
+        "--backend-options",
+        type=json.loads,
+        default={},
+        help='JSON: \'{"tensor_parallel": 2}\', \'{"base_url": "http://localhost:8000/v1"}\'',
+    )
     how.add_argument("--batch", type=int, default=64, help="questions drawn at once: what a kill can lose")
     how.add_argument("--no-resume", action="store_true", help="refuse trace files that hold questions already")
     how.add_argument("--check-workers", type=int, default=2, help="processes that check mathematical answers")
@@ -74,10 +81,14 @@ def make_dials(args: argparse.Namespace, task: Task) -> dict[str, Dial]:
     if not args.budgets:
         return {f"n{args.samples}-t{args.temperature:g}": Parallel(sampling)}
     if not task.thinking:
-        raise SystemExit(f"task {task.name} does not say how a thought is closed; add `thinking` to its entry in formats.toml, or by --task-options")
+        raise SystemExit(
+            f"task {task.name} does not say how a thought is closed; add `thinking` to its entry in formats.toml, or by --task-options"
+        )
     close = task.thinking
     return {
-        f"budget{budget}-t{args.temperature:g}": ThinkingBudget(sampling, budget, close["end"], close["answer_tokens"], close["prefix"], task.stop)
+        f"budget{budget}-t{args.temperature:g}": ThinkingBudget(
+            sampling, budget, close["end"], close["answer_tokens"], close["prefix"], task.stop
+        )
         for budget in args.budgets
     }
 
@@ -91,7 +102,9 @@ def dry_run(args: argparse.Namespace, task: Task, dials: dict[str, Dial]) -> Non
         print(prompt if isinstance(prompt, str) else "\n".join(f"[{m['role']}] {m['content']}" for m in prompt))
     most = len(args.models) * len(task.questions) * sum(dial.most_tokens for dial in dials.values())
     print(f"\n{len(args.models)} models x {len(task.questions)} questions x {len(dials)} settings ({', '.join(dials)})")
-    print(f"at most {most:,} tokens, {most / args.tokens_per_second / 3600:.2f} hours at {args.tokens_per_second:g} tokens/s (most answers end earlier)")
+    print(
+        f"at most {most:,} tokens, {most / args.tokens_per_second / 3600:.2f} hours at {args.tokens_per_second:g} tokens/s (most answers end earlier)"
+    )
     print(f"would write {args.out / 'traces'}/*.jsonl and {args.out}/*.csv")
 
 
@@ -124,7 +137,9 @@ def measure(args: argparse.Namespace, task: Task, dials: dict[str, Dial]) -> lis
                         report=show, warn=bar.write,
                     )  # fmt: skip
                 if result.drawn:
-                    print(f"{name} {setting}: {result.tokens:,} tokens in {result.seconds:.1f} s = {result.tokens_per_second:,.0f} tokens/s")
+                    print(
+                        f"{name} {setting}: {result.tokens:,} tokens in {result.seconds:.1f} s = {result.tokens_per_second:,.0f} tokens/s"
+                    )
                 paths.append(path)
             backend.close()
     return paths

@@ -108,7 +108,9 @@ def encode(chain: Chain, style: str, cut_short: float, rng: np.random.Generator)
     return [CODE[BOS], *(CODE[c] for c in text)], first + 1
 
 
-def make_batch(rng: np.random.Generator, recipe: Recipe, size: int, terms: tuple[int, int], cut_short: float) -> tuple[torch.Tensor, torch.Tensor]:
+def make_batch(
+    rng: np.random.Generator, recipe: Recipe, size: int, terms: tuple[int, int], cut_short: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     examples = [encode(draw_chain(rng, *terms, held_out=False), recipe.style, cut_short, rng) for _ in range(size)]
     width = max(len(ids) for ids, _ in examples)
     tokens = np.full((size, width), CODE[PAD])
@@ -140,7 +142,9 @@ def sampled_accuracy(model: LlamaForCausalLM, recipe: Recipe, terms: tuple[int, 
     return right / problems
 
 
-def train(recipe: Recipe, *, terms: tuple[int, int], batch: int, cut_short: float, max_steps: int, check_every: int) -> tuple[LlamaForCausalLM, dict]:
+def train(
+    recipe: Recipe, *, terms: tuple[int, int], batch: int, cut_short: float, max_steps: int, check_every: int
+) -> tuple[LlamaForCausalLM, dict]:
     """Train until the target sampled accuracy, or `max_steps`; returns the model and what happened."""
     model = make_model(recipe)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -160,11 +164,20 @@ def train(recipe: Recipe, *, terms: tuple[int, int], batch: int, cut_short: floa
         near = accuracy > recipe.target_accuracy - 0.2  # in the transition twenty steps can mean thirty points: look more often
         if step % (max(1, check_every // 5) if near else check_every) == 0:
             accuracy = sampled_accuracy(model, recipe, terms, 256, generator)
-            print(f"{recipe.name}: step {step}, loss {smoothed:.3f}, sampled accuracy {accuracy:.3f}, {time.time() - started:.0f} s", flush=True)
+            print(
+                f"{recipe.name}: step {step}, loss {smoothed:.3f}, sampled accuracy {accuracy:.3f}, {time.time() - started:.0f} s",
+                flush=True,
+            )
             if accuracy >= recipe.target_accuracy:
                 break
     parameters = sum(p.numel() for p in model.parameters())
-    return model, {"steps": step, "loss": smoothed, "sampled_accuracy": accuracy, "parameters": parameters, "seconds": time.time() - started}
+    return model, {
+        "steps": step,
+        "loss": smoothed,
+        "sampled_accuracy": accuracy,
+        "parameters": parameters,
+        "seconds": time.time() - started,
+    }
 
 
 def save(model: LlamaForCausalLM, recipe: Recipe, folder: Path, outcome: dict, settings: dict) -> None:

@@ -54,16 +54,15 @@ def test_a_backend_that_ignores_the_budget_is_caught():
 
 
 def test_phases_draw_from_different_seeds():
-    class Recorder(FakeBackend):
-        seeds: list[int] = []
+    drawn = []
 
+    class Recorder(FakeBackend):
         def generate(self, prompts, sampling, seeds):
-            self.seeds += [seed + j for seed in seeds for j in range(sampling.n)]
+            drawn.extend(seed + j for seed in seeds for j in range(sampling.n))
             return super().generate(prompts, sampling, seeds)
 
-    backend = Recorder()
-    ThinkingBudget(Sampling(n=5), 3, "=", 2).draw(backend, ["1+1+1:", "2+2+2:"], [0, SEED_STRIDE])
-    assert len(backend.seeds) == len(set(backend.seeds)) == 20
+    ThinkingBudget(Sampling(n=5), 3, "=", 2).draw(Recorder(), ["1+1+1:", "2+2+2:"], [0, SEED_STRIDE])
+    assert len(drawn) == len(set(drawn)) == 20
 
 
 def test_truncated_answers_are_wrong_and_no_votes(tmp_path):

@@ -46,7 +46,9 @@ def samples(draw, max_samples=8):
 def test_every_estimator_equals_enumeration(case):
     answer, correct, score, k = case
     ones = np.ones_like(score)
-    np.testing.assert_allclose(estimators.majority_of_k(answer, correct, [k])[:, 0], by_enumeration(vote, k, answer, correct, ones), atol=EXACT)
+    np.testing.assert_allclose(
+        estimators.majority_of_k(answer, correct, [k])[:, 0], by_enumeration(vote, k, answer, correct, ones), atol=EXACT
+    )
     np.testing.assert_allclose(
         estimators.best_of_k(correct, score, [k])[:, 0], by_enumeration(lambda c, s: c[s == s.max()].mean(), k, correct, score), atol=EXACT
     )
@@ -85,7 +87,11 @@ def test_properties(case, random):
     n = answer.shape[1]
     ks = list(range(1, n + 1))
     single = correct.mean(axis=1)
-    majority, best, passed = estimators.majority_of_k(answer, correct, ks), estimators.best_of_k(correct, score, ks), estimators.pass_at_k(correct, ks)
+    majority, best, passed = (
+        estimators.majority_of_k(answer, correct, ks),
+        estimators.best_of_k(correct, score, ks),
+        estimators.pass_at_k(correct, ks),
+    )
     for curve in (majority, best, passed):  # one sample is one sample, whatever picks it
         np.testing.assert_allclose(curve[:, 0], single, atol=EXACT)
     assert (passed >= majority - EXACT).all()
@@ -101,7 +107,9 @@ def test_properties(case, random):
     np.testing.assert_allclose(estimators.majority_of_k(names[answer][:, order], correct[:, order], ks), majority, atol=EXACT)
     np.testing.assert_allclose(estimators.best_of_k(correct[:, order], score[:, order], ks), best, atol=EXACT)
     # Equal weights are plain votes.
-    np.testing.assert_allclose(weighted.weighted_majority_of_k(answer, correct, np.full_like(score, 0.7), ks, resolution=1), majority, atol=EXACT)
+    np.testing.assert_allclose(
+        weighted.weighted_majority_of_k(answer, correct, np.full_like(score, 0.7), ks, resolution=1), majority, atol=EXACT
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -130,7 +138,9 @@ def test_rounding_of_weights_fades_with_resolution():
     answer = rng.integers(NO_ANSWER, 3, size=(6, 10))
     weight = rng.uniform(0.2, 1.0, size=answer.shape)
     exact = weighted.weighted_majority_by_enumeration(answer, answer == 0, weight, 5)
-    errors = [np.abs(weighted.weighted_majority_of_k(answer, answer == 0, weight, [5], resolution=r)[:, 0] - exact).mean() for r in (4, 512)]
+    errors = [
+        np.abs(weighted.weighted_majority_of_k(answer, answer == 0, weight, [5], resolution=r)[:, 0] - exact).mean() for r in (4, 512)
+    ]
     assert errors[1] < 0.01
     assert errors[1] < errors[0]
 
@@ -171,7 +181,10 @@ def test_effort_bins_by_hand():
         (lambda: estimators.best_of_k([[True, False]], [[0.0, np.nan]], [1]), "NaN at question 0, sample 1"),
         (lambda: estimators.best_of_k([[True, False]], [[0.0]], [1]), "one entry for every sample"),
         (lambda: weighted.weighted_majority_of_k([[0]], [[True]], [[-1.0]], [1]), "np.exp"),
-        (lambda: weighted.weighted_majority_by_enumeration(np.zeros((1, 40)), np.ones((1, 40)), np.ones((1, 40)), 20), "weighted_majority_of_k"),
+        (
+            lambda: weighted.weighted_majority_by_enumeration(np.zeros((1, 40)), np.ones((1, 40)), np.ones((1, 40)), 20),
+            "weighted_majority_of_k",
+        ),
     ],
 )
 def test_errors_name_the_remedy(call, words):

@@ -76,7 +76,7 @@ def test_lm_eval(tmp_path):
         row(0, ["=9", "=8", "none"]),
         row(0, ["=9", "=8", "none"], filter="flexible"),  # the same samples under another filter: not a repetition, not an error
         row(1, [[-1.5, False]]),  # log-likelihoods
-        row(2, ["=9", "=9", "=9"], target=None) [:-5],  # torn
+        row(2, ["=9", "=9", "=9"], target=None)[:-5],  # torn
         row(3, ["=9", "=9", "=1"]),
     ]
     path.write_text("\n".join(lines))
@@ -84,7 +84,12 @@ def test_lm_eval(tmp_path):
     records, report = importers.import_lm_eval(path, check, len)
     assert list(records) == ["0", "3"]
     assert [line for line, _ in report.dropped] == [3, 4]
-    assert records["0"]["samples"] == {"text": ["=9", "=8", "none"], "answer": ["9", "8", None], "correct": [True, False, False], "tokens": [2, 2, 4]}
+    assert records["0"]["samples"] == {
+        "text": ["=9", "=8", "none"],
+        "answer": ["9", "8", None],
+        "correct": [True, False, False],
+        "tokens": [2, 2, 4],
+    }
 
 
 def inspect_sample(question, epoch, value="C", **changes):

@@ -22,7 +22,9 @@ MISSING = [name for name in ("vllm", "torch", "transformers") if importlib.util.
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(bool(MISSING), reason=f"the real engine was NOT tested: {', '.join(MISSING)} not installed; run `make test-measure`"),
+    pytest.mark.skipif(
+        bool(MISSING), reason=f"the real engine was NOT tested: {', '.join(MISSING)} not installed; run `make test-measure`"
+    ),
 ]
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "TOKENIZERS_PARALLELISM": "false"}
@@ -31,7 +33,9 @@ TASK = ["--task", "chains", "--limit", "20", "--task-options", '{"min_terms": 2,
 
 def run(*arguments):
     """Run `python -m ...` and return its standard output."""
-    done = subprocess.run([sys.executable, "-m", *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=900)
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=900
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -149,7 +153,9 @@ def test_the_same_curves_from_the_traces_alone(measured, tmp_path):
 
 def test_other_settings_on_the_same_traces_are_refused(model, measured):
     command = ["scripts.measure_curves", "--models", model, *TASK, "--samples", "16", "--seed", "7", "--backend", "fake", "--out", measured]
-    done = subprocess.run([sys.executable, "-m", *map(str, command)], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, command)], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=300
+    )
     assert done.returncode != 0
     assert "other settings" in done.stderr
 

@@ -91,8 +91,6 @@ def test_hard_mathematics_and_hangs_in_worker_processes():
         assert [v.correct for v in verdicts[1:]] == [True, True]
 
 
-
-
 def test_a_worker_that_hangs_is_replaced():
     """A pattern with catastrophic backtracking hangs in C code, where no signal helps; only a kill does. Needs no extra."""
     slow, text = r"((a+)+)$", "a" * 40 + "b"

@@ -65,6 +65,15 @@ def test_torn_header_starts_again(tmp_path):
     assert list(read_trace(path).records) == ["a"]
 
 
+@pytest.mark.parametrize("content", ['{"qid": 1}', '{"qid": 1}\n', '{"kind": "question"}\n{"a": 1}\n', "a,b\n1,2\n", "notes", "[1]\n"])
+def test_a_file_of_another_kind_is_refused_and_left_alone(tmp_path, content):
+    path = tmp_path / "precious.jsonl"
+    path.write_text(content)
+    with pytest.raises(TraceError):
+        write(path, ["a"])
+    assert path.read_text() == content
+
+
 def test_broken_line_in_the_middle_is_refused_by_number(tmp_path):
     path = tmp_path / "t.jsonl"
     write(path, ["a", "b"])

@@ -94,5 +94,7 @@ def draw_distinct_chains(count: int, seed: int, min_terms: int, max_terms: int) 
         chains[chain.text] = chain
         tries += 1
         if tries > 100 * count + 1000:
-            raise ValueError(f"only {len(chains)} different held-out chains of {min_terms}-{max_terms} terms were found; ask for fewer than {count}")
+            raise ValueError(
+                f"only {len(chains)} different held-out chains of {min_terms}-{max_terms} terms were found; ask for fewer than {count}"
+            )
     return list(chains.values())

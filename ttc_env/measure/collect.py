@@ -60,7 +60,7 @@ def session_facts(task: Task, backend: Backend) -> dict[str, Any]:
     facts = backend.describe()
     answer, share = task.constant_baseline
     return {
-        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "questions": len(task.questions),

@@ -105,7 +105,9 @@ def budget_curve(
     for budget in budgets:
         longest = by_budget[budget].thinking_tokens.max()
         if longest > budget:
-            raise ValueError(f"provider {provider!r}: a thought of {longest:.0f} tokens stands under the budget {budget}; the budget was not enforced")
+            raise ValueError(
+                f"provider {provider!r}: a thought of {longest:.0f} tokens stands under the budget {budget}; the budget was not enforced"
+            )
     shared = [q for q in by_budget[budgets[0]].ids if all(q in set(by_budget[b].ids) for b in budgets[1:])]
     if not shared:
         raise ValueError(f"provider {provider!r}: no question was measured under all of the budgets {budgets}")
@@ -152,7 +154,9 @@ def resampled_markets(market: Market, curves: Sequence[MeasuredCurve], *, resamp
     """
     by_name = {curve.provider: curve for curve in curves}
     if set(by_name) != set(market.names) or len(by_name) != len(curves):
-        raise ValueError(f"the market's providers are {sorted(market.names)}, the curves' {sorted(c.provider for c in curves)}; give one curve for each")
+        raise ValueError(
+            f"the market's providers are {sorted(market.names)}, the curves' {sorted(c.provider for c in curves)}; give one curve for each"
+        )
     if market.alpha is None:
         raise ValueError("this market was given as arrays and has no alpha; load it from curves")
     everywhere = set.intersection(*(set(curve.ids) for curve in curves))

@@ -114,7 +114,9 @@ class ThinkingBudget:
         for prompt, seed, samples in zip(prompts, seeds, thoughts, strict=True):
             for j, thought in enumerate(samples):
                 if thought.tokens > self.budget:
-                    raise RuntimeError(f"a thought of {thought.tokens} tokens exceeds its budget of {self.budget}: the backend ignored max_tokens")
+                    raise RuntimeError(
+                        f"a thought of {thought.tokens} tokens exceeds its budget of {self.budget}: the backend ignored max_tokens"
+                    )
                 continued.append(extend(prompt, thought.text + self.thought_end + self.answer_prefix))
                 phase_two_seeds.append(seed + SEED_STRIDE // 2 + j)  # n <= SEED_STRIDE / 2, so no seed is used twice
         phase_two = self._with(n=1, max_tokens=self.answer_tokens, stop=self.answer_stop)

@@ -53,7 +53,9 @@ def check_table(name: str, values: ArrayLike, shape: tuple[int, ...] | None = No
         raise ValueError(f"{name} has shape {array.shape}, but {shape} is needed: one entry for every sample of every question")
     if np.issubdtype(array.dtype, np.floating) and np.isnan(array).any():
         q, j = np.argwhere(np.isnan(array))[0]
-        raise ValueError(f"{name} is NaN at question {q}, sample {j}; drop the sample or give it a value (-inf for a score: never preferred)")
+        raise ValueError(
+            f"{name} is NaN at question {q}, sample {j}; drop the sample or give it a value (-inf for a score: never preferred)"
+        )
     return array
 
 
@@ -192,7 +194,9 @@ def tokens_at_k(tokens: ArrayLike, ks: Sequence[int]) -> Array:
     return table.mean(axis=1)[:, None] * check_ks(ks, table.shape[1])
 
 
-def effort_bins(correct: ArrayLike, thinking_tokens: ArrayLike, tokens: ArrayLike, finished: ArrayLike, bins: int = 5) -> tuple[Array, Array]:
+def effort_bins(
+    correct: ArrayLike, thinking_tokens: ArrayLike, tokens: ArrayLike, finished: ArrayLike, bins: int = 5
+) -> tuple[Array, Array]:
     """The paper's *observational* effort levels: within each question, samples sorted by thinking length and cut into equal parts.
 
     Not a dial: long thoughts are long because the question is hard for that sample, so these "levels" confound effort with difficulty, and

@@ -223,7 +223,9 @@ def _inspect_samples(path: Path, report: ImportReport) -> Iterator[dict[str, Any
         try:
             yield from json.loads(path.read_text("utf-8"))["samples"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no Inspect log with samples ({type(error).__name__}: {error}); export it with `inspect log dump`") from None
+            raise ValueError(
+                f"{path} is no Inspect log with samples ({type(error).__name__}: {error}); export it with `inspect log dump`"
+            ) from None
         return
     with zipfile.ZipFile(path) as archive:
         for name in sorted(n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json")):

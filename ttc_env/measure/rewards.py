@@ -46,14 +46,21 @@ class RewardModel:
             self.batch = 1  # rows of different length cannot be padded
 
     def describe(self) -> dict[str, Any]:
-        return {"reward_model": Path(self.model).name, "revision": self.revision, "weights": weights_hash(Path(self.model)), "transformers": self._version}
+        return {
+            "reward_model": Path(self.model).name,
+            "revision": self.revision,
+            "weights": weights_hash(Path(self.model)),
+            "transformers": self._version,
+        }
 
     def score(self, prompt: Prompt, texts: Sequence[str]) -> list[float]:
         """One number for each text, delivered in answer to `prompt`."""
         scores: list[float] = []
         for start in range(0, len(texts), self.batch):
             full = [self._render(extend(prompt, text)) for text in texts[start : start + self.batch]]
-            inputs = self._tokenizer(full, return_tensors="pt", padding=self.batch > 1, add_special_tokens=isinstance(prompt, str)).to(self.device)
+            inputs = self._tokenizer(full, return_tensors="pt", padding=self.batch > 1, add_special_tokens=isinstance(prompt, str)).to(
+                self.device
+            )
             inputs.pop("token_type_ids", None)
             with self._torch.no_grad():
                 logits = self._model(**inputs).logits.float()

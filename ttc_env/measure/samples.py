@@ -57,7 +57,10 @@ class Samples:
             raise ValueError(f"score {kind!r} is unknown; choose one of {', '.join(SCORES)}")
         values = getattr(self, kind)
         if values is None:
-            remedy = {"logprob": "measure with a backend that returns log-probabilities", "reward": "run scripts.estimate --reward-model first"}
+            remedy = {
+                "logprob": "measure with a backend that returns log-probabilities",
+                "reward": "run scripts.estimate --reward-model first",
+            }
             raise ValueError(f"these samples have no {kind}; {remedy[kind]}")
         return values
 

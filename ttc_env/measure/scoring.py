@@ -113,7 +113,9 @@ def check(kind: str, text: str, gold: str, pattern: str | None = None) -> Verdic
     raise ValueError(f"answer kind {kind!r} is unknown; choose one of {', '.join(KINDS)}")
 
 
-def check_answers(kind: str, texts: Sequence[str], golds: Sequence[str], pattern: str | None = None, pool: WorkerPool | None = None) -> list[Verdict]:
+def check_answers(
+    kind: str, texts: Sequence[str], golds: Sequence[str], pattern: str | None = None, pool: WorkerPool | None = None
+) -> list[Verdict]:
     """Check many texts. Mathematical ones go to `pool`, or to a pool of one that lives as long as this call."""
     jobs = [(kind, text, gold, pattern) for text, gold in zip(texts, golds, strict=True)]
     if kind != "math":
@@ -162,10 +164,11 @@ class WorkerPool:
                     connection.send(jobs[job])
                     running[connection] = (w, job, monotonic() + limit)
             first = min(deadline for _, _, deadline in running.values())
-            for connection in wait(list(running), timeout=max(0.0, first - monotonic())):
-                w, job, _ = running.pop(connection)  # type: ignore[index]
+            answered = wait(list(running), timeout=max(0.0, first - monotonic()))
+            for connection in [c for c in running if c in answered]:
+                w, job, _ = running.pop(connection)
                 try:
-                    verdicts[job] = connection.recv()  # type: ignore[union-attr]
+                    verdicts[job] = connection.recv()
                     self._ready.add(connection)
                 except (EOFError, OSError):
                     verdicts[job] = Verdict(None, False, "worker died")

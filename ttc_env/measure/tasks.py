@@ -72,7 +72,9 @@ def formats() -> dict[str, dict[str, Any]]:
     return tomllib.loads((resources.files("ttc_env.measure") / "formats.toml").read_text("utf-8"))
 
 
-def load_task(name: str, *, limit: int | None = None, seed: int = 0, data: str | Path | None = None, options: Mapping[str, Any] | None = None) -> Task:
+def load_task(
+    name: str, *, limit: int | None = None, seed: int = 0, data: str | Path | None = None, options: Mapping[str, Any] | None = None
+) -> Task:
     """A task by name: one of formats.toml, or `reasoning-gym:<dataset>`.
 
     Args:
@@ -88,7 +90,9 @@ def load_task(name: str, *, limit: int | None = None, seed: int = 0, data: str |
     """
     base, _, variant = name.partition(":")
     if base not in formats():
-        raise ValueError(f"task {name!r} is unknown; choose one of {', '.join(formats())} (reasoning-gym:<dataset> for its procedural tasks)")
+        raise ValueError(
+            f"task {name!r} is unknown; choose one of {', '.join(formats())} (reasoning-gym:<dataset> for its procedural tasks)"
+        )
     spec = {**formats()[base], **(options or {})}
     source = spec["source"]
     if source == "huggingface":
@@ -184,7 +188,12 @@ def _mmlu(number: int, row: Mapping[str, Any], seed: int) -> dict[str, str]:
     return {"id": question_id, "question": row["question"], **_options(question_id, row["choices"], row["answer"], None)}
 
 
-ROW_READERS: dict[str, Callable[[int, Mapping[str, Any], int], dict[str, str]]] = {"gsm8k": _gsm8k, "aime": _aime, "gpqa": _gpqa, "mmlu": _mmlu}
+ROW_READERS: dict[str, Callable[[int, Mapping[str, Any], int], dict[str, str]]] = {
+    "gsm8k": _gsm8k,
+    "aime": _aime,
+    "gpqa": _gpqa,
+    "mmlu": _mmlu,
+}
 
 
 def _from_reasoning_gym(dataset: str, limit: int, seed: int) -> list[dict[str, str]]:

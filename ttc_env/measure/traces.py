@@ -28,6 +28,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
+_HEADER_START = b'{"kind":"header"'
 
 
 class TraceError(ValueError):
@@ -65,20 +66,19 @@ def _parse(path: Path, raw: bytes) -> tuple[Trace, int]:
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            entry = json.loads(line)
-            if not isinstance(entry, dict) or "kind" not in entry:
-                raise ValueError("not an object with a `kind`")
-            entries.append(entry)
+            entries.append(json.loads(line))
         except ValueError as error:
-            if number == len(lines) and not tail:  # a crash of the machine can leave a complete but garbled last line
+            if number == len(lines) > 1 and not tail:  # a crash of the machine can leave a complete but garbled last line
                 good -= len(line) + 1
                 torn = f"{path}: line {number} is torn ({error}) and was left out"
                 break
-            raise TraceError(f"{path}: line {number} is broken ({error}); only the last line may be. Restore the file, or delete that line") from None
-    if not entries and torn is not None:
+            raise TraceError(
+                f"{path}: line {number} is broken ({error}); only the last line may be. Restore the file, or delete that line"
+            ) from None
+    if not entries and _HEADER_START.startswith(tail[: len(_HEADER_START)]):
         return Trace(path, {}, (), {}, torn), good
-    if not entries or entries[0]["kind"] != "header" or entries[0].get("format") != FORMAT:
-        raise TraceError(f"{path}: the first line is no trace header of format {FORMAT}; for other programs' files see ttc_env.measure.importers")
+    if not all(isinstance(entry, dict) and "kind" in entry for entry in entries) or not entries or entries[0].get("format") != FORMAT:
+        raise TraceError(f"{path} is no trace of format {FORMAT}; for other programs' files see ttc_env.measure.importers")
     records: dict[str, dict[str, Any]] = {}
     sessions = [entries[0]["session"]]
     for number, entry in enumerate(entries[1:], start=2):
@@ -150,7 +150,9 @@ class TraceWriter:
             old = ", ".join(f"{key}: {_short(trace.settings.get(key))} there, {_short(settings.get(key))} now" for key in changed)
             raise TraceError(f"{self.path} was measured with other settings ({old}); samples would mix. Choose another --out folder")
         if trace.records and not resume:
-            raise TraceError(f"{self.path} already holds {len(trace.records)} questions; resume (the default) or choose another --out folder")
+            raise TraceError(
+                f"{self.path} already holds {len(trace.records)} questions; resume (the default) or choose another --out folder"
+            )
         self._write({"kind": "session", "session": session})
         return trace
 

@@ -121,7 +121,9 @@ def _ways_to_win(target: Array, rivals: list[Array], unanswered: Array) -> Array
     return ways
 
 
-def weighted_majority_by_enumeration(answer: ArrayLike, correct: ArrayLike, weight: ArrayLike, k: int, *, max_subsets: int = 200_000) -> Array:
+def weighted_majority_by_enumeration(
+    answer: ArrayLike, correct: ArrayLike, weight: ArrayLike, k: int, *, max_subsets: int = 200_000
+) -> Array:
     """`[Q]` the same chance for one k and the weights as given, by walking through all C(N, k) subsets.
 
     Sums that differ by less than 1e-12 of the larger one count as tied.

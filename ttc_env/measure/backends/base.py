@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +68,11 @@ def check_seeds(prompts: Sequence[Prompt], seeds: Sequence[int], n: int) -> None
     if len(seeds) != len(prompts):
         raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts; give one seed for each prompt")
     ordered = sorted(seeds)
-    for low, high in zip(ordered, ordered[1:], strict=False):
+    for low, high in itertools.pairwise(ordered):
         if high - low < n:
-            raise ValueError(f"seeds {low} and {high} are less than n = {n} apart, so two prompts would share noise; space them by {SEED_STRIDE}")
+            raise ValueError(
+                f"seeds {low} and {high} are less than n = {n} apart, so two prompts would share noise; space them by {SEED_STRIDE}"
+            )
 
 
 def question_seed(base: int, model: str, setting: str, index: int) -> int:

@@ -43,7 +43,9 @@ class FakeBackend:
         if self.interrupt_after is not None and self.calls >= self.interrupt_after:
             raise KeyboardInterrupt
         self.calls += 1
-        return [[self._one(str(prompt), sampling, seed + j) for j in range(sampling.n)] for prompt, seed in zip(prompts, seeds, strict=True)]
+        return [
+            [self._one(str(prompt), sampling, seed + j) for j in range(sampling.n)] for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
 
     def close(self) -> None:
         """Nothing to free."""

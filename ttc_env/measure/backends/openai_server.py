@@ -82,7 +82,7 @@ class OpenAIServer:
         ]
         pool = ThreadPoolExecutor(self.concurrency)
         try:
-            parts = list(pool.map(lambda job: self._request(*job, sampling), jobs))
+            parts = list(pool.map(lambda job: self._request(job[0], job[1], job[2], sampling), jobs))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -130,7 +130,9 @@ class OpenAIServer:
                 f"{self.base_url} returns no log-probabilities, so the tokens of {n} samples in one reply cannot be told apart; "
                 "set samples_per_request=1"
             )
-        return Sample(text, tokens, None if values is None else float(sum(values)), "length" if choice["finish_reason"] == "length" else "stop")
+        return Sample(
+            text, tokens, None if values is None else float(sum(values)), "length" if choice["finish_reason"] == "length" else "stop"
+        )
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})

@@ -28,7 +28,8 @@ class TransformersBackend:
         self.model, self.revision = model, revision
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model, revision=revision)
-        self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(model, revision=revision).to(self.device).eval()
+        network: Any = transformers.AutoModelForCausalLM.from_pretrained(model, revision=revision)
+        self._model: Any = network.to(self.device).eval()
 
     def describe(self) -> dict[str, Any]:
         import transformers

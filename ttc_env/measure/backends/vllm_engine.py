@@ -54,7 +54,9 @@ class VllmBackend:
         try:
             import vllm
         except ImportError as error:
-            raise MissingExtra("vllm", "by the vllm backend (or use --backend openai with a running server, or --backend transformers)") from error
+            raise MissingExtra(
+                "vllm", "by the vllm backend (or use --backend openai with a running server, or --backend transformers)"
+            ) from error
         self.model, self.revision = model, revision
         arguments: dict[str, Any] = {
             "dtype": dtype,
@@ -82,8 +84,10 @@ class VllmBackend:
         import torch
         import vllm
 
-        hardware = f"CPU, {torch.get_num_threads()} threads" if self.on_cpu else ", ".join(
-            torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
+        hardware = (
+            f"CPU, {torch.get_num_threads()} threads"
+            if self.on_cpu
+            else ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         )
         return {
             "backend": "vllm",
@@ -133,5 +137,5 @@ class VllmBackend:
 def _sample(completion: Any) -> Sample:
     if completion.cumulative_logprob is None:
         raise RuntimeError("vLLM returned no log-probability although logprobs=0 was asked for; this vLLM version is not supported")
-    finish = "length" if completion.finish_reason == "length" else "stop"
-    return Sample(completion.text, len(completion.token_ids), float(completion.cumulative_logprob), finish)
+    cut_off = completion.finish_reason == "length"
+    return Sample(completion.text, len(completion.token_ids), float(completion.cumulative_logprob), "length" if cut_off else "stop")
