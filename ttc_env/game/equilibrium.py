@@ -199,7 +199,7 @@ def _equilibrium_profiles(table: ReplyTable, representatives: Index, tolerance: 
     for start in range(0, len(representatives), step):
         part = representatives[start : start + step]
         mask, regret = _verify(table, part, tolerance)
-        for k in np.flatnonzero(mask.any(axis=2).all(axis=1)):
+        for k in np.flatnonzero(np.all(np.any(mask, axis=2), axis=1)):
             if count >= limit:
                 return _sorted(found), gap, True
             gap = max(gap, float(regret[k]))
@@ -272,13 +272,17 @@ def log_potential(game: PostedPriceGame, profile: ArrayLike) -> NDArray[np.float
     return log_profit + z.sum(axis=0) - log_total(z)
 
 
-def potential_maximiser(game: PostedPriceGame, found: Equilibria) -> Index | None:
-    """The equilibrium with the largest potential: where every profit can be positive, the potential's maximum over all m^n profiles.
+def potential_maximiser(game: PostedPriceGame, found: Equilibria | ArrayLike) -> Index | None:
+    """The equilibrium with the largest potential: where every provider earns, the potential's maximum over all m^n profiles.
 
-    None where there is no equilibrium, or where some provider cannot earn (the potential is then not finite).
-    A maximum of the potential is an equilibrium, so looking at the equilibria is enough (GAME.md, theorem 1).
+    found: all equilibria, as `Equilibria` or as `[k, n]` columns. None where there is none, or where some provider cannot earn (the
+    potential is then not finite). A maximum of the potential is an equilibrium, so looking at the equilibria is enough.
+
+    Source: [TTC] (GAME.md, theorem 1).
     """
-    if not len(found.profiles):
+    profiles = found.profiles if isinstance(found, Equilibria) else np.asarray(found, dtype=np.intp)
+    if not len(profiles):
         return None
-    phi = log_potential(game, found.profiles)
-    return found.profiles[int(phi.argmax())] if np.isfinite(phi).all() else None
+    phi = log_potential(game, profiles)
+    best: Index = profiles[int(phi.argmax())]
+    return best if np.isfinite(phi).all() else None
