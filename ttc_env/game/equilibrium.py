@@ -94,7 +94,7 @@ def equilibria(
         tolerance: on log utility (a relative tolerance on profit). 4 eps max|beta (V - V_0)| is added for rounding.
         max_equilibria: most profiles to return (fewer where n is so large that they would not fit into memory).
         max_sweeps: most best-response sweeps.
-        max_search: most ranges of A, and partial profiles within one, to look at; only many exact ties need that many.
+        max_search: most ranges of A and candidate profiles to look at, together; only many exact ties need that many.
 
     Returns:
         `Equilibria`; `complete` and `reason` say whether a cap was met.
@@ -125,7 +125,7 @@ def equilibria(
         representatives[:, open_rows] = candidates.columns
         representatives = _distinct(table, np.concatenate([ends, representatives]))
         if not candidates.complete:
-            reasons.append(f"too many providers are tied: more than max_search={max_search} ranges or partial profiles")
+            reasons.append(f"too many providers are tied: more than max_search={max_search} ranges of A and candidate profiles")
     # 3. Verify, and expand each into the actions of equal V that are best replies too.
     limit = max(1, min(max_equilibria, _PROFILE_ENTRIES // n))
     profiles, gap, cut = _equilibrium_profiles(table, representatives, tolerance, limit)
@@ -217,12 +217,12 @@ def _expand(mask: Mask, limit: int) -> tuple[Index, bool]:
     several = np.flatnonzero(counts > 1)
     if not len(several):
         return base[None], True
-    total = float(np.prod(counts[several].astype(np.float64)))
     options = [np.flatnonzero(mask[i]) for i in several]
-    picked = np.array(list(islice(product(*options), limit)), dtype=np.intp)
+    picked = np.array(list(islice(product(*options), limit + 1)), dtype=np.intp)
+    whole, picked = len(picked) <= limit, picked[:limit]
     profiles = np.tile(base, (len(picked), 1))
     profiles[:, several] = picked
-    return profiles, total <= limit
+    return profiles, whole
 
 
 def _extremes(game: PostedPriceGame, table: ReplyTable, profiles: Index) -> tuple[Index | None, Index | None]:
