@@ -63,7 +63,7 @@ def test_beta_infinity(flavour):
         limit = limit_beta_infinity(game)
         unique += check(game, limit, 1e5, 1e-9, 1e-9)
         outside_wins += limit.outside_share == 1.0
-        ties += 1 < limit.serves.sum() + (limit.outside_share > 0)
+        ties += limit.serves.sum() + (limit.outside_share > 0) > 1
     assert kept > 150
     assert unique > 50
     if flavour != "equal":

@@ -213,7 +213,7 @@ def _mechanism(mechanism: str | Mechanism, prices: str | Sequence[float], claims
             raise ValueError("a Mechanism object carries its own prices, claims and settlement; set them there")
         return mechanism
     if mechanism not in MECHANISMS:
-        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.Mechanism")
+        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.mechanisms.Mechanism")
     tariffs: Mapping[str, type[PerToken] | type[CostPlus]] = {"market": PerToken, "auction": CostPlus}
     tariff = tariffs[mechanism]
     if isinstance(prices, str):

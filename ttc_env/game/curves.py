@@ -99,14 +99,14 @@ def load_market(
     if method is not None:
         method = _ALIASES.get(method, method)
     table, source = _read(benchmark, method)
-    published = isinstance(benchmark, str) and benchmark in BENCHMARKS
+    published = benchmark if isinstance(benchmark, str) and benchmark in BENCHMARKS else None
     if published:
         method = method or METHODS[0]
-        alpha = BENCHMARKS[benchmark] if alpha is None else alpha
+        alpha = BENCHMARKS[published] if alpha is None else alpha
     if alpha is None:
         raise ValueError(f"{source}: alpha is unknown for these curves; pass alpha=..., the USD value of a surely right answer")
     validate_quality(alpha, baseline)
-    table = _select(table, source, benchmark if published else None, method)
+    table = _select(table, source, published, method)
     curves = {curve.name: curve for curve in _curves(table, source, margin, prices_per_token or {})}
     if providers is None:
         providers = list(curves)

@@ -74,4 +74,4 @@ def utility(profit: ArrayLike, log_share: ArrayLike) -> Array:
 def log_utility(profit: ArrayLike, log_share: ArrayLike) -> Array:
     """log U_i = log pi_i + log s_i; -inf where pi = 0, NaN where pi < 0 (a loss has no logarithm). Shapes broadcast."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(profit) + log_share
+        return np.add(np.log(np.asarray(profit, dtype=np.float64)), log_share)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -42,8 +42,8 @@ class Offer:
         return self.claim - self.price
 
     def take(self, actions: NDArray[np.integer]) -> Offer:
-        """Of a table `[n, a]`, the offers of one action per provider: `[n]`."""
-        rows = np.arange(len(self.quality))
+        """Of a table `[n, a]`, the offers of one action per provider: `[n]`; or of a batch, actions `[n, ...]`."""
+        rows = np.arange(len(self.quality)).reshape(-1, *(1,) * (actions.ndim - 1))
         return Offer(*(getattr(self, field.name)[rows, actions] for field in dataclasses.fields(self)))
 
 
@@ -378,7 +378,7 @@ def second_price_auction(
     return Mechanism("auction", CostPlus(tuple(markups)), HighestScore(), SecondScore(settlement), tuple(claims))
 
 
-MECHANISMS = {"market": pay_per_token, "auction": second_price_auction}
+MECHANISMS: dict[str, Callable[..., Mechanism]] = {"market": pay_per_token, "auction": second_price_auction}
 """Mechanisms by name: functions that build them from their price choices and options."""
 
 
@@ -387,5 +387,5 @@ def get_mechanism(mechanism: str | Mechanism) -> Mechanism:
     if isinstance(mechanism, Mechanism):
         return mechanism
     if mechanism not in MECHANISMS:
-        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.Mechanism")
+        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.mechanisms.Mechanism")
     return MECHANISMS[mechanism]()

@@ -13,7 +13,7 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ttc_env.game import equilibrium, free_prices, optimum, welfare
+from ttc_env.game import equilibrium, free_prices, limits, optimum, welfare
 from ttc_env.game.mechanisms import HighestScore, Mechanism, Offer, Outcome, SecondScore, get_mechanism
 from ttc_env.game.regret import assess
 from ttc_env.game.types import Array, Market, PostedPriceGame
@@ -27,26 +27,79 @@ class Solution:
 
     Single numbers (`welfare`, `shares`, `user_value`, ...) are at the *worst* pure Nash equilibrium (PNE), the one with the least welfare;
     `at(profile)` gives the same for any profile. With a price grid, profiles hold flat actions: `split` gives levels and prices.
+
+    A PNE always exists where every provider has an action that does not lose money (GAME.md, theorem 1). Where there is none, `equilibria`
+    is empty, `welfare` and the ratios are NaN, and the rest raises ValueError.
     """
 
     market: Market
     mechanism: Mechanism
     game: PostedPriceGame
-    equilibria: Profile  # [k, n] all PNE, in lexicographic order
-    lowest: Profile  # [n] PNE in which every provider offers the least value of all PNE: providers' favourite
-    highest: Profile  # [n] PNE in which every provider offers the most: users' favourite
-    unique: bool  # exactly one PNE
-    complete: bool  # `equilibria` holds all of them
-    reason: str  # why not complete; '' if complete
-    optimum: Profile  # [n] the profile of largest welfare
-    optimal_welfare: float
-    converged: bool  # bracket, enumeration and optimum all ended by their own criterion
-    iterations: int  # best-response sweeps for the bracket, and rounds for the optimum, together
-    gap: float  # the largest relative regret of any provider in any reported PNE
-    tolerance: float  # log-utility gap up to which an action counts as a best reply
+    pne: equilibrium.Equilibria  # all PNE and how they were found
+    best_possible: optimum.Optimum  # the social optimum and how it was found
+
+    @property
+    def equilibria(self) -> Profile:
+        """`[k, n]` all PNE, in lexicographic order."""
+        return self.pne.profiles
+
+    @property
+    def lowest(self) -> Profile | None:
+        """`[n]`: the PNE in which every provider offers the least value of all PNE: providers' favourite. None without PNE."""
+        return self.pne.lowest
+
+    @property
+    def highest(self) -> Profile | None:
+        """`[n]`: the PNE in which every provider offers the most value: users' favourite. None without PNE."""
+        return self.pne.highest
+
+    @property
+    def unique(self) -> bool:
+        """Exactly one PNE, certified."""
+        return self.pne.unique
+
+    @property
+    def complete(self) -> bool:
+        """No PNE is missing from `equilibria`; if one may be, `reason` says why."""
+        return self.pne.complete
+
+    @property
+    def reason(self) -> str:
+        """Why `equilibria` may be incomplete; '' if it is not."""
+        return self.pne.reason
+
+    @property
+    def optimum(self) -> Profile:
+        """`[n]`: the profile of largest welfare."""
+        return self.best_possible.profile
+
+    @property
+    def optimal_welfare(self) -> float:
+        """W*: the welfare of the social optimum."""
+        return self.best_possible.welfare
+
+    @property
+    def converged(self) -> bool:
+        """The equilibrium bracket and the optimum both ended by their own criterion."""
+        return self.pne.converged and self.best_possible.converged
+
+    @property
+    def iterations(self) -> int:
+        """Best-response sweeps for the bracket and rounds for the optimum, together."""
+        return self.pne.iterations + self.best_possible.iterations
+
+    @property
+    def gap(self) -> float:
+        """The largest regret in log utility of any provider in any reported PNE."""
+        return self.pne.gap
+
+    @property
+    def tolerance(self) -> float:
+        """The regret in log utility up to which an action counts as a best reply."""
+        return self.pne.tolerance
 
     def at(self, profile: ArrayLike) -> Outcome:
-        """The expected round if everybody plays `profile` (`[n]` flat actions)."""
+        """The expected round if everybody plays `profile`, flat actions `[n]`, or several at once, `[n, k]`."""
         return self.mechanism.play(self._table.take(np.asarray(profile)), self.market)
 
     def split(self, profile: ArrayLike) -> tuple[Profile, Profile, Profile]:
@@ -59,7 +112,9 @@ class Solution:
 
     @cached_property
     def _welfares(self) -> Array:
-        return np.array([float(self.at(profile).welfare) for profile in self.equilibria])
+        if not len(self.equilibria):
+            raise ValueError("this game has no pure Nash equilibrium: some provider loses money whatever it does")
+        return self.at(self.equilibria.T).welfare
 
     @cached_property
     def worst(self) -> Profile:
@@ -78,18 +133,23 @@ class Solution:
 
     @property
     def welfare(self) -> float:
-        """Welfare at the worst PNE."""
-        return float(self.outcome.welfare)
+        """Welfare at the worst PNE; NaN without PNE."""
+        return float(self.outcome.welfare) if len(self.equilibria) else float("nan")
+
+    @property
+    def best_welfare(self) -> float:
+        """Welfare at the best PNE; NaN without PNE."""
+        return float(self._welfares.max()) if len(self.equilibria) else float("nan")
 
     @property
     def price_of_anarchy(self) -> float:
-        """W* / W(worst PNE); NaN with `ratio_reason` where that welfare is not positive. The paper's inefficiency is 100 (PoA - 1) percent."""
+        """W* / W(worst PNE); NaN with `ratio_reason` where that welfare is not positive. The paper's inefficiency is 100 (PoA - 1) %."""
         return welfare.price_of_anarchy(self.optimal_welfare, self.welfare)[0]
 
     @property
     def price_of_stability(self) -> float:
         """W* / W(best PNE); NaN where that welfare is not positive."""
-        return welfare.price_of_anarchy(self.optimal_welfare, float(self._welfares.max()))[0]
+        return welfare.price_of_anarchy(self.optimal_welfare, self.best_welfare)[0]
 
     @property
     def ratio_reason(self) -> str:
@@ -103,6 +163,7 @@ class Solution:
 
     @property
     def outside_share(self) -> float:
+        """Chance that a user buys from nobody."""
         return float(self.outcome.outside_share)
 
     @property
@@ -131,14 +192,27 @@ class Solution:
         return optimum.joint_profit_maximum(self.game).profile
 
     @cached_property
-    def potential_maximiser(self) -> Profile:
-        """`[n]`: the PNE with the largest potential, which log-linear learning settles on (GAME.md, theorem 1)."""
-        return equilibrium.potential_maximiser(self.game, self.equilibria)
+    def potential_maximiser(self) -> Profile | None:
+        """`[n]`: the PNE with the largest potential, which log-linear learning settles on (GAME.md, theorem 1).
+
+        None where the potential is not finite: some provider earns nothing.
+        """
+        return equilibrium.potential_maximiser(self.game, self.pne)
 
     @cached_property
     def free_prices(self) -> free_prices.FreePriceEquilibrium:
         """The equilibrium if every provider also chose any price (GAME.md, theorem 8)."""
         return free_prices.free_price_equilibrium(PostedPriceGame.from_market(self.market))
+
+    @cached_property
+    def beta_zero(self) -> limits.Limit:
+        """The same game as users stop looking, beta to 0 (GAME.md, theorem 6)."""
+        return limits.limit_beta_zero(self.game)
+
+    @cached_property
+    def beta_infinity(self) -> limits.Limit:
+        """The same game as users become perfectly rational, beta to infinity (GAME.md, theorem 6)."""
+        return limits.limit_beta_infinity(self.game)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,24 +296,7 @@ def solve(market: Market, mechanism: str | Mechanism = "market", *, tolerance: f
     if mechanism.posts_prices:
         game = mechanism.game(market)
         pne = equilibrium.equilibria(game, tolerance=tolerance)
-        best = optimum.social_optimum(game)
-        return Solution(
-            market=market,
-            mechanism=mechanism,
-            game=game,
-            equilibria=pne.profiles,
-            lowest=pne.lowest,
-            highest=pne.highest,
-            unique=pne.unique,
-            complete=pne.complete,
-            reason=pne.reason,
-            optimum=best.profile,
-            optimal_welfare=best.welfare,
-            converged=pne.converged and best.converged,
-            iterations=pne.iterations + best.iterations,
-            gap=pne.gap,
-            tolerance=tolerance,
-        )
+        return Solution(market, mechanism, game, pne, optimum.social_optimum(game))
     if isinstance(mechanism.allocation, HighestScore) and isinstance(mechanism.payment, SecondScore):
         return _solve_auction(market, mechanism)
     raise ValueError(f"mechanism {mechanism.name!r} has no solver: neither posted prices under logit nor a second-score auction")
