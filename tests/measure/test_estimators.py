@@ -1,7 +1,10 @@
 """The estimators against enumeration of all subsets, against the economics of voting, and against fresh samples."""
 
 import itertools
+import math
 import time
+from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -58,6 +61,32 @@ def test_every_estimator_equals_enumeration(case):
     expected = by_enumeration(vote, k, answer, correct, whole)
     np.testing.assert_allclose(weighted.weighted_majority_of_k(answer, correct, whole, [k], resolution=3)[:, 0], expected, atol=EXACT)
     np.testing.assert_allclose(weighted.weighted_majority_by_enumeration(answer, correct, whole, k), expected, atol=EXACT)
+
+
+def majority_in_whole_numbers(counts, unanswered, k):
+    """Chance that class 0 wins a vote of k, counted in exact integers over (votes, size, ties): another road than the estimator's."""
+    wins = Fraction(0)
+    for v in range(1, min(k, counts[0]) + 1):
+        ways = Counter({(v, 0): math.comb(counts[0], v)})
+        for n in counts[1:]:
+            step = Counter()
+            for (size, ties), w in ways.items():
+                for x in range(min(n, v, k - size) + 1):
+                    step[size + x, ties + (x == v)] += w * math.comb(n, x)
+            ways = step
+        wins += sum(Fraction(w * math.comb(unanswered, k - size), ties + 1) for (size, ties), w in ways.items())
+    return wins / math.comb(sum(counts) + unanswered, k)
+
+
+@pytest.mark.parametrize("counts, unanswered", [([20, 18, 9, 5, 3, 1, 1, 1], 6), ([7] * 8, 8), ([1] * 40, 24), ([64], 0), ([3, 61], 0)])
+def test_majority_at_full_scale_against_exact_integers(counts, unanswered):
+    answer = np.repeat([*range(len(counts)), NO_ANSWER], [*counts, unanswered])[None]
+    ks = [1, 2, 3, 8, 17, 32, 63, 64]
+    expected = [float(majority_in_whole_numbers(counts, unanswered, k)) for k in ks]
+    np.testing.assert_allclose(estimators.majority_of_k(answer, answer == 0, ks)[0], expected, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(
+        weighted.weighted_majority_of_k(answer, answer == 0, np.ones(answer.shape), ks, resolution=2)[0], expected, rtol=1e-10, atol=1e-13
+    )
 
 
 def test_majority_by_hand():
@@ -178,6 +207,7 @@ def test_effort_bins_by_hand():
     [
         (lambda: estimators.pass_at_k([[True]], [2]), "draw more samples"),
         (lambda: estimators.pass_at_k([[True]], [0.5]), "whole numbers"),
+        (lambda: estimators.majority_of_k(np.zeros((1, 900), dtype=int), np.ones((1, 900)), [800]), "up to 700"),
         (lambda: estimators.best_of_k([[True, False]], [[0.0, np.nan]], [1]), "NaN at question 0, sample 1"),
         (lambda: estimators.best_of_k([[True, False]], [[0.0]], [1]), "one entry for every sample"),
         (lambda: weighted.weighted_majority_of_k([[0]], [[True]], [[-1.0]], [1]), "np.exp"),

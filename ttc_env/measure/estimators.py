@@ -44,6 +44,17 @@ def check_ks(ks: Sequence[int], num_samples: int) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
+def count_scale(num_samples: int, k_max: int) -> float:
+    """The r for which counts of subsets, times r**size, stay in double range: sum_x C(N, x) r**x = (1 + r)**N <= exp(k_max).
+
+    Raises:
+        ValueError: k_max > 700.
+    """
+    if k_max > 700:
+        raise ValueError(f"votes among k = {k_max} samples are more than double precision holds; k may go up to 700")
+    return min(1.0, k_max / num_samples)
+
+
 def check_table(name: str, values: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray:
     """`values` as a `[Q, N]` array without NaN, of the given shape if any; else a ValueError."""
     array = np.asarray(values)
@@ -142,8 +153,7 @@ def majority_of_k(answer: ArrayLike, correct: ArrayLike, ks: Sequence[int]) -> A
         row[: len(others)] = others
     unanswered = num_samples - votes - rivals.sum(axis=1)
 
-    # Coefficients are scaled by ratio**degree, which keeps C(N, k) within double range for any N with k_max up to about 700.
-    ratio = min(1.0, k_max / num_samples)
+    ratio = count_scale(num_samples, k_max)
     degrees = np.arange(k_max + 1)
     binomial = np.exp(log_binomial(np.arange(num_samples + 1)[:, None], degrees) + degrees * np.log(ratio))  # [N+1, k_max+1]
     ways = np.zeros((len(targets), k_max + 1))

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ttc_env.measure.estimators import NO_ANSWER, Array, check_ks, check_table, log_binomial
+from ttc_env.measure.estimators import NO_ANSWER, Array, check_ks, check_table, count_scale, log_binomial
 
 _CHUNK = 20_000  # numbers worked on at once: about what a core's own cache holds
 
@@ -67,7 +67,7 @@ def weighted_majority_of_k(answer: ArrayLike, correct: ArrayLike, weight: ArrayL
 
 def _one_question(codes: NDArray, right: NDArray, units: NDArray, k: NDArray) -> Array:
     num_samples, k_max = len(codes), int(k.max())
-    ratio = min(1.0, k_max / num_samples)  # keeps counts within double range, see majority_of_k
+    ratio = count_scale(num_samples, k_max)
     degrees = np.arange(k_max + 1)
     classes = [np.flatnonzero(codes == c) for c in np.unique(codes[codes != NO_ANSWER])]
     shares = [right[members].mean() for members in classes]
@@ -89,7 +89,7 @@ def _subsets_by_size_and_sum(units: NDArray, k_max: int, ratio: float) -> Array:
     table[0, 0] = 1.0
     for unit in units:
         kept = len(table) - unit
-        table[unit:, 1:] += ratio * table[:kept, :-1].copy()  # the copy: a sample is used once
+        table[unit:, 1:] += ratio * table[:kept, :-1]
     return table
 
 

@@ -12,10 +12,17 @@ BACKENDS = ("vllm", "openai", "transformers", "fake")
 def make_backend(name: str, model: str, **options: Any) -> Backend:
     """The backend called `name` for `model` (a folder, a hub name, or the name a server knows).
 
+    The option `data_parallel` runs that many copies, each in its own process on its own GPUs (`replicas.Replicas`).
+
     Raises:
         ValueError: an unknown name.
         MissingExtra: the engine's library is not installed.
     """
+    copies = options.pop("data_parallel", 1)
+    if copies > 1:
+        from ttc_env.measure.backends.replicas import Replicas
+
+        return Replicas(name, model, options, copies=copies, gpus_each=options.get("tensor_parallel", 1))
     if name == "vllm":
         from ttc_env.measure.backends.vllm_engine import VllmBackend
 

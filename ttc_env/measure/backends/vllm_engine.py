@@ -28,7 +28,7 @@ class VllmBackend:
         model: a model folder or a hub name.
         revision: branch, tag or commit of a hub model.
         dtype: "auto", "bfloat16", "float32", ...; on a CPU "auto" means float32.
-        tensor_parallel, data_parallel: GPUs that one copy of the model is split over, and copies.
+        tensor_parallel: GPUs that the model is split over (for several copies see `replicas.Replicas`).
         max_model_len: longest prompt and answer together, tokens; the model's own limit by default.
         engine: any further arguments of `vllm.LLM`; they win over the defaults chosen here.
     """
@@ -40,7 +40,6 @@ class VllmBackend:
         revision: str | None = None,
         dtype: str = "auto",
         tensor_parallel: int = 1,
-        data_parallel: int = 1,
         max_model_len: int | None = None,
         engine: dict[str, Any] | None = None,
     ) -> None:
@@ -65,8 +64,6 @@ class VllmBackend:
             "seed": 0,  # every request carries its own seed; this one only keeps vLLM from drawing one
             "disable_log_stats": True,
         }
-        if data_parallel > 1:
-            arguments["data_parallel_size"] = data_parallel
         if revision is not None:
             arguments["revision"] = revision
         if max_model_len is not None:
