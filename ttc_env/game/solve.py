@@ -73,8 +73,8 @@ class Solution:
 
     @property
     def optimal_welfare(self) -> float:
-        """W*: the welfare of the social optimum."""
-        return self.best_possible.welfare
+        """W*: the welfare of the social optimum, computed as every other welfare here, so that ratios compare like with like."""
+        return float(self.at(self.optimum).welfare)
 
     @property
     def converged(self) -> bool:
