@@ -11,7 +11,6 @@ from matplotlib.ticker import PercentFormatter
 
 import ttc_env
 from baselines.published import GAMES, Trajectory
-from ttc_env.game.curves import BENCHMARKS, METHODS
 
 TITLES = {"gsm8k": "GSM8K", "aime": "AIME", "gpqa": "GPQA", "majority": "majority vote", "best_of_n": "best of n", "reasoning": "reasoning effort"}
 MARKET, AUCTION, OPTIMUM, USERS = "#b5482d", "#2b6a99", "#4f8f5b", "#7a5195"
@@ -33,18 +32,17 @@ def curves() -> Figure:
     """Quality and value of every provider at every level, all nine games."""
     figure = Figure(figsize=(12, 9), layout="constrained")
     axes = figure.subplots(3, 3)
-    colours = [f"C{k}" for k in range(10)]
     handles: dict[str, Any] = {}
     for (benchmark, method), axis in zip(GAMES, axes.flat, strict=True):
         market = ttc_env.load_market(benchmark, method)
         for i, provider in enumerate(market.providers):
-            colour = colours[i if method != "reasoning" else i]
-            (line,) = axis.plot(provider.levels, 1e3 * provider.quality, color=colour, lw=1.4)
-            axis.plot(provider.levels, 1e3 * (provider.quality - provider.price), color=colour, lw=1.2, ls="--")
+            (line,) = axis.plot(provider.levels, 1e3 * provider.quality, color=f"C{i}", lw=1.4)
+            axis.plot(provider.levels, 1e3 * (provider.quality - provider.price), color=f"C{i}", lw=1.2, ls="--")
             if method != "reasoning":
                 handles[provider.name] = line
         if method == "reasoning":
-            axis.legend(axis.lines[::2], market.names, fontsize=7, frameon=False, loc="lower right")
+            if benchmark == "aime":  # One legend per column; this panel has the room.
+                axis.legend(axis.lines[::2], market.names, fontsize=8, frameon=False, loc="lower right")
             axis.set_xlabel("effort bin", fontsize=8)
             axis.set_xticks(range(1, 6))
         else:
@@ -61,22 +59,22 @@ def curves() -> Figure:
 
 
 def dynamics(trajectories: dict[str, Trajectory], title: str) -> Figure:
-    """Levels, shares and potential along best-response dynamics; one column per trajectory."""
+    """Levels, shares and potential along the dynamics; one column per trajectory."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     axes = figure.subplots(3, len(trajectories), squeeze=False)
     for column, (name, run) in zip(axes.T, trajectories.items(), strict=True):
-        turns = np.arange(len(run.path.profiles))
+        moves = np.arange(len(run.path.profiles))
         labels = run.market.providers[0].levels
         for i, provider in enumerate(run.market.providers):
             # A small offset keeps lines apart that lie on one level.
-            column[0].plot(turns, run.path.profiles[:, i] + 0.05 * (i - 4), color=f"C{i}", lw=1.3, label=provider.name)
-            column[1].plot(turns, run.share[:, i], color=f"C{i}", lw=1.3)
+            column[0].plot(moves, run.path.profiles[:, i] + 0.05 * (i - 4), color=f"C{i}", lw=1.3, label=provider.name)
+            column[1].plot(moves, run.share[:, i], color=f"C{i}", lw=1.3)
         column[0].set_yticks(range(len(labels)), [f"{x:g}" for x in labels])
         column[0].set_title(name, fontsize=10)
         column[1].set_ylim(0, None)
         column[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        column[2].plot(turns, run.path.potential - run.path.potential[0], color="black", lw=1.5)
-        column[2].set_xlabel("provider's turn", fontsize=8)
+        column[2].plot(moves, run.path.potential - run.path.potential[0], color="black", lw=1.5)
+        column[2].set_xlabel("moves made", fontsize=8)
         for axis in column:
             _clean(axis)
     for axis, text in zip(axes[:, 0], ("level (samples)", "share of users", "potential, rise since the start"), strict=True):
@@ -100,10 +98,11 @@ def inefficiency(sweep: pd.DataFrame) -> Figure:
     axis.set_xscale("log")
     axis.set_xlabel("user rationality beta (1/USD); grey: the studied ones")
     axis.set_ylabel("inefficiency 100 (PoA - 1), percent")
-    axis.set_ylim(0, None)
+    top = sweep.inefficiency_percent.max()
+    axis.set_ylim(0, 1.25 * top)
     axis.legend(fontsize=8, frameon=False, ncols=3, loc="upper right")
     _clean(axis)
-    figure.suptitle("Billing by the token wastes up to 40% of welfare; sampling methods waste most", fontsize=12)
+    figure.suptitle(f"Pay per token: the optimum beats the equilibrium by up to {top:.0f}%, least where users choose sharply", fontsize=12)
     return figure
 
 
@@ -129,6 +128,7 @@ def gains(summary: pd.DataFrame) -> Figure:
     stack(axes[0], {"gain_compute": ("over-compute cured", MARKET), "gain_choice": ("everyone served by the best provider", AUCTION)})
     stack(axes[1], {"gain_users": ("users", USERS), "gain_winner": ("winning provider", OPTIMUM), "gain_others": ("other providers", "#999999")})
     axes[0].set_yticks(rows, labels, fontsize=7)
+    axes[0].set_ylim(-0.7, len(summary) - 0.3)
     axes[0].set_title("Where the gain comes from", fontsize=11)
     axes[1].set_title("Who gets it", fontsize=11)
     losing = int((summary.gain_users < 0).sum())
@@ -137,25 +137,22 @@ def gains(summary: pd.DataFrame) -> Figure:
 
 
 def headline(market_run: Trajectory, auction_tokens: float, auction_welfare: float, optimal_welfare: float) -> Figure:
-    """The point of it all: compute and welfare over best-response play in the market, against the auction."""
+    """The point of it all: compute and welfare as providers adapt in the market, against the auction."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    turns = np.arange(len(market_run.tokens))
-    left.plot(turns, market_run.tokens, color=MARKET, lw=2.2, label="pay-per-token market")
+    moves = np.arange(len(market_run.tokens))
+    left.plot(moves, market_run.tokens, color=MARKET, lw=2.2, label="pay-per-token market")
     left.axhline(auction_tokens, color=AUCTION, lw=2.2, label="second-price auction")
     left.set_yscale("log")
     left.set_ylabel("tokens billed per query")
     left.set_title("Compute drifts up in the market...", fontsize=11)
-    right.plot(turns, 1e3 * market_run.welfare, color=MARKET, lw=2.2, label="pay-per-token market")
+    right.plot(moves, 1e3 * market_run.welfare, color=MARKET, lw=2.2, label="pay-per-token market")
     right.axhline(1e3 * auction_welfare, color=AUCTION, lw=2.2, label="second-price auction")
     right.axhline(1e3 * optimal_welfare, color="grey", lw=1.2, ls="--", label="market's social optimum")
     right.set_ylabel("welfare, USD per 1000 users")
-    right.set_title("...and welfare falls below both", fontsize=11)
+    right.set_title("...and welfare falls", fontsize=11)
     for axis in (left, right):
-        axis.set_xlabel("provider's turn (best responses)")
+        axis.set_xlabel("moves, each to the nearest better level")
         _clean(axis)
-    right.legend(fontsize=8, frameon=False, loc="center right", bbox_to_anchor=(1.0, 0.62))
+    right.legend(fontsize=8, frameon=False, loc="center right", bbox_to_anchor=(1.0, 0.68))
     return figure
-
-
-__all__ = ["BENCHMARKS", "METHODS", "SAVE", "curves", "dynamics", "gains", "headline", "inefficiency"]

@@ -15,7 +15,7 @@ import pandas as pd
 
 import ttc_env
 from ttc_env.game.curves import BENCHMARKS, METHODS, STUDIED_BETAS, published_results
-from ttc_env.game.dynamics import Path, best_response_dynamics
+from ttc_env.game.dynamics import Path, nearest_improving_dynamics
 from ttc_env.game.mechanisms import pay_per_token
 from ttc_env.game.solve import AuctionGain, auction_gain, solve
 from ttc_env.game.types import Array, Market
@@ -228,7 +228,7 @@ def beta_sweep(betas: Array, progress: Callable[[Iterable[Any]], Iterable[Any]] 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Best-response dynamics of one cell, from everybody's lowest level."""
+    """The paper's dynamics in one market, move by move, from everybody's lowest level."""
 
     market: Market
     path: Path
@@ -237,10 +237,10 @@ class Trajectory:
     tokens: Array  # [t] mean tokens billed per served query
 
 
-def trajectory(market: Market) -> Trajectory:
-    """Sequential best responses, provider by provider, with what users and society got on the way."""
+def trajectory(market: Market, seed: int = 0) -> Trajectory:
+    """Nearest-improving moves in random order ([TTC]), with what users and society got on the way."""
     mechanism = pay_per_token()
-    path = best_response_dynamics(mechanism.game(market))
+    path = nearest_improving_dynamics(mechanism.game(market), rng=np.random.default_rng(seed), record="moves")
     table = mechanism.offers(market)
     outcomes = [mechanism.play(table.take(profile), market) for profile in path.profiles]
     share = np.array([o.share for o in outcomes])

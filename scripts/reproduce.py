@@ -33,7 +33,7 @@ Written by `{command}`. Numbers: `table.csv` (every quantity beside print), `sum
 
 ![headline](headline.png)
 
-GSM8K, majority vote, beta = 200: best responses from one sample each.
+GSM8K, majority vote, beta = 200: the paper's dynamics, from one sample each.
 
 ![curves](curves.png)
 
@@ -44,7 +44,7 @@ them reaches 100% where instruct models stay under 13%. Levels 2 and 128 are lef
 
 ![dynamics](dynamics.png)
 
-What to know: the paper's dynamics move to the nearest improving level in random order; these are best responses in turn. Both end at the equilibrium, which is unique.
+What to know: these are the paper's dynamics (nearest improving level, random order, seed 0). Best responses in turn end at the same equilibrium, which is unique.
 In the published run of AIME reasoning at beta = 100000 two providers with underflowed shares never move; computed in logs they do (table.csv, `note`).
 
 ![inefficiency](inefficiency.png)
@@ -103,7 +103,7 @@ def draw(out: Path, summary: pd.DataFrame, sweep: pd.DataFrame) -> None:
     made = {
         "headline": figures.headline(drift, curve.tokens[auction.levels[auction.winner]], auction.welfare, solution.optimal_welfare),
         "curves": figures.curves(),
-        "dynamics": figures.dynamics(runs, "GSM8K, majority vote: best responses climb to the equilibrium; the less rational users are, the more compute"),
+        "dynamics": figures.dynamics(runs, "GSM8K, majority vote: providers climb to the equilibrium; the less rational users are, the more compute"),
         "inefficiency": figures.inefficiency(sweep),
         "gains": figures.gains(summary),
     }
@@ -130,7 +130,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     write_csv(out / "sweep.csv", sweep)
     if not options.no_figures:
         draw(out, summary, sweep)
-    facts = manifest(seeds="none: nothing here is random", betas=[*STUDIED_BETAS], sweep_betas=options.betas)
+    facts = manifest(seeds="0, for the order of moves in the dynamics figures; nothing else is random", betas=[*STUDIED_BETAS], sweep_betas=options.betas)
     write_json(out / "manifest.json", facts)
 
     show(summary, table)

@@ -14,9 +14,10 @@ from gymnasium import spaces
 
 from ttc_env.game.continuous import best_continuous_reply, solve_continuous
 from ttc_env.game.curves import load_market
-from ttc_env.game.mechanisms import MECHANISMS, CostPlus, Mechanism, Offer, Outcome, PerToken, pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import MECHANISMS, Mechanism, Offer, Outcome, pay_per_token, second_price_auction
 from ttc_env.game.regret import Regret, compare, resolution
 from ttc_env.game.solve import AuctionSolution, Solution, optimal_welfare, solve
+from ttc_env.game.tariffs import CostPlus, PerToken
 from ttc_env.game.types import Array, Market
 
 INFORMATION = ("full", "prices", "own")
@@ -213,7 +214,7 @@ def _mechanism(mechanism: str | Mechanism, prices: str | Sequence[float], claims
             raise ValueError("a Mechanism object carries its own prices, claims and settlement; set them there")
         return mechanism
     if mechanism not in MECHANISMS:
-        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.Mechanism")
+        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.mechanisms.Mechanism")
     tariffs: Mapping[str, type[PerToken] | type[CostPlus]] = {"market": PerToken, "auction": CostPlus}
     tariff = tariffs[mechanism]
     if isinstance(prices, str):

@@ -76,7 +76,8 @@ def best_continuous_reply(mechanism: Mechanism, market: Market, offer: Offer, ou
     utility = outcome.utility
     rivals = mechanism.allocation.rivals(offer.score, market)
     if mechanism.posts_prices:
-        level, best = _best_offers(mechanism, market, rivals.log_rivals)
+        log_rivals = demand.log_rivals(demand.logits(offer.score, market.beta, market.outside_value))
+        level, best = _best_offers(mechanism, market, log_rivals)
         log_share = mechanism.allocation.log_share(best.score, rivals, market)
         profit = best.price - best.cost
         _, regret, relative = compare(profit[:, None], log_share[:, None], outcome.profit_per_query, outcome.log_share)

@@ -64,9 +64,11 @@ def limit_beta_infinity(game: PostedPriceGame) -> Limit:
     3. if several providers attain the same highest V, all of them offer it, and split the users; so they do with the outside option at V_0;
     4. if V_0 exceeds every attainable V, nobody serves.
 
-    Where an exact tie in pi x share leaves the winner a choice, the higher V is taken and `unique` is False. `game.beta` is not used.
+    This is the limit of the *highest* equilibrium. It is the only one unless V ties exactly: where pi x share ties, the winner takes the
+    higher V; and where all providers who could offer more than some V can also offer exactly that V, and earn more by sharing the users there
+    than by outbidding, sharing is an equilibrium as well. `unique` is then False and `reason` says which. `game.beta` is not used.
 
-    Source: [TTC] for the winner; ties derived in docs, not in the paper (GAME.md, theorem 6).
+    Source: [TTC] for the winner; ties derived in docs, not in the paper (GAME.md, theorem 6). O(n m^2) at most.
     """
     n = len(game.value)
     row = np.arange(n)
@@ -99,13 +101,34 @@ def limit_beta_infinity(game: PostedPriceGame) -> Limit:
         several[winner] = equal.sum() > 1
         if several[winner]:
             reason = f"provider {winner} earns the same with {int(equal.sum())} actions; the one with the highest V was taken"
-    # 3. Who serves.
+    # 3. Sharing a lower V, where nobody can outbid profitably, is a second equilibrium.
+    lower = _shared_below(game, value, top, winner, rival)
+    if lower is not None:
+        reason = f"sharing the users at V = {lower:.6g} is an equilibrium too; this is the highest one"
+    # 4. Who serves.
     chosen = game.value[row, profile]
     best = max(float(chosen.max()), game.outside_value)
     serves = chosen == best
     share = serves / (serves.sum() + (game.outside_value == best))
     outside_share = float(1.0 - share.sum()) if game.outside_value == best else 0.0
-    return _limit(game, profile, share, outside_share, not several.any(), reason)
+    return _limit(game, profile, share, outside_share, not several.any() and lower is None, reason)
+
+
+def _shared_below(game: PostedPriceGame, value: Array, top: Array, winner: int, rival: float) -> float | None:
+    """A V below the rivals' best that everybody who could offer more may share instead: outbidding would earn each of them less.
+
+    value: `[n, m]`, -inf where an action is no candidate. Such a V must be one of the winner's, so O(n m^2) in all.
+    """
+    for v in np.unique(value[winner][(value[winner] >= game.outside_value) & (value[winner] < rival)]):
+        can_outbid = top > v
+        at_v = np.where(value == v, game.profit, -np.inf).max(axis=1)
+        if not (at_v[can_outbid] > 0.0).all():
+            continue
+        sharers = int(can_outbid.sum() + (top == v).sum() + (game.outside_value == v))
+        above = np.where(value > v, game.profit, -np.inf).max(axis=1)
+        if (at_v[can_outbid] / sharers >= above[can_outbid] * (1.0 - 4.0 * np.finfo(np.float64).eps)).all():
+            return float(v)
+    return None
 
 
 def _limit(game: PostedPriceGame, profile: Index, share: Array, outside_share: float, unique: bool, reason: str) -> Limit:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game import demand, welfare
+from ttc_env.game.tariffs import CostPlus, PerToken, Tariff
 from ttc_env.game.types import Array, Market, PostedPriceGame
 
 
@@ -42,8 +43,8 @@ class Offer:
         return self.claim - self.price
 
     def take(self, actions: NDArray[np.integer]) -> Offer:
-        """Of a table `[n, a]`, the offers of one action per provider: `[n]`."""
-        rows = np.arange(len(self.quality))
+        """Of a table `[n, a]`, the offers of one action per provider: `[n]`; or of a batch, actions `[n, ...]`."""
+        rows = np.arange(len(self.quality)).reshape(-1, *(1,) * (actions.ndim - 1))
         return Offer(*(getattr(self, field.name)[rows, actions] for field in dataclasses.fields(self)))
 
 
@@ -70,81 +71,6 @@ class Outcome:
         return demand.utility(self.profit_per_query, self.log_share)
 
 
-# --- tariffs: what a price choice means -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Tariff(ABC):
-    """Turns a price choice (a number) into a price."""
-
-    choices: tuple[float, ...]  # the grid of price choices
-
-    def __post_init__(self) -> None:
-        choices = tuple(float(x) for x in np.atleast_1d(np.asarray(self.choices, dtype=np.float64)))
-        object.__setattr__(self, "choices", choices)
-        if not choices or not np.isfinite(choices).all() or list(choices) != sorted(set(choices)):
-            raise ValueError(f"price choices must be finite numbers in rising order, without repetition; got {choices}")
-        if self.multiple(choices[0]) <= 0:
-            raise ValueError(f"the lowest price choice, {choices[0]}, makes a price <= 0; the grid must start above {self.choice(0.0):g}")
-
-    @abstractmethod
-    def multiple(self, choice: ArrayLike) -> Array:
-        """price / base at a choice."""
-
-    @abstractmethod
-    def choice(self, multiple: ArrayLike) -> Array:
-        """The inverse of `multiple`."""
-
-    @abstractmethod
-    def base(self, market: Market) -> Array:
-        """`[n, m]` USD/query: what the choice multiplies."""
-
-    @property
-    @abstractmethod
-    def neutral(self) -> float:
-        """The choice that the theory singles out: the list price, the truthful bid."""
-
-    def price(self, base: ArrayLike, choice: ArrayLike) -> Array:
-        """USD/query. Shapes broadcast."""
-        return np.multiply(base, self.multiple(choice))
-
-
-@dataclass(frozen=True)
-class PerToken(Tariff):
-    """Price per token: a choice is a factor on the list price, p = factor x rho T. 1.0 is the paper's fixed price."""
-
-    choices: tuple[float, ...] = (0.8, 1.0, 1.25, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-
-    neutral = 1.0
-
-    def multiple(self, choice: ArrayLike) -> Array:
-        return np.asarray(choice, dtype=np.float64)
-
-    def choice(self, multiple: ArrayLike) -> Array:
-        return np.asarray(multiple, dtype=np.float64)
-
-    def base(self, market: Market) -> Array:
-        return market.price
-
-
-@dataclass(frozen=True)
-class CostPlus(Tariff):
-    """A bid: a choice is a markup over cost, b = (1 + markup) c. 0.0 is the truthful bid; below it a provider bids under its cost."""
-
-    choices: tuple[float, ...] = (-0.5, -0.2, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-
-    neutral = 0.0
-
-    def multiple(self, choice: ArrayLike) -> Array:
-        return 1.0 + np.asarray(choice, dtype=np.float64)
-
-    def choice(self, multiple: ArrayLike) -> Array:
-        return np.asarray(multiple, dtype=np.float64) - 1.0
-
-    def base(self, market: Market) -> Array:
-        return market.cost
-
-
 # --- allocation rules: who serves -------------------------------------------------------------------------------------------------------
 
 
@@ -167,21 +93,28 @@ class Allocation(ABC):
 class Attraction(NamedTuple):
     """The summary of rivals under logit choice."""
 
-    log_rivals: Array  # [n, ...] log A_-i
+    log_rivals: Array  # [n, ...] log A_-i, in units of exp(beta reference)
+    reference: Array  # [n, ...] USD/query: the highest value on offer, the same for all
 
 
 @dataclass(frozen=True)
 class Logit(Allocation):
-    """Users choose by logit; the summary is log A_-i (GAME.md, "The pay-per-token market")."""
+    """Users choose by logit; the summary is log A_-i (GAME.md, "The pay-per-token market").
+
+    Values are taken relative to the highest on offer: where beta V is 1e7, beta V_i - beta V_j has lost nine digits and
+    beta (V_i - V_j) none.
+    """
 
     def rivals(self, score: Array, market: Market) -> Attraction:
-        return Attraction(demand.log_rivals(demand.logits(score, market.beta, market.outside_value)))
+        reference = np.maximum(score.max(axis=0), market.outside_value)
+        z, outside = (demand.logits(value, market.beta, reference) for value in (score, market.outside_value))
+        return Attraction(demand.log_rivals(z, outside), np.broadcast_to(reference, score.shape))
 
     def log_share(self, score: Array, rivals: Attraction, market: Market) -> Array:
-        return demand.log_share_against(demand.logits(score, market.beta, market.outside_value), rivals.log_rivals)
+        return demand.log_share_against(demand.logits(score, market.beta, rivals.reference), rivals.log_rivals)
 
     def outside_share(self, score: Array, market: Market) -> Array:
-        return np.exp(-demand.log_total(demand.logits(score, market.beta, market.outside_value)))
+        return demand.shares(score, market.beta, market.outside_value)[1]
 
 
 class BestRival(NamedTuple):
@@ -378,7 +311,7 @@ def second_price_auction(
     return Mechanism("auction", CostPlus(tuple(markups)), HighestScore(), SecondScore(settlement), tuple(claims))
 
 
-MECHANISMS = {"market": pay_per_token, "auction": second_price_auction}
+MECHANISMS: dict[str, Callable[..., Mechanism]] = {"market": pay_per_token, "auction": second_price_auction}
 """Mechanisms by name: functions that build them from their price choices and options."""
 
 
@@ -387,5 +320,5 @@ def get_mechanism(mechanism: str | Mechanism) -> Mechanism:
     if isinstance(mechanism, Mechanism):
         return mechanism
     if mechanism not in MECHANISMS:
-        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.Mechanism")
+        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.mechanisms.Mechanism")
     return MECHANISMS[mechanism]()

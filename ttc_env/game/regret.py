@@ -96,12 +96,12 @@ def assess(profile: ArrayLike, mechanism: Mechanism, market: Market) -> Regret:
         best, regret, relative = compare(profit, log_share, profit[rows, actions], log_share[rows, actions], resolution(table))
         utility = demand.utility(profit, log_share)
         return Regret(utility[rows, actions], utility[rows, best], best, regret, relative)
-    utility = expected_utilities(_validated_mixture(profile, table), table, mechanism, market)
-    mixture = np.where(np.isnan(utility.scaled), 0.0, profile)
-    mean = (mixture * np.where(mixture > 0, utility.scaled, 0.0)).sum(axis=1)
-    best = np.nanargmax(utility.scaled, axis=1)
-    top = utility.scaled[np.arange(len(best)), best]
-    scale = np.exp(utility.log_scale)
+    mixture = _validated_mixture(profile, table)
+    expected = expected_utilities(mixture, table, mechanism, market)
+    mean = (mixture * np.where(mixture > 0, expected.scaled, 0.0)).sum(axis=1)
+    best = np.nanargmax(expected.scaled, axis=1)
+    top = expected.scaled[np.arange(len(best)), best]
+    scale = np.exp(expected.log_scale)
     gap = np.maximum(top - mean, 0.0)
     noise = 0.0 if mechanism.posts_prices else resolution(table)
     relative = np.where(top > noise, gap / np.where(top > noise, top, 1.0), np.where(gap > noise, 1.0, 0.0))
@@ -258,9 +258,9 @@ def expected_auction_utilities(mixture: Array, score: Array, worth: Array, outsi
     best_at_most = of_rivals(at_most)  # [n, v], P(best rival <= v)
     best_below = of_rivals(below)  # P(best rival < v); 1 with no rivals
     nodes, weights = np.polynomial.legendre.leggauss(n // 2 + 1)
-    win = sum(
-        w / 2 * of_rivals(below + (x + 1) / 2 * mass) for x, w in zip(nodes, weights, strict=True)
-    )  # [n, v], chance to serve with score v: alone, or by the draw
+    win = np.zeros_like(mass)  # [n, v], chance to serve with score v: alone, or by the draw
+    for x, w in zip(nodes, weights, strict=True):
+        win += w / 2 * of_rivals(below + (x + 1) / 2 * mass)
     alone = best_below
     tied = np.maximum(win - alone, 0.0)
 

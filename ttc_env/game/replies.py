@@ -66,9 +66,15 @@ class ReplyTable:
 
     def rows(self, index: Index | slice) -> ReplyTable:
         """The table of some providers only."""
-        kind = self.kind[index]
-        arrays = (a[index] for a in (self.value, self.z, self.z_top, self.inverse, self.candidate))
-        return ReplyTable(*arrays, kind=kind, regular=self.regular or bool((kind > 0).all()))
+        return ReplyTable(
+            self.value[index],
+            self.z[index],
+            self.z_top[index],
+            self.inverse[index],
+            self.candidate[index],
+            self.kind[index],
+            self.regular or bool((self.kind[index] > 0).all()),
+        )
 
     def with_losing_idle(self) -> ReplyTable:
         """Losing providers may play anything: the relaxation in which the bracket of theorem 3 holds for everybody else."""

@@ -1,7 +1,7 @@
 """`solve(market, mechanism)`: everything exact about a game in one result object.
 
-The algorithms are next door: `equilibrium.py` (pure Nash equilibria), `optimum.py` (social optimum, joint profit), `dynamics.py`,
-`free_prices.py`, `limits.py`, `regret.py`.
+The algorithms are next door: `equilibrium.py` (pure Nash equilibria), `optimum.py` (social optimum, joint profit), `auction.py`,
+`dynamics.py`, `free_prices.py`, `limits.py`, `regret.py`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from functools import cached_property
 from typing import Literal, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ttc_env.game import equilibrium, free_prices, optimum, welfare
+from ttc_env.game import equilibrium, free_prices, limits, optimum, welfare
+from ttc_env.game.auction import AuctionSolution, Profile, solve_auction
 from ttc_env.game.mechanisms import HighestScore, Mechanism, Offer, Outcome, SecondScore, get_mechanism
-from ttc_env.game.regret import assess
 from ttc_env.game.types import Array, Market, PostedPriceGame
-
-Profile = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,26 +25,79 @@ class Solution:
 
     Single numbers (`welfare`, `shares`, `user_value`, ...) are at the *worst* pure Nash equilibrium (PNE), the one with the least welfare;
     `at(profile)` gives the same for any profile. With a price grid, profiles hold flat actions: `split` gives levels and prices.
+
+    A PNE always exists where every provider has an action that does not lose money (GAME.md, theorem 1). Where there is none, `equilibria`
+    is empty, `welfare` and the ratios are NaN, and the rest raises ValueError.
     """
 
     market: Market
     mechanism: Mechanism
     game: PostedPriceGame
-    equilibria: Profile  # [k, n] all PNE, in lexicographic order
-    lowest: Profile  # [n] PNE in which every provider offers the least value of all PNE: providers' favourite
-    highest: Profile  # [n] PNE in which every provider offers the most: users' favourite
-    unique: bool  # exactly one PNE
-    complete: bool  # `equilibria` holds all of them
-    reason: str  # why not complete; '' if complete
-    optimum: Profile  # [n] the profile of largest welfare
-    optimal_welfare: float
-    converged: bool  # bracket, enumeration and optimum all ended by their own criterion
-    iterations: int  # best-response sweeps for the bracket, and rounds for the optimum, together
-    gap: float  # the largest relative regret of any provider in any reported PNE
-    tolerance: float  # log-utility gap up to which an action counts as a best reply
+    pne: equilibrium.Equilibria  # all PNE and how they were found
+    best_possible: optimum.Optimum  # the social optimum and how it was found
+
+    @property
+    def equilibria(self) -> Profile:
+        """`[k, n]` all PNE, in lexicographic order."""
+        return self.pne.profiles
+
+    @property
+    def lowest(self) -> Profile | None:
+        """`[n]`: the PNE in which every provider offers the least value of all PNE: providers' favourite. None without PNE."""
+        return self.pne.lowest
+
+    @property
+    def highest(self) -> Profile | None:
+        """`[n]`: the PNE in which every provider offers the most value: users' favourite. None without PNE."""
+        return self.pne.highest
+
+    @property
+    def unique(self) -> bool:
+        """Exactly one PNE, certified."""
+        return self.pne.unique
+
+    @property
+    def complete(self) -> bool:
+        """No PNE is missing from `equilibria`; if one may be, `reason` says why."""
+        return self.pne.complete
+
+    @property
+    def reason(self) -> str:
+        """Why `equilibria` may be incomplete; '' if it is not."""
+        return self.pne.reason
+
+    @property
+    def optimum(self) -> Profile:
+        """`[n]`: the profile of largest welfare."""
+        return self.best_possible.profile
+
+    @property
+    def optimal_welfare(self) -> float:
+        """W*: the welfare of the social optimum, computed as every other welfare here, so that ratios compare like with like."""
+        return float(self.at(self.optimum).welfare)
+
+    @property
+    def converged(self) -> bool:
+        """The equilibrium bracket and the optimum both ended by their own criterion."""
+        return self.pne.converged and self.best_possible.converged
+
+    @property
+    def iterations(self) -> int:
+        """Best-response sweeps for the bracket and rounds for the optimum, together."""
+        return self.pne.iterations + self.best_possible.iterations
+
+    @property
+    def gap(self) -> float:
+        """The largest regret in log utility of any provider in any reported PNE."""
+        return self.pne.gap
+
+    @property
+    def tolerance(self) -> float:
+        """The regret in log utility up to which an action counts as a best reply."""
+        return self.pne.tolerance
 
     def at(self, profile: ArrayLike) -> Outcome:
-        """The expected round if everybody plays `profile` (`[n]` flat actions)."""
+        """The expected round if everybody plays `profile`, flat actions `[n]`, or several at once, `[n, k]`."""
         return self.mechanism.play(self._table.take(np.asarray(profile)), self.market)
 
     def split(self, profile: ArrayLike) -> tuple[Profile, Profile, Profile]:
@@ -59,7 +110,9 @@ class Solution:
 
     @cached_property
     def _welfares(self) -> Array:
-        return np.array([float(self.at(profile).welfare) for profile in self.equilibria])
+        if not len(self.equilibria):
+            raise ValueError("this game has no pure Nash equilibrium: some provider loses money whatever it does")
+        return self.at(self.equilibria.T).welfare
 
     @cached_property
     def worst(self) -> Profile:
@@ -78,18 +131,23 @@ class Solution:
 
     @property
     def welfare(self) -> float:
-        """Welfare at the worst PNE."""
-        return float(self.outcome.welfare)
+        """Welfare at the worst PNE; NaN without PNE."""
+        return float(self.outcome.welfare) if len(self.equilibria) else float("nan")
+
+    @property
+    def best_welfare(self) -> float:
+        """Welfare at the best PNE; NaN without PNE."""
+        return float(self._welfares.max()) if len(self.equilibria) else float("nan")
 
     @property
     def price_of_anarchy(self) -> float:
-        """W* / W(worst PNE); NaN with `ratio_reason` where that welfare is not positive. The paper's inefficiency is 100 (PoA - 1) percent."""
+        """W* / W(worst PNE); NaN with `ratio_reason` where that welfare is not positive. The paper's inefficiency is 100 (PoA - 1) %."""
         return welfare.price_of_anarchy(self.optimal_welfare, self.welfare)[0]
 
     @property
     def price_of_stability(self) -> float:
         """W* / W(best PNE); NaN where that welfare is not positive."""
-        return welfare.price_of_anarchy(self.optimal_welfare, float(self._welfares.max()))[0]
+        return welfare.price_of_anarchy(self.optimal_welfare, self.best_welfare)[0]
 
     @property
     def ratio_reason(self) -> str:
@@ -103,6 +161,7 @@ class Solution:
 
     @property
     def outside_share(self) -> float:
+        """Chance that a user buys from nobody."""
         return float(self.outcome.outside_share)
 
     @property
@@ -131,70 +190,27 @@ class Solution:
         return optimum.joint_profit_maximum(self.game).profile
 
     @cached_property
-    def potential_maximiser(self) -> Profile:
-        """`[n]`: the PNE with the largest potential, which log-linear learning settles on (GAME.md, theorem 1)."""
-        return equilibrium.potential_maximiser(self.game, self.equilibria)
+    def potential_maximiser(self) -> Profile | None:
+        """`[n]`: the PNE with the largest potential, which log-linear learning settles on (GAME.md, theorem 1).
+
+        None where the potential is not finite: some provider earns nothing.
+        """
+        return equilibrium.potential_maximiser(self.game, self.pne)
 
     @cached_property
     def free_prices(self) -> free_prices.FreePriceEquilibrium:
         """The equilibrium if every provider also chose any price (GAME.md, theorem 8)."""
         return free_prices.free_price_equilibrium(PostedPriceGame.from_market(self.market))
 
+    @cached_property
+    def beta_zero(self) -> limits.Limit:
+        """The same game as users stop looking, beta to 0 (GAME.md, theorem 6)."""
+        return limits.limit_beta_zero(self.game)
 
-@dataclass(frozen=True, eq=False)
-class AuctionSolution:
-    """A reverse second-price auction in dominant strategies. USD per arriving user, which is USD per query here.
-
-    Where several bidders tie at the top, each serves with equal chance; `winner` is then the first of them, and `provider_profit`,
-    `welfare` and `user_value` are expectations over the draw.
-    """
-
-    market: Market
-    mechanism: Mechanism
-    actions: Profile  # [n] flat actions of the dominant strategies
-    levels: Profile  # [n] level that maximises settled quality - cost
-    bids: Array  # [n] USD/query, = cost at that level
-    claims: Array  # [n] USD/query, quality promised; the true one under settlement on delivered quality
-    scores: Array  # [n] USD/query, claim - bid
-    winner: int | None  # None: no score reaches the outside value
-    runner_up: int | None  # the provider with the second-highest score; None if there is no winner, or no second provider
-    payment: float  # USD/query that the user pays the winner; 0 without trade
-    outcome: Outcome
-
-    # Dominant strategies are computed in closed form: nothing can fail to converge, and nothing is left to gain.
-    converged = True
-    iterations = 0
-
-    @property
-    def gap(self) -> float:
-        """NashConv of the reported strategies."""
-        return assess(self.actions, self.mechanism, self.market).nash_conv
-
-    @property
-    def unique(self) -> bool:
-        """Whether each provider has one best level, and the winner is one provider: then the outcome in dominant strategies is unique."""
-        ties = (self._worth == np.nanmax(self._worth, axis=1, keepdims=True)).sum(axis=1)
-        return bool((ties == 1).all() and (self.outcome.share > 0).sum() <= 1)
-
-    @property
-    def _worth(self) -> Array:
-        table = self.mechanism.offers(self.market)
-        worth = self.mechanism.payment.settled_quality(table) - table.cost  # type: ignore[attr-defined]
-        return worth.reshape(len(worth), self.market.num_levels, -1).max(axis=2)
-
-    @property
-    def user_value(self) -> float:
-        """max(second-highest score, V_0) where quality is as promised."""
-        return float(self.outcome.user_value)
-
-    @property
-    def welfare(self) -> float:
-        return float(self.outcome.welfare)
-
-    @property
-    def provider_profit(self) -> Array:
-        """`[n]` expected profit: w_(1) - max(w_(2), V_0) for the winner, 0 for the others."""
-        return self.outcome.utility
+    @cached_property
+    def beta_infinity(self) -> limits.Limit:
+        """The same game as users become perfectly rational, beta to infinity (GAME.md, theorem 6)."""
+        return limits.limit_beta_infinity(self.game)
 
 
 @overload
@@ -222,26 +238,9 @@ def solve(market: Market, mechanism: str | Mechanism = "market", *, tolerance: f
     if mechanism.posts_prices:
         game = mechanism.game(market)
         pne = equilibrium.equilibria(game, tolerance=tolerance)
-        best = optimum.social_optimum(game)
-        return Solution(
-            market=market,
-            mechanism=mechanism,
-            game=game,
-            equilibria=pne.profiles,
-            lowest=pne.lowest,
-            highest=pne.highest,
-            unique=pne.unique,
-            complete=pne.complete,
-            reason=pne.reason,
-            optimum=best.profile,
-            optimal_welfare=best.welfare,
-            converged=pne.converged and best.converged,
-            iterations=pne.iterations + best.iterations,
-            gap=pne.gap,
-            tolerance=tolerance,
-        )
+        return Solution(market, mechanism, game, pne, optimum.social_optimum(game))
     if isinstance(mechanism.allocation, HighestScore) and isinstance(mechanism.payment, SecondScore):
-        return _solve_auction(market, mechanism)
+        return solve_auction(market, mechanism)
     raise ValueError(f"mechanism {mechanism.name!r} has no solver: neither posted prices under logit nor a second-score auction")
 
 
@@ -253,51 +252,6 @@ def optimal_welfare(market: Market, mechanism: Mechanism) -> float:
     if mechanism.posts_prices:
         return optimum.social_optimum(mechanism.game(market)).welfare
     return max(float(np.nanmax(market.quality - market.cost)), market.outside_value)
-
-
-def _solve_auction(market: Market, mechanism: Mechanism) -> AuctionSolution:
-    """Each bidder's dominant strategy: make winning worth as much as it can be, and bid so that the score is that worth.
-
-    Winning pays settled quality - cost - (the best rival's score or V_0), whatever the bid; so the level maximises settled quality - cost
-    (under settlement on delivered quality w = q - c), and a score equal to that worth wins exactly when winning pays (GAME.md,
-    "Dominant strategy"; [TTC]). On claimed quality the worth counts the promise, and the largest claim is dominant.
-    """
-    tariff, payment = mechanism.tariff, mechanism.payment
-    assert isinstance(payment, SecondScore)
-    truth = np.flatnonzero(np.isclose(tariff.choices, tariff.neutral, rtol=0, atol=1e-12))
-    if not len(truth):
-        raise ValueError(
-            f"the auction's bid grid {tariff.choices} leaves out the truthful bid {tariff.neutral}, so that no strategy is dominant; add it"
-        )
-    claim = len(mechanism.claims) - 1
-    if payment.settlement == "delivered":
-        if 1.0 not in mechanism.claims:
-            raise ValueError(f"the auction's claims {mechanism.claims} leave out the truth, 1.0, so that no strategy is dominant; add it")
-        claim = mechanism.claims.index(1.0)
-    table = mechanism.offers(market)
-    n, m = market.available.shape
-    at_truth = mechanism.join(np.arange(m), truth[0], claim, market=market)  # [m] flat action of each level
-    worth = (payment.settled_quality(table) - table.cost)[:, at_truth]
-    levels = np.nanargmax(worth, axis=1)
-    actions = at_truth[levels]
-    offer = table.take(actions)
-    outcome = mechanism.play(offer, market)
-    served = np.flatnonzero(outcome.share > 0)
-    order = np.argsort(-offer.score, kind="stable")
-    trades = len(served) > 0
-    return AuctionSolution(
-        market=market,
-        mechanism=mechanism,
-        actions=actions,
-        levels=levels,
-        bids=offer.price,
-        claims=offer.claim,
-        scores=offer.score,
-        winner=int(order[0]) if trades else None,
-        runner_up=int(order[1]) if trades and n > 1 else None,
-        payment=float(outcome.payment[order[0]]) if trades else 0.0,
-        outcome=outcome,
-    )
 
 
 @dataclass(frozen=True, eq=False)

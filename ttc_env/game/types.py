@@ -176,7 +176,7 @@ class Market:
                     f"row {i} ({name!r}): NaN may only fill the end of a row, the same places in quality, price and cost, "
                     "and at least one level must be left"
                 )
-            providers.append(Provider(name, np.arange(m), q[i, :m], p[i, :m], c[i, :m]))
+            providers.append(Provider(name, np.arange(m, dtype=np.float64), q[i, :m], p[i, :m], c[i, :m]))
         return cls(tuple(providers), beta=beta, outside_value=outside_value)
 
     def replace(self, **changes: Any) -> Market:
@@ -199,8 +199,8 @@ class Market:
         market = dataclasses.replace(self, **changes)
         if not derived:
             return market
-        curves = [provider.curve for provider in market.providers]
-        if market.alpha is None or any(curve is None for curve in curves):
+        curves = [provider.curve for provider in market.providers if provider.curve is not None]
+        if market.alpha is None or len(curves) < market.num_providers:
             raise ValueError(
                 f"{', '.join(sorted(derived))} cannot be changed in a market that was given as arrays: it has no accuracy curves; "
                 "build new arrays, or load curves with ttc_env.load_market"

@@ -1,0 +1,151 @@
+"""`solve`: the auction against a loop, the solution object against its parts, and continuous prices against fine grids."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ttc_env
+from tests.game.test_mechanisms import auction_by_hand, markets
+from ttc_env.game.continuous import solve_continuous
+from ttc_env.game.mechanisms import pay_per_token, second_price_auction
+from ttc_env.game.regret import assess
+from ttc_env.game.solve import auction_gain, solve
+from ttc_env.game.types import Market
+
+
+@given(markets())
+def test_auction_solution_is_truthful_play_by_hand(market):
+    solution = solve(market, "auction")
+    levels = [int(np.argmax(market.quality[i] - market.cost[i])) for i in range(market.num_providers)]
+    rows = np.arange(len(levels))
+    q, c = market.quality[rows, levels], market.cost[rows, levels]
+    profit, user, total = auction_by_hand(q, q, c, c, market.outside_value, "delivered")
+    np.testing.assert_allclose(market.quality[rows, solution.levels] - market.cost[rows, solution.levels], q - c, atol=1e-15)
+    np.testing.assert_allclose(solution.provider_profit, profit, atol=1e-12)
+    assert solution.user_value == pytest.approx(user, abs=1e-12)
+    assert solution.welfare == pytest.approx(total, abs=1e-12)
+    w = np.sort(q - c)[::-1]
+    if w[0] < market.outside_value:
+        assert (solution.winner, solution.runner_up, solution.payment) == (None, None, 0.0)
+    else:
+        assert (q - c)[solution.winner] == w[0]
+        assert solution.runner_up is None or (q - c)[solution.runner_up] == w[1]
+        assert (solution.runner_up is None) == (len(w) == 1)
+        second = max(w[1] if len(w) > 1 else -np.inf, market.outside_value)
+        assert solution.payment == pytest.approx(q[solution.winner] - second, abs=1e-12)
+
+
+@given(markets(positive_cost=True), st.sampled_from(["delivered", "claimed"]))
+def test_dominant_strategies_leave_no_regret(market, settlement):
+    auction = second_price_auction((-0.5, 0.0, 1.0), settlement, (0.5, 1.0, 2.0))
+    solution = solve(market, auction)
+    assert solution.gap == pytest.approx(0, abs=1e-12)
+    # Dominant: none against anybody's other bids either.
+    rng = np.random.default_rng(0)
+    actions = rng.integers(0, auction.offers(market).quality.shape[1], market.num_providers)
+    for i in range(market.num_providers):
+        profile = actions.copy()
+        profile[i] = solution.actions[i]
+        assert assess(profile, auction, market).regret[i] == pytest.approx(0, abs=1e-12)
+
+
+@given(markets(max_n=3, max_m=3))
+def test_market_solution_fits_its_parts(market):
+    solution = solve(market)
+    for profile in solution.equilibria:
+        assert assess(profile, pay_per_token(), market).relative.max() <= 1e-6
+    outcome = solution.outcome
+    assert solution.welfare == pytest.approx(float((solution.shares * (outcome.offer.quality - outcome.offer.cost)).sum())
+                                             + solution.outside_share * market.outside_value, abs=1e-12)
+    assert solution.welfare <= solution.optimal_welfare + 1e-12
+    assert solution.mean_price == pytest.approx(float((solution.shares * outcome.offer.price).sum()), abs=1e-15)
+    if solution.welfare > 0:
+        assert solution.price_of_anarchy >= solution.price_of_stability >= 1 - 1e-12
+    else:
+        assert np.isnan(solution.price_of_anarchy)
+        assert "not positive" in solution.ratio_reason
+
+
+@given(markets(max_n=3, max_m=2))
+def test_auction_beats_every_market(market):
+    gain = auction_gain(market)
+    assert gain.auction.welfare >= gain.market.optimal_welfare - 1e-12 >= gain.market.welfare - 2e-12
+
+
+def test_price_grid_is_flattened_into_one_game():
+    market = ttc_env.load_market("gpqa", "reasoning", beta=500)
+    factors = (0.9, 1.0, 3.0)
+    solution = solve(market, pay_per_token(factors))
+    level, price, claim = solution.split(solution.worst)
+    assert claim.max() == 0
+    offer = solution.outcome.offer
+    np.testing.assert_allclose(offer.price, market.price[np.arange(3), level] * np.array(factors)[price])
+    assert assess(solution.worst, pay_per_token(factors), market).nash_conv <= 1e-15
+
+
+def test_an_auction_without_the_truth_on_its_grid_is_not_solved():
+    market = ttc_env.load_market()
+    with pytest.raises(ValueError, match="leaves out the truthful bid"):
+        solve(market, second_price_auction((0.5, 1.0)))
+    with pytest.raises(ValueError, match="leave out the truth"):
+        solve(market, second_price_auction((0.0,), claims=(2.0,)))
+    with pytest.raises(ValueError, match="choose market, auction"):
+        solve(market, "raffle")
+
+
+def test_continuous_prices_are_the_limit_of_fine_grids():
+    market = ttc_env.load_market("aime", "majority", ["Qwen2-7B", "Llama-3.2-3B"], beta=400)
+    fine = solve(market, pay_per_token(tuple(np.geomspace(0.8, 64, 400))))
+    dial = solve_continuous(pay_per_token((0.8, 64.0)), market)
+    assert dial.converged
+    assert dial.unique
+    assert dial.gap <= 1e-9
+    assert dial.welfare == pytest.approx(fine.welfare, rel=1e-3)
+    np.testing.assert_allclose(dial.provider_profit, fine.provider_profit, rtol=5e-3)
+
+
+def test_continuous_prices_without_binding_bounds_are_the_free_price_equilibrium():
+    market = Market.from_arrays([[0.5, 0.9], [0.6, 0.8]], [[0.1, 0.3], [0.1, 0.2]], [[0.1, 0.3], [0.1, 0.2]], beta=20)
+    dial = solve_continuous(pay_per_token((0.5, 50.0)), market)
+    free = solve(market).free_prices
+    np.testing.assert_allclose(dial.shares, free.share, rtol=1e-7)
+    assert dial.welfare == pytest.approx(free.welfare, rel=1e-9)
+    # Compute is efficient when prices are free: each level maximises w (GAME.md, theorem 8).
+    np.testing.assert_array_equal(dial.highest_levels, np.argmax(market.quality - market.cost, axis=1))
+
+
+def test_environments_with_continuous_prices_solve_themselves():
+    env = ttc_env.parallel_env("market", "gpqa", actions="continuous", beta=300)
+    solution = env.unwrapped.solve()
+    config = env.unwrapped.config
+    offer = solution.highest
+    assert config.regret(offer, config.play(offer)).relative.max() <= 1e-8
+    assert ttc_env.parallel_env("auction", "gpqa", actions="continuous").unwrapped.solve().welfare == solve(config.market, "auction").welfare
+
+
+def test_a_game_without_equilibrium_says_so():
+    """A provider that can only lose wants the opposite of what its rivals' replies make of it: matching pennies."""
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        quality, cost = rng.random((2, 2)), rng.random((2, 2)) / 2
+        price = cost + np.array([[0.2, 0.1], [-0.2, -0.1]]) * rng.random((2, 2))
+        solution = solve(Market.from_arrays(quality, price, cost, beta=10))
+        if not len(solution.equilibria):
+            break
+    assert solution.complete
+    assert solution.lowest is None
+    assert not solution.unique
+    assert np.isnan([solution.welfare, solution.price_of_anarchy, solution.price_of_stability]).all()
+    with pytest.raises(ValueError, match="no pure Nash equilibrium"):
+        _ = solution.shares
+
+
+def test_every_benchmark_of_a_solution_is_there():
+    solution = solve(ttc_env.load_market("gpqa", "best_of_n", beta=300))
+    np.testing.assert_array_equal(solution.potential_maximiser, solution.worst)  # the only equilibrium there is
+    joint = float(solution.at(solution.collusive).utility.sum())
+    assert joint >= float(solution.provider_profit.sum())
+    assert solution.beta_zero.profile.tolist() == [5] * 9  # most compute: the most profit per query
+    assert solution.free_prices.converged
+    assert solution.log_sum >= solution.user_value  # choice is worth something if it is taste

@@ -1,0 +1,45 @@
+"""The README's Python runs and prints what the README says."""
+
+import contextlib
+import inspect
+import io
+import re
+from pathlib import Path
+
+import pettingzoo
+
+import ttc_env
+from ttc_env.envs.config import make_config
+from ttc_env.registration import PETTINGZOO_IDS
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_python_block_prints_what_is_shown():
+    code, shown = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, flags=re.DOTALL).groups()
+    assert 5 <= len(code.strip().splitlines()) <= 14
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    assert printed.getvalue() == shown
+
+
+def test_every_id_is_in_the_table_and_can_be_made():
+    assert set(re.findall(r"^\| `(ttc_env/\S+-v\d+)`", README, flags=re.MULTILINE)) >= set(PETTINGZOO_IDS)
+    for name in PETTINGZOO_IDS:
+        for kind in ("parallel", "aec"):
+            assert len(pettingzoo.make(kind, name).possible_agents) == 9
+
+
+def test_every_option_is_documented():
+    names = [name for name in inspect.signature(make_config).parameters if name != "market_options"]
+    names += [n for n in inspect.signature(ttc_env.load_market).parameters if n not in ("benchmark", "method")]
+    for name in names:
+        assert f"`{name}`" in README, f"README does not name the option {name}"
+        assert f"`{name}`" in ttc_env.MarketEnv.__doc__, f"MarketEnv's docstring does not name the option {name}"
+
+
+def test_links_to_files_exist():
+    root = Path(__file__).parents[1]
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (root / target).exists(), target
