@@ -44,7 +44,19 @@ AGENTS: dict[str, str] = {
 NEED_TORCH = frozenset({"ppo", "a2c", "dqn", "ppo_torch"})
 NEED_SB3 = frozenset({"ppo", "a2c", "dqn"})
 
-__all__ = ["AGENTS", "Agent", "Arena", "Feedback", "ParallelMarkets", "Payoffs", "Seats", "agent_class", "make_seats", "parse_learners", "seat"]
+__all__ = [
+    "AGENTS",
+    "Agent",
+    "Arena",
+    "Feedback",
+    "ParallelMarkets",
+    "Payoffs",
+    "Seats",
+    "agent_class",
+    "make_seats",
+    "parse_learners",
+    "seat",
+]
 
 
 def agent_class(name: str) -> type[Agent]:
@@ -111,7 +123,9 @@ def _value(text: str) -> Any:
     return text
 
 
-def seat(config: EnvConfig, learners: str | Mapping[int, tuple[str, Mapping[str, Any]]], *, seeds: Sequence[int], horizon: int) -> list[Agent]:
+def seat(
+    config: EnvConfig, learners: str | Mapping[int, tuple[str, Mapping[str, Any]]], *, seeds: Sequence[int], horizon: int
+) -> list[Agent]:
     """Agents for every provider; providers with the same learner and options share one agent object, not what it learns.
 
     Args:
@@ -138,5 +152,7 @@ def seat(config: EnvConfig, learners: str | Mapping[int, tuple[str, Mapping[str,
             import inspect
 
             known = [p for p in inspect.signature(kind).parameters if p != "seats"]
-            raise TypeError(f"learner {name!r} has no option {', '.join(sorted(set(options) - set(known)))}; it has {', '.join(known) or 'none'}") from error
+            raise TypeError(
+                f"learner {name!r} has no option {', '.join(sorted(set(options) - set(known)))}; it has {', '.join(known) or 'none'}"
+            ) from error
     return agents

@@ -26,7 +26,9 @@ class ParallelMarkets:
 
     def __init__(self, config: EnvConfig, seeds: Sequence[int]):
         if config.actions != "discrete":
-            raise ValueError("agents choose from a list of actions; make the environment with actions='discrete' (a finer price grid: prices=(...))")
+            raise ValueError(
+                "agents choose from a list of actions; make the environment with actions='discrete' (a finer price grid: prices=(...))"
+            )
         self.config = config
         self.layout = ObservationLayout(config)
         self.seeds = tuple(int(seed) for seed in seeds)
@@ -168,7 +170,9 @@ def make_seats(config: EnvConfig, index: Sequence[int], seeds: Sequence[int], ho
         neutral_price=config.mechanism.tariff.neutral,
         claims=config.mechanism.claims,
         labels=tuple(config.market.providers[i].levels for i in rows),
-        own=table if rows == list(range(config.market.num_providers)) else Offer(*(x[rows] for x in (table.quality, table.claim, table.price, table.cost))),
+        own=table
+        if rows == list(range(config.market.num_providers))
+        else Offer(*(x[rows] for x in (table.quality, table.claim, table.price, table.cost))),
         observation_size=ObservationLayout(config).size,
         description=describe(config),
         config=config if sees_solver else None,
@@ -184,7 +188,9 @@ class Arena:
             raise ValueError(f"every provider needs exactly one agent; providers seated: {seated}, of {config.market.num_providers}")
         for agent in agents:
             if agent.sees_rivals and config.information == "own":
-                raise ValueError(f"{agent.name} needs to see its rivals, but information='own' hides them; use information='full' or a bandit learner")
+                raise ValueError(
+                    f"{agent.name} needs to see its rivals, but information='own' hides them; use information='full' or a bandit learner"
+                )
         self.config, self.agents = config, list(agents)
         self.markets = ParallelMarkets(config, seeds)
         self.round = 0
@@ -215,7 +221,9 @@ class Arena:
                     over=over,
                     actions=actions if agent.sees_rivals else None,
                     shares=shares if agent.sees_rivals else None,
-                    payoffs=Payoffs(payoffs.profit[rows], payoffs.log_share[rows]) if payoffs is not None and agent.feedback == "full" else None,
+                    payoffs=Payoffs(payoffs.profit[rows], payoffs.log_share[rows])
+                    if payoffs is not None and agent.feedback == "full"
+                    else None,
                     observation=observations[rows] if watched else None,
                     first_observation=following[rows] if watched and over else None,
                 )

@@ -112,7 +112,11 @@ class UCB(Bandit):
 
     def estimates(self) -> Array:
         tried = self.count > 0
-        return np.where(self._there & tried, self.total / np.where(tried, self.count, 1.0), -np.inf) if self.t else np.where(self._there, 0.0, -np.inf)
+        return (
+            np.where(self._there & tried, self.total / np.where(tried, self.count, 1.0), -np.inf)
+            if self.t
+            else np.where(self._there, 0.0, -np.inf)
+        )
 
 
 class EXP3(Bandit):

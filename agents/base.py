@@ -187,7 +187,9 @@ class Agent(ABC):
             elif isinstance(current, np.ndarray):
                 value = np.array(content[field], dtype=current.dtype)
                 if value.shape != current.shape:
-                    raise ValueError(f"{self.name}: {field} has shape {value.shape} in the checkpoint, {current.shape} here; the options differ")
+                    raise ValueError(
+                        f"{self.name}: {field} has shape {value.shape} in the checkpoint, {current.shape} here; the options differ"
+                    )
                 setattr(self, field, value)
             else:
                 setattr(self, field, type(current)(content[field]))

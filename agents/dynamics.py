@@ -52,7 +52,8 @@ class Reviser(Agent):
         return self.action.copy()
 
     def update(self) -> None:
-        assert self.last is not None and self.last.payoffs is not None
+        assert self.last is not None
+        assert self.last.payoffs is not None
         answer = self.answer(self.last.payoffs)
         self.action = np.where(self._moves(), answer, self.action)
         self.t += 1
@@ -170,7 +171,8 @@ class FictitiousPlay(Agent):
         return self.action.copy()
 
     def update(self) -> None:
-        assert self.last is not None and self.last.payoffs is not None
+        assert self.last is not None
+        assert self.last.payoffs is not None
         self.t += 1
         there = self.seats.available[:, :, None]
         newest = self.last.payoffs.loss()

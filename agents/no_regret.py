@@ -31,7 +31,8 @@ class NoRegret(Agent):
         return sample(self.strategy(), self.draws())
 
     def update(self) -> None:
-        assert self.last is not None and self.last.payoffs is not None
+        assert self.last is not None
+        assert self.last.payoffs is not None
         self.t += 1
         loss = np.where(self._there, self.last.payoffs.loss(), 0.0)
         self.learn(loss)

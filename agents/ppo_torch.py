@@ -42,14 +42,26 @@ class TorchPPO(Agent):
     rounds = 400
 
     def __init__(
-        self, seats: Seats, steps: int = 32, epochs: int = 10, minibatches: int = 4, clip: float = 0.2, rate: float = 1e-3, discount: float = 0.0,
-        entropy: float = 0.0, hidden: int = 64, scale: str = "log", device: str = "cpu",
+        self,
+        seats: Seats,
+        steps: int = 32,
+        epochs: int = 10,
+        minibatches: int = 4,
+        clip: float = 0.2,
+        rate: float = 1e-3,
+        discount: float = 0.0,
+        entropy: float = 0.0,
+        hidden: int = 64,
+        scale: str = "log",
+        device: str = "cpu",
     ):
         super().__init__(seats)
         self.steps, self.epochs, self.minibatches = int(steps), int(epochs), int(minibatches)
         self.clip, self.discount, self.entropy, self.scale = float(clip), float(discount), float(entropy), check_scale(self.name, scale)
         self.device = torch.device(device)
-        self._generator = torch.Generator().manual_seed(int(np.random.SeedSequence([*seats.seeds[:1], *seats.index, 4]).generate_state(1)[0]))
+        self._generator = torch.Generator().manual_seed(
+            int(np.random.SeedSequence([*seats.seeds[:1], *seats.index, 4]).generate_state(1)[0])
+        )
         self.draws = seats.draws()
         _, a, _ = seats.shape
         d = seats.observation_size
@@ -94,7 +106,8 @@ class TorchPPO(Agent):
 
     def update(self) -> None:
         feedback = self.last
-        assert feedback is not None and feedback.observation is not None
+        assert feedback is not None
+        assert feedback.observation is not None
         self.t += 1
         self._rollout.append((self._observation, feedback.action, scaled(feedback.reward, self.scale), feedback.observation, feedback.over))
         following = feedback.first_observation if feedback.first_observation is not None else feedback.observation
@@ -109,7 +122,11 @@ class TorchPPO(Agent):
         x = self._tensor(np.stack(seen, axis=1)).reshape(k, self.steps * runs, -1)
         with torch.no_grad():
             # One-step targets: episodes are truncated, never terminated, so that the value after the round always counts.
-            after = self._net("critic", self._tensor(np.stack(final, axis=1)).reshape(k, self.steps * runs, -1))[..., 0] if self.discount else 0.0
+            after = (
+                self._net("critic", self._tensor(np.stack(final, axis=1)).reshape(k, self.steps * runs, -1))[..., 0]
+                if self.discount
+                else 0.0
+            )
             target = self._tensor(np.stack(rewards, axis=1)).reshape(k, -1) + self.discount * after
             action = torch.as_tensor(np.stack(actions, axis=1).reshape(k, -1, 1), device=self.device)
             old = self._log_policy(x).gather(2, action)[..., 0]
@@ -137,7 +154,9 @@ class TorchPPO(Agent):
         norms = torch.stack([w.grad.flatten(1).norm(dim=1) for w in self.weights.values() if w.grad is not None]).norm(dim=0)  # [k]
         if not torch.isfinite(norms).all():
             at = int(torch.nonzero(~torch.isfinite(norms))[0])
-            raise NotFinite(f"gradient is not finite in round {self.t} for provider_{self.seats.index[at]}, learner {self.name}, {self.seats.description}")
+            raise NotFinite(
+                f"gradient is not finite in round {self.t} for provider_{self.seats.index[at]}, learner {self.name}, {self.seats.description}"
+            )
         shrink = (largest / (norms + 1e-6)).clamp(max=1.0)[:, None, None]
         for weight in self.weights.values():
             if weight.grad is not None:
@@ -157,12 +176,28 @@ class TorchPPO(Agent):
     def state_dict(self) -> dict[str, Any]:
         content = io.BytesIO()
         torch.save(
-            {"weights": {n: w.detach().cpu() for n, w in self.weights.items()}, "optimiser": self.optimiser.state_dict(), "generator": self._generator.get_state()}, content
+            {
+                "weights": {n: w.detach().cpu() for n, w in self.weights.items()},
+                "optimiser": self.optimiser.state_dict(),
+                "generator": self._generator.get_state(),
+            },
+            content,
         )
-        rollout = {
-            name: np.stack(values) for name, values in zip(("seen", "actions", "rewards", "final", "over"), zip(*self._rollout, strict=True), strict=True)
-        } if self._rollout else {}
-        return {"t": self.t, "torch": np.frombuffer(content.getvalue(), np.uint8), "draws": self.draws.state_dict(), "observation": self._observation, "rollout": rollout}
+        rollout = (
+            {
+                name: np.stack(values)
+                for name, values in zip(("seen", "actions", "rewards", "final", "over"), zip(*self._rollout, strict=True), strict=True)
+            }
+            if self._rollout
+            else {}
+        )
+        return {
+            "t": self.t,
+            "torch": np.frombuffer(content.getvalue(), np.uint8),
+            "draws": self.draws.state_dict(),
+            "observation": self._observation,
+            "rollout": rollout,
+        }
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
         self.t = int(content["t"])

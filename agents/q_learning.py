@@ -65,7 +65,9 @@ class QLearning(Agent):
 
     def update(self) -> None:
         feedback = self.last
-        assert feedback is not None and feedback.actions is not None and feedback.shares is not None
+        assert feedback is not None
+        assert feedback.actions is not None
+        assert feedback.shares is not None
         self.t += 1
         following = self.successor(feedback.actions, feedback.shares)
         target = scaled(feedback.reward, self.scale) + self.discount * self.values(following).max(axis=1)
@@ -78,5 +80,6 @@ class QLearning(Agent):
 
     def follow(self, feedback: Feedback) -> None:
         """Move to the state that a round leads to, without learning from it."""
-        assert feedback.actions is not None and feedback.shares is not None
+        assert feedback.actions is not None
+        assert feedback.shares is not None
         self.at = self.successor(feedback.actions, feedback.shares)

@@ -81,11 +81,13 @@ class SB3Agent(Agent):
         self._absent_to = _nearest_existing(seats)
         self.models: list[Any] = []
         self._random: list[tuple[Any, Any, Any]] = []
-        for i in (seats.index[:1] if self.share else seats.index):
+        for i in seats.index[:1] if self.share else seats.index:
             seed = int(np.random.SeedSequence([*seats.seeds[:1], i, 3]).generate_state(1)[0])
             with _borrowed_generators(None) as state:
                 shell = Shell(self._copies, seats.observation_size, a)
-                model = self.algorithm("MlpPolicy", shell, seed=seed, device=device, **{**self.defaults, **self.sized(self._copies), **options})
+                model = self.algorithm(
+                    "MlpPolicy", shell, seed=seed, device=device, **{**self.defaults, **self.sized(self._copies), **options}
+                )
                 model.set_logger(Logger(folder=None, output_formats=[]))
             self.models.append(model)
             self._random.append(state[0])
@@ -131,7 +133,8 @@ class SB3Agent(Agent):
 
     def update(self) -> None:
         feedback = self.last
-        assert feedback is not None and feedback.observation is not None
+        assert feedback is not None
+        assert feedback.observation is not None
         self.t += 1
         following = feedback.first_observation if feedback.first_observation is not None else feedback.observation
         reward = scaled(feedback.reward, self.scale)
@@ -152,7 +155,9 @@ class SB3Agent(Agent):
             finite = torch.isfinite(parameter).all() and (parameter.grad is None or torch.isfinite(parameter.grad).all())
             if not finite:
                 who = "all providers (shared)" if self.share else f"provider_{self.seats.index[j]}"
-                raise NotFinite(f"gradient of {name} is not finite in round {self.t} for {who}, learner {self.name}, {self.seats.description}")
+                raise NotFinite(
+                    f"gradient of {name} is not finite in round {self.t} for {who}, learner {self.name}, {self.seats.description}"
+                )
 
     def greedy(self, observation: Array | None = None) -> Array:
         seen = self._observation if observation is None else observation
@@ -171,7 +176,10 @@ class SB3Agent(Agent):
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimisers, generators, and the rollout in progress. DQN's replay buffer is left out: it fills again after a resume."""
         content = io.BytesIO()
-        torch.save([{"policy": m.policy.state_dict(), "optimizer": m.policy.optimizer.state_dict(), **self.extra_state(m)} for m in self.models], content)
+        torch.save(
+            [{"policy": m.policy.state_dict(), "optimizer": m.policy.optimizer.state_dict(), **self.extra_state(m)} for m in self.models],
+            content,
+        )
         generators = [[_jsonable(p), [n[0], n[1].tolist(), *n[2:]], t.tolist()] for p, n, t in self._random]
         return {
             "t": self.t,
@@ -241,7 +249,12 @@ class OnPolicy(SB3Agent):
     def extra_state(self, model: Any) -> dict[str, Any]:
         buffer = model.rollout_buffer
         rollout = {field: torch.as_tensor(getattr(buffer, field)[: buffer.pos].copy()) for field in self._FIELDS}
-        return {**super().extra_state(model), "rollout": rollout, "position": buffer.pos, "starts": torch.as_tensor(self._starts[self.models.index(model)])}
+        return {
+            **super().extra_state(model),
+            "rollout": rollout,
+            "position": buffer.pos,
+            "starts": torch.as_tensor(self._starts[self.models.index(model)]),
+        }
 
     def load_extra_state(self, model: Any, state: Mapping[str, Any]) -> None:
         super().load_extra_state(model, state)
@@ -282,8 +295,14 @@ class DQNAgent(SB3Agent):
     algorithm = DQN
     rounds = 1500
     defaults: ClassVar[Mapping[str, Any]] = {
-        "buffer_size": 20_000, "learning_starts": 500, "batch_size": 128, "learning_rate": 1e-3, "gamma": 0.0,
-        "exploration_fraction": 0.6, "exploration_final_eps": 0.02, "target_update_interval": 10_000,
+        "buffer_size": 20_000,
+        "learning_starts": 500,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "gamma": 0.0,
+        "exploration_fraction": 0.6,
+        "exploration_final_eps": 0.02,
+        "target_update_interval": 10_000,
     }
 
     def choose(self, j: int, model: Any, seen: Array) -> Actions:
@@ -303,7 +322,7 @@ class DQNAgent(SB3Agent):
 
 def _nearest_existing(seats: Seats) -> Actions:
     """`[k, a]`: each action, or the highest level with its price and claim where it does not exist, as the environment maps it."""
-    levels, prices, claims = seats.grid
+    _levels, prices, claims = seats.grid
     level, rest = np.divmod(np.arange(seats.shape[1]), prices * claims)
     counts = np.array([len(labels) for labels in seats.labels])
     return np.minimum(level, counts[:, None] - 1) * prices * claims + rest

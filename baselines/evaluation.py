@@ -75,11 +75,15 @@ class Judge:
     def score(self, strategy: Array) -> dict[str, float]:
         """One row of metrics. strategy: `[n, a]`, pure or mixed."""
         config = self.config
-        n, a = strategy.shape
+        n, _a = strategy.shape
         best = strategy.argmax(axis=1)
         is_pure = bool((strategy.max(axis=1) >= PURE).all())
         regret = assess(best if is_pure else strategy, config.mechanism, config.market)
-        profiles = best[:, None] if is_pure else sample(np.repeat(strategy[:, :, None], DRAWS, axis=2), np.random.default_rng(0).random((n, DRAWS)))
+        profiles = (
+            best[:, None]
+            if is_pure
+            else sample(np.repeat(strategy[:, :, None], DRAWS, axis=2), np.random.default_rng(0).random((n, DRAWS)))
+        )
         rows = np.arange(n)[:, None]
         table = config.table
         offer = Offer(*(x[rows, profiles] for x in (table.quality, table.claim, table.price, table.cost)))

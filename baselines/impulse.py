@@ -57,7 +57,14 @@ def respond(arena: Arena) -> pd.DataFrame:
         agent.follow(Feedback(action=actions, reward=rewards, over=False, actions=actions, shares=shares))
         if t >= -5:
             rows += [
-                {"session": s, "round": t, "level_0": actions[0, s], "level_1": actions[1, s], "profit_0": rewards[0, s] / config.users, "profit_1": rewards[1, s] / config.users}
+                {
+                    "session": s,
+                    "round": t,
+                    "level_0": actions[0, s],
+                    "level_1": actions[1, s],
+                    "profit_0": rewards[0, s] / config.users,
+                    "profit_1": rewards[1, s] / config.users,
+                }
                 for s in sessions
             ]
     return pd.DataFrame(rows)
@@ -74,12 +81,16 @@ def summarise(config: EnvConfig, table: pd.DataFrame) -> dict[str, float]:
         "sessions": len(before),
         "collusion_index": float(np.mean(index)),
         "collusion_index_se": float(np.std(index, ddof=1) / np.sqrt(len(index))) if len(index) > 1 else float("nan"),
-        "at_equilibrium": float(np.mean([(judge.equilibria == [row.level_0, row.level_1]).all(axis=1).any() for row in before.itertuples()])),
+        "at_equilibrium": float(
+            np.mean([(judge.equilibria == [row.level_0, row.level_1]).all(axis=1).any() for row in before.itertuples()])
+        ),
         "deviation_exists": float(deviates.mean()),
         "answered": float((after.level_1 != before.level_1)[deviates].mean()) if deviates.any() else float("nan"),
         "deviator_gain_at_once": float((at.profit_0 / before.profit_0 - 1.0)[deviates].mean()) if deviates.any() else float("nan"),
         "deviator_gain_over_window": _window_gain(table, before, deviates),
-        "restored": float(((end.level_0 == before.level_0) & (end.level_1 == before.level_1))[deviates].mean()) if deviates.any() else float("nan"),
+        "restored": float(((end.level_0 == before.level_0) & (end.level_1 == before.level_1))[deviates].mean())
+        if deviates.any()
+        else float("nan"),
     }
 
 
@@ -100,7 +111,9 @@ CASES: tuple[tuple[str, str, tuple[str, str], float], ...] = (
 already is the joint maximum: there is nothing to cooperate on."""
 
 
-def run(sessions: int = 50, rounds: int = 100_000, cases: tuple[tuple[str, str, tuple[str, str], float], ...] = CASES) -> tuple[pd.DataFrame, pd.DataFrame]:
+def run(
+    sessions: int = 50, rounds: int = 100_000, cases: tuple[tuple[str, str, tuple[str, str], float], ...] = CASES
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Summary, one row a case; and mean levels and profits by round."""
     summaries, paths = [], []
     for benchmark, method, providers, beta in cases:
@@ -114,7 +127,9 @@ def run(sessions: int = 50, rounds: int = 100_000, cases: tuple[tuple[str, str, 
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m baselines.impulse", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m baselines.impulse", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sessions", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=100_000)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")

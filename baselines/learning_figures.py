@@ -25,7 +25,16 @@ def nash_conv(rows: pd.DataFrame) -> Figure:
         for k, learner in enumerate(names):
             mean = part[part.learner == learner].groupby("step").nash_conv.mean()
             if len(mean) > 1:
-                axis.plot(mean.index, np.maximum(mean, FLOOR), marker="o", ms=3, lw=1.2, color=f"C{k % 10}", ls=["-", "--"][k // 10], label=learner)
+                axis.plot(
+                    mean.index,
+                    np.maximum(mean, FLOOR),
+                    marker="o",
+                    ms=3,
+                    lw=1.2,
+                    color=f"C{k % 10}",
+                    ls=["-", "--"][k // 10],
+                    label=learner,
+                )
         axis.set(xscale="log", yscale="log", xlabel="rounds per provider", title=setting)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(f"NashConv, USD per user ({FLOOR:g}: zero)")
@@ -49,7 +58,9 @@ def welfare(final: pd.DataFrame) -> Figure:
         for k, learner in enumerate(learners):
             mean = here[here.learner == learner].welfare_ratio.mean()
             if not np.isnan(mean):
-                axis.plot(mean, y + 0.35 - 0.7 * k / len(learners), "o", ms=3.5, color=f"C{k % 10}", mfc=["C" + str(k % 10), "white"][k // 10])
+                axis.plot(
+                    mean, y + 0.35 - 0.7 * k / len(learners), "o", ms=3.5, color=f"C{k % 10}", mfc=["C" + str(k % 10), "white"][k // 10]
+                )
     for k, learner in enumerate(learners):
         axis.plot([], [], "o", ms=4, color=f"C{k % 10}", mfc=["C" + str(k % 10), "white"][k // 10], label=learner)
     axis.axvline(1.0, color="#4f8f5b", lw=1.5, label="optimum")

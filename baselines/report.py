@@ -68,7 +68,16 @@ def aggregate(final: pd.DataFrame) -> pd.DataFrame:
         row.update(seeds=len(group), steps=int(group.step.max()), cpu_seconds_per_run=float(group.cpu_seconds.iloc[0]))
         for column in ("nash_conv", "relative_regret", "welfare_to_equilibrium", "welfare_ratio", "levels_off"):
             row[column], row[f"{column}_ci95"] = interval(group, column)
-        for column in ("median_relative_regret", "levels_exact", "inside_bracket", "user_value", "overcompute", "collusion", "shading", "efficient_winner"):
+        for column in (
+            "median_relative_regret",
+            "levels_exact",
+            "inside_bracket",
+            "user_value",
+            "overcompute",
+            "collusion",
+            "shading",
+            "efficient_winner",
+        ):
             row[column] = float(group[column].mean()) if column in group else float("nan")
         row["worst_relative_regret"] = float(group.relative_regret.max())
         rows.append(row)
@@ -115,7 +124,9 @@ def targets(final: pd.DataFrame) -> tuple[str, str]:
             rows.append(f"| {learner} | {text} | not run | |")
             return
         share = float(passed.mean())
-        rows.append(f"| {learner} | {text} | {int(passed.sum())} of {len(part)} runs ({share:.1%}) | {'met' if share >= needed else 'missed'} |")
+        rows.append(
+            f"| {learner} | {text} | {int(passed.sum())} of {len(part)} runs ({share:.1%}) | {'met' if share >= needed else 'missed'} |"
+        )
         for key, group in part[~passed].groupby(["benchmark", "method", "beta"], sort=False):
             misses.append(
                 f"| {learner} | {part.setting.iloc[0]} | {key[0]} {key[1]} | {key[2]:g} | {len(group)} | {percent(group.relative_regret.max())} | {percent(group.median_relative_regret.max())} | "
@@ -124,22 +135,58 @@ def targets(final: pd.DataFrame) -> tuple[str, str]:
 
     for learner in PURE_LEARNERS:
         part = market[market.learner == learner]
-        judge(learner, part, "inside the PNE bracket, every counted regret <= 1e-6, all runs", (part.largest_counted_regret <= 1e-6) & (part.inside_bracket >= 1 - 1e-9))
+        judge(
+            learner,
+            part,
+            "inside the PNE bracket, every counted regret <= 1e-6, all runs",
+            (part.largest_counted_regret <= 1e-6) & (part.inside_bracket >= 1 - 1e-9),
+        )
     for learner in MIXED_LEARNERS:
         part = market[market.learner == learner]
-        judge(learner, part, "inside the PNE bracket with chance >= 99% for every provider, relative regret <= 1%, all runs", (part.relative_regret <= 0.01) & (part.inside_bracket >= 0.99))
+        judge(
+            learner,
+            part,
+            "inside the PNE bracket with chance >= 99% for every provider, relative regret <= 1%, all runs",
+            (part.relative_regret <= 0.01) & (part.inside_bracket >= 0.99),
+        )
         judge(learner, part, "relative regret <= 1% alone", part.relative_regret <= 0.01)
     for learner in BANDITS:
         part = market[market.learner == learner]
-        judge(learner, part, "welfare within 2% of equilibrium, median relative regret <= 2%, all runs", ((part.welfare_to_equilibrium - 1).abs() <= 0.02) & (part.median_relative_regret <= 0.02))
+        judge(
+            learner,
+            part,
+            "welfare within 2% of equilibrium, median relative regret <= 2%, all runs",
+            ((part.welfare_to_equilibrium - 1).abs() <= 0.02) & (part.median_relative_regret <= 0.02),
+        )
     for learner in PPOS:
         part = market[market.learner == learner]
-        judge(learner, part, "relative regret <= 1% and welfare within 1% in >= 90% of runs", (part.relative_regret <= 0.01) & ((part.welfare_to_equilibrium - 1).abs() <= 0.01), 0.9)
-        judge(learner, part, "no counted provider off its PNE level at a cost over 3%, all runs", (part.levels_exact == 1) | (part.largest_counted_regret <= 0.03))
+        judge(
+            learner,
+            part,
+            "relative regret <= 1% and welfare within 1% in >= 90% of runs",
+            (part.relative_regret <= 0.01) & ((part.welfare_to_equilibrium - 1).abs() <= 0.01),
+            0.9,
+        )
+        judge(
+            learner,
+            part,
+            "no counted provider off its PNE level at a cost over 3%, all runs",
+            (part.levels_exact == 1) | (part.largest_counted_regret <= 0.03),
+        )
         part = auction[auction.learner == learner]
-        judge(learner, part, "auction: efficient winner and its level exact in >= 95% of runs", (part.efficient_winner >= 0.99) & (part.levels_off == 0), 0.95)
+        judge(
+            learner,
+            part,
+            "auction: efficient winner and its level exact in >= 95% of runs",
+            (part.efficient_winner >= 0.99) & (part.levels_off == 0),
+            0.95,
+        )
     head = "| learner | target | measured | |\n| --- | --- | --- | --- |\n"
-    miss = "| learner | setting | game | beta | runs that miss | largest relative regret | largest median regret | W / W(equilibrium) |\n| --- " + "| --- " * 7 + "|\n"
+    miss = (
+        "| learner | setting | game | beta | runs that miss | largest relative regret | largest median regret | W / W(equilibrium) |\n| --- "
+        + "| --- " * 7
+        + "|\n"
+    )
     return head + "\n".join(rows), (miss + "\n".join(misses)) if misses else "None."
 
 
@@ -148,7 +195,8 @@ def impulse_section(out: Path) -> str:
     if not path.exists():
         return ""
     lines = [
-        "| duopoly | beta | sessions | collusion index | at a PNE | deviator gains at once | over 16 rounds | rival answers | both back after 15 |", "| --- " * 9 + "|",
+        "| duopoly | beta | sessions | collusion index | at a PNE | deviator gains at once | over 16 rounds | rival answers | both back after 15 |",
+        "| --- " * 9 + "|",
     ]
     table = pd.read_csv(path)
     for row in table.itertuples():
@@ -156,7 +204,11 @@ def impulse_section(out: Path) -> str:
             f"| {row.benchmark} {row.method}: {row.providers} | {row.beta:g} | {row.sessions} | {row.collusion_index:+.2f} ± {1.96 * row.collusion_index_se:.2f} | {percent(row.at_equilibrium, 0)} | "
             f"{row.deviator_gain_at_once:+.1%} | {row.deviator_gain_over_window:+.1%} | {percent(row.answered, 0)} | {percent(row.restored, 0)} |"
         )
-    answered = float((table.answered * table.deviation_exists).sum() / table.deviation_exists.sum()) if table.deviation_exists.sum() else float("nan")
+    answered = (
+        float((table.answered * table.deviation_exists).sum() / table.deviation_exists.sum())
+        if table.deviation_exists.sum()
+        else float("nan")
+    )
     gain = float(table.deviator_gain_over_window.mean())
     verdict = (
         f"A profitable deviation exists in {percent(float(table.deviation_exists.mean()), 0)} of sessions; the rival answers in {percent(answered, 0)} of these, and over the 16 rounds "
@@ -166,7 +218,8 @@ def impulse_section(out: Path) -> str:
     return (
         "\n## Q-learning: is cooperation on compute punished and restored?\n\n`python -m baselines.impulse`: two Q-learners with memory of both last levels (Calvano et al. 2020), fixed prices, so that compute is all they can "
         "cooperate on; a cartel here means *more* compute, because list prices pay by the token. Provider 0 is forced for one round to its best reply. Mean paths: `results/impulse_paths.csv`.\n\n"
-        + "\n".join(lines) + f"\n\n{verdict}\n\n![impulse](results/impulse.png)\n"
+        + "\n".join(lines)
+        + f"\n\n{verdict}\n\n![impulse](results/impulse.png)\n"
     )
 
 
@@ -178,7 +231,9 @@ def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
     significant = {c: final[c].map(lambda x: float(f"{x:.6g}")) for c in final.select_dtypes("float")}
     write_csv(results / "final.csv", final.assign(**significant))
     write_csv(results / "table.csv", aggregate(final).map(lambda x: float(f"{x:.6g}") if isinstance(x, float) else x))
-    curves = rows.groupby([*KEY[:3], "step"], as_index=False, sort=False)[["nash_conv", "relative_regret", "welfare_to_equilibrium", "welfare_ratio"]].mean()
+    curves = rows.groupby([*KEY[:3], "step"], as_index=False, sort=False)[
+        ["nash_conv", "relative_regret", "welfare_to_equilibrium", "welfare_ratio"]
+    ].mean()
     write_csv(results / "curves.csv", curves.map(lambda x: float(f"{x:.6g}") if isinstance(x, float) else x))
     met, misses = targets(final)
     text = INTRO + "## Targets\n\n" + met + "\n\n### Cells that miss\n\n" + misses + "\n"
@@ -188,7 +243,10 @@ def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
     for setting in SETTINGS:
         if (final.setting == setting).any():
             text += f"\n## {setting.capitalize()}\n\n" + setting_table(final, setting) + "\n"
-    text += "\n## Figures\n\n![NashConv against steps](results/nash_conv.png)\n\n![Learned welfare](results/welfare.png)\n" + impulse_section(out)
+    text += (
+        "\n## Figures\n\n![NashConv against steps](results/nash_conv.png)\n\n![Learned welfare](results/welfare.png)\n"
+        + impulse_section(out)
+    )
     done = len(list(cells(suite))) - len(missing)
     text += f"\n## What was run\n\n{done} of the suite's {done + len(missing)} cells. " + (
         "Not run: " + "; ".join(_grouped(missing)) + ".\n" if missing else "None is missing.\n"

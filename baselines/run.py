@@ -32,7 +32,9 @@ def run_cell(cell: Cell) -> pd.DataFrame:
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m baselines.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m baselines.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cells", type=Path, default=Path("results/baselines/cells"), help="folder of per-cell files")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of README.md and results/ (default: this package)")
     parser.add_argument("--learners", default="", help="only these, comma separated")
@@ -48,7 +50,9 @@ def main(arguments: Iterable[str] | None = None) -> int:
     for given, known in ((learners, {entry.learner for entry in suite}), (settings, set(SETTINGS))):
         if given - known:
             parser.error(f"unknown: {', '.join(sorted(given - known))}; choose from {', '.join(sorted(known))}")
-    everything = [cell for cell in cells(suite) if (not learners or cell.entry.learner in learners) and (not settings or cell.setting in settings)]
+    everything = [
+        cell for cell in cells(suite) if (not learners or cell.entry.learner in learners) and (not settings or cell.setting in settings)
+    ]
     failed = 0
     for cell in everything if not options.report else []:
         path = options.cells / cell.file
@@ -63,7 +67,10 @@ def main(arguments: Iterable[str] | None = None) -> int:
         write_csv(path, table)
         if not options.quiet:
             last = table[table.step == table.step.max()]
-            print(f"{cell.file}: relative regret {last.relative_regret.mean():.2%}, welfare {last.welfare_to_equilibrium.mean():.3f} of equilibrium, {table.cpu_seconds.iloc[0]:.2f} s a run", flush=True)
+            print(
+                f"{cell.file}: relative regret {last.relative_regret.mean():.2%}, welfare {last.welfare_to_equilibrium.mean():.3f} of equilibrium, {table.cpu_seconds.iloc[0]:.2f} s a run",
+                flush=True,
+            )
     if not options.no_report:
         from baselines import report
 

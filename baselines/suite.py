@@ -18,8 +18,25 @@ RL_GAMES = (("gsm8k", "majority"), ("aime", "best_of_n"), ("gpqa", "reasoning"))
 """The subset for reinforcement learning: one game per benchmark, every method once."""
 
 KEPT = (
-    "seed", "step", "nash_conv", "relative_regret", "median_relative_regret", "largest_counted_regret", "levels_off", "levels_exact", "inside_bracket", "welfare", "welfare_ratio",
-    "welfare_to_equilibrium", "user_value", "overcompute", "collusion", "shading", "mean_shading", "efficient_winner", "pure",
+    "seed",
+    "step",
+    "nash_conv",
+    "relative_regret",
+    "median_relative_regret",
+    "largest_counted_regret",
+    "levels_off",
+    "levels_exact",
+    "inside_bracket",
+    "welfare",
+    "welfare_ratio",
+    "welfare_to_equilibrium",
+    "user_value",
+    "overcompute",
+    "collusion",
+    "shading",
+    "mean_shading",
+    "efficient_winner",
+    "pure",
 )
 """Columns of the kept results; runs of scripts/train.py have more (per provider)."""
 
@@ -82,7 +99,14 @@ class Cell:
 
     @property
     def key(self) -> dict[str, object]:
-        return {"learner": self.entry.learner, "family": self.entry.family, "setting": self.setting, "benchmark": self.benchmark, "method": self.method, "beta": self.beta}
+        return {
+            "learner": self.entry.learner,
+            "family": self.entry.family,
+            "setting": self.setting,
+            "benchmark": self.benchmark,
+            "method": self.method,
+            "beta": self.beta,
+        }
 
     @property
     def file(self) -> str:
@@ -93,8 +117,15 @@ class Cell:
     def config(self) -> TrainConfig:
         mechanism, prices = SETTINGS[self.setting]
         return TrainConfig(
-            learner=self.entry.learner, mechanism=mechanism, prices=prices, benchmark=self.benchmark, method=self.method, beta=self.beta,
-            seeds=f"0..{self.entry.seeds - 1}", steps=self.entry.steps, evaluations=self.entry.evaluations,
+            learner=self.entry.learner,
+            mechanism=mechanism,
+            prices=prices,
+            benchmark=self.benchmark,
+            method=self.method,
+            beta=self.beta,
+            seeds=f"0..{self.entry.seeds - 1}",
+            steps=self.entry.steps,
+            evaluations=self.entry.evaluations,
         )
 
 

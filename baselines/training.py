@@ -34,7 +34,9 @@ def _option(default: Any, text: str) -> Any:
 class TrainConfig:
     """Everything that decides a run's numbers. `scripts/train.py` makes its command line and help from these fields."""
 
-    learner: str = _option("best_response", "a learner for all providers, or provider_0=ppo,rest=best_response; options follow a colon: constant:level=16")
+    learner: str = _option(
+        "best_response", "a learner for all providers, or provider_0=ppo,rest=best_response; options follow a colon: constant:level=16"
+    )
     mechanism: str = _option("market", "market or auction")
     prices: str = _option("fixed", "fixed (list price, truthful bid) or grid (level and price)")
     benchmark: str = _option("gsm8k", "gsm8k, aime or gpqa")
@@ -65,8 +67,15 @@ class TrainConfig:
 
     def environment(self) -> EnvConfig:
         return make_config(
-            self.mechanism, self.benchmark, self.method, beta=self.beta, prices=self.prices, demand=self.demand,
-            information=self.information, max_cycles=self.max_cycles, infos="basic",
+            self.mechanism,
+            self.benchmark,
+            self.method,
+            beta=self.beta,
+            prices=self.prices,
+            demand=self.demand,
+            information=self.information,
+            max_cycles=self.max_cycles,
+            infos="basic",
         )
 
 
@@ -106,7 +115,9 @@ class Plan:
 
     def copies(self, seeds: tuple[int, ...]) -> list[int]:
         """Seeds of the arena's runs: the seeds, or the parallel markets of one seed."""
-        return [int(x) for x in np.random.SeedSequence([seeds[0], 5]).generate_state(self.config.parallel)] if self.parallel else list(seeds)
+        return (
+            [int(x) for x in np.random.SeedSequence([seeds[0], 5]).generate_state(self.config.parallel)] if self.parallel else list(seeds)
+        )
 
     @property
     def steps_per_round(self) -> int:
@@ -166,8 +177,8 @@ class Run:
         self._describe("running")
         started = time.perf_counter() - self.wall
         with _polite_interrupts() as interrupted:
-            for self._batch in range(self._batch, len(self.plan.batches)):
-                seeds = self.plan.batches[self._batch]
+            for batch in range(self._batch, len(self.plan.batches)):
+                self._batch, seeds = batch, self.plan.batches[batch]
                 if not resumed:
                     self.arena = self.plan.arena(seeds)
                 resumed = False
@@ -225,7 +236,13 @@ class Run:
     def _save(self) -> None:
         if self._path is None or self.arena is None:
             return
-        content = {"config": dataclasses.asdict(self.plan.config), "batch": self._batch, "wall": self.wall, "rows": self.rows, "arena": self.arena.state_dict()}
+        content = {
+            "config": dataclasses.asdict(self.plan.config),
+            "batch": self._batch,
+            "wall": self.wall,
+            "rows": self.rows,
+            "arena": self.arena.state_dict(),
+        }
         checkpoint.save(self._path, content)
 
     def _resume(self) -> bool:
@@ -233,9 +250,13 @@ class Run:
             return False
         content = checkpoint.load(self._path)
         now = dataclasses.asdict(self.plan.config)
-        changed = [f"{name}: {content['config'].get(name)!r} there, {now[name]!r} now" for name in now if content["config"].get(name) != now[name]]
+        changed = [
+            f"{name}: {content['config'].get(name)!r} there, {now[name]!r} now" for name in now if content["config"].get(name) != now[name]
+        ]
         if changed:
-            raise ValueError(f"{self.out} holds a run with another config ({'; '.join(changed)}); choose another --out, or delete the folder")
+            raise ValueError(
+                f"{self.out} holds a run with another config ({'; '.join(changed)}); choose another --out, or delete the folder"
+            )
         self._batch, self.wall, self.rows = int(content["batch"]), float(content["wall"]), content["rows"]
         self.arena = self.plan.arena(self.plan.batches[self._batch])
         self.arena.load_state_dict(content["arena"])
@@ -245,8 +266,12 @@ class Run:
         if self.out is None:
             return
         facts = manifest(
-            config=dataclasses.asdict(self.plan.config), seeds=self.plan.config.seed_list(), rounds=self.plan.rounds,
-            steps=self.plan.rounds * self.plan.steps_per_round, state=state, wall_seconds=round(self.wall, 3),
+            config=dataclasses.asdict(self.plan.config),
+            seeds=self.plan.config.seed_list(),
+            rounds=self.plan.rounds,
+            steps=self.plan.rounds * self.plan.steps_per_round,
+            state=state,
+            wall_seconds=round(self.wall, 3),
             providers=list(self.plan.environment.market.names),
         )
         write_json(self.out / "manifest.json", facts)

@@ -17,7 +17,20 @@ from baselines.evaluation import Judge
 from baselines.records import write_csv
 from baselines.training import Plan, TrainConfig, evaluate
 
-SHOWN = ("seed", "step", "nash_conv", "relative_regret", "levels_off", "inside_bracket", "welfare_ratio", "welfare_to_equilibrium", "user_value", "overcompute", "collusion", "shading")
+SHOWN = (
+    "seed",
+    "step",
+    "nash_conv",
+    "relative_regret",
+    "levels_off",
+    "inside_bracket",
+    "welfare_ratio",
+    "welfare_to_equilibrium",
+    "user_value",
+    "overcompute",
+    "collusion",
+    "shading",
+)
 
 
 def score_run(folder: Path) -> pd.DataFrame:
@@ -39,7 +52,9 @@ def score_run(folder: Path) -> pd.DataFrame:
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m scripts.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="folder of a run")
     options = parser.parse_args(None if arguments is None else list(arguments))
     try:

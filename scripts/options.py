@@ -15,7 +15,9 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
     for field in dataclasses.fields(kind):
         name = f"--{field.name.replace('_', '-')}"
         text = f"{field.metadata.get('help', '')} (default {field.default})".replace("%", "%%")
-        parser.add_argument(name, dest=field.name, type=hints[field.name], default=field.default, metavar=hints[field.name].__name__.upper(), help=text)
+        parser.add_argument(
+            name, dest=field.name, type=hints[field.name], default=field.default, metavar=hints[field.name].__name__.upper(), help=text
+        )
 
 
 def read_options(kind: type[T], options: argparse.Namespace) -> T:

@@ -56,7 +56,10 @@ class Bar:
 
 def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f"learners: {', '.join(AGENTS)}"
+        prog="python -m scripts.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"learners: {', '.join(AGENTS)}",
     )
     add_options(parser, TrainConfig)
     parser.add_argument("--out", type=Path, default=None, help="folder to write to (default results/train/<name>)")

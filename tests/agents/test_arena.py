@@ -18,7 +18,14 @@ from ttc_env.game.regret import compare
 @pytest.mark.parametrize("information", ["full", "prices", "own"])
 @pytest.mark.parametrize("mechanism, prices", [("market", "fixed"), ("market", "grid"), ("auction", "grid")])
 def test_rewards_and_observations_equal_the_environments(mechanism: str, prices: str, information: str) -> None:
-    options = {"mechanism": mechanism, "benchmark": "aime", "method": "majority", "prices": prices, "information": information, "max_cycles": 4}
+    options = {
+        "mechanism": mechanism,
+        "benchmark": "aime",
+        "method": "majority",
+        "prices": prices,
+        "information": information,
+        "max_cycles": 4,
+    }
     env = ttc_env.parallel_env(**options)
     markets = ParallelMarkets(env.config, [0, 1, 2])
     rng = np.random.default_rng(0)
@@ -27,7 +34,11 @@ def test_rewards_and_observations_equal_the_environments(mechanism: str, prices:
         np.testing.assert_array_equal(markets.observations()[:, 1], np.stack(list(seen.values())))
         actions = rng.integers(0, env.config.table.quality.shape[1], size=(env.market.num_providers, 3))
         rewards, shares = markets.play(actions)
-        parts = [part for part, size in zip(env.config.mechanism.split(actions[:, 1], env.market), env.config.mechanism.grid(env.market), strict=True) if size > 1]
+        parts = [
+            part
+            for part, size in zip(env.config.mechanism.split(actions[:, 1], env.market), env.config.mechanism.grid(env.market), strict=True)
+            if size > 1
+        ]
         joint = np.stack(parts, axis=1) if len(parts) > 1 else parts[0]
         seen, earned, _, _, _ = env.step(dict(zip(env.agents, joint, strict=True)))
         np.testing.assert_allclose(rewards[:, 1], list(earned.values()), rtol=1e-13, atol=0)
@@ -86,7 +97,11 @@ def test_inversion_never_picks_what_has_no_weight() -> None:
 
 def test_learner_text() -> None:
     chosen = parse_learners("provider_0=constant:level=16, rest=best_response:order=random:tolerance=1e-6", 3)
-    assert chosen == {0: ("constant", {"level": 16}), 1: ("best_response", {"order": "random", "tolerance": 1e-6}), 2: ("best_response", {"order": "random", "tolerance": 1e-6})}
+    assert chosen == {
+        0: ("constant", {"level": 16}),
+        1: ("best_response", {"order": "random", "tolerance": 1e-6}),
+        2: ("best_response", {"order": "random", "tolerance": 1e-6}),
+    }
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ ROUNDS = 12
 
 
 def environment(mechanism: str = "market", prices: str = "fixed", **options: object) -> EnvConfig:
-    return make_config(mechanism, "gsm8k", "majority", prices=prices, providers=["Llama-3-8B", "Qwen2-7B", "Qwen2.5-3B"], max_cycles=5, **options)
+    return make_config(
+        mechanism, "gsm8k", "majority", prices=prices, providers=["Llama-3-8B", "Qwen2-7B", "Qwen2.5-3B"], max_cycles=5, **options
+    )
 
 
 def need(name: str) -> type[Agent]:
@@ -53,7 +55,8 @@ def test_declares_what_it_is(name: str) -> None:
     assert kind.feedback in ("none", "bandit", "full")
     assert kind.feedback != "full" or kind.sees_rivals, "payoffs of all own actions tell what the rivals did"
     assert kind.learns or kind.feedback == "none"
-    assert inspect.getdoc(kind) and kind.rounds > 0
+    assert inspect.getdoc(kind)
+    assert kind.rounds > 0
 
 
 @pytest.mark.parametrize("mechanism, prices", MECHANISMS)
@@ -65,7 +68,8 @@ def test_plays_every_mechanism_within_its_actions(name: str, mechanism: str, pri
     strategies = arena.strategies()
     n, a = config.table.quality.shape
     assert strategies.shape == (n, a, 2)
-    assert np.allclose(strategies.sum(axis=1), 1.0) and (strategies >= 0).all()
+    assert np.allclose(strategies.sum(axis=1), 1.0)
+    assert (strategies >= 0).all()
     assert (strategies[np.isnan(config.table.quality)] == 0).all()
 
 
@@ -75,7 +79,9 @@ def test_shorter_grids_are_respected(name: str) -> None:
     import ttc_env
 
     nan = np.nan
-    quality, price, cost = np.array([[[3.0, 4.0, 5.0], [2.0, 3.0, nan]], [[1.0, 1.5, 2.0], [1.0, 1.2, nan]], [[0.5, 0.7, 0.9], [0.4, 0.6, nan]]])
+    quality, price, cost = np.array(
+        [[[3.0, 4.0, 5.0], [2.0, 3.0, nan]], [[1.0, 1.5, 2.0], [1.0, 1.2, nan]], [[0.5, 0.7, 0.9], [0.4, 0.6, nan]]]
+    )
     config = make_config("market", market=ttc_env.Market.from_arrays(quality, price, cost, beta=1.0), prices="grid", max_cycles=5)
     arena = play(config, name)
     assert (arena.strategies()[np.isnan(config.table.quality)] == 0).all()
@@ -85,10 +91,10 @@ def test_shorter_grids_are_respected(name: str) -> None:
 def test_seed_decides_everything_and_no_global_generator_is_touched(name: str) -> None:
     need(name)
     config = environment()
-    before = (random.getstate(), np.random.get_state()[1].tolist())
+    before = (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002 (that it is left alone is the point)
     first, second = play(config, name).state_dict(), play(config, name).state_dict()
     assert same(first["agents"], second["agents"])
-    assert before == (random.getstate(), np.random.get_state()[1].tolist())
+    assert before == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
 
 
 @pytest.mark.parametrize("name", [name for name in AGENTS if name not in NEED_TORCH])
@@ -181,4 +187,6 @@ def test_an_unavailable_game_is_refused() -> None:
 
 def test_seats_report_their_shape() -> None:
     seats = make_seats(environment(), [0, 2], [5], 10)
-    assert isinstance(seats, Seats) and seats.shape == (2, 6, 1) and seats.uniform().sum() == pytest.approx(2.0)
+    assert isinstance(seats, Seats)
+    assert seats.shape == (2, 6, 1)
+    assert seats.uniform().sum() == pytest.approx(2.0)

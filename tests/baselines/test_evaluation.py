@@ -18,21 +18,27 @@ def judge(mechanism: str = "market", prices: str = "fixed", beta: float = 1000.0
 def test_equilibrium_scores_zero_regret_and_distance(mechanism: str, prices: str) -> None:
     j = judge(mechanism, prices)
     row = j.score_actions(j.equilibria[0])
-    assert row["relative_regret"] < 1e-12 and row["levels_off"] == 0 and row["levels_exact"] == 1
+    assert row["relative_regret"] < 1e-12
+    assert row["levels_off"] == 0
+    assert row["levels_exact"] == 1
     assert row["welfare_to_equilibrium"] == pytest.approx(1.0, abs=1e-12)
     assert row["welfare_ratio"] * row["price_of_anarchy"] == pytest.approx(1.0)
     if mechanism == "market":
-        assert row["inside_bracket"] == 1 and row["collusion"] == pytest.approx(0.0, abs=1e-9)
+        assert row["inside_bracket"] == 1
+        assert row["collusion"] == pytest.approx(0.0, abs=1e-9)
     else:
-        assert row["efficient_winner"] == 1 and row["shading"] == pytest.approx(0.0, abs=1e-12)
+        assert row["efficient_winner"] == 1
+        assert row["shading"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_planner_and_cartel_stand_where_their_indices_say() -> None:
     j = judge()
     planner = j.score_actions(j.solution.optimum)
-    assert planner["welfare_ratio"] == pytest.approx(1.0) and planner["overcompute"] == 0.0
+    assert planner["welfare_ratio"] == pytest.approx(1.0)
+    assert planner["overcompute"] == 0.0
     assert j.score_actions(j.solution.collusive)["collusion"] == pytest.approx(1.0)
-    assert planner["inside_bracket"] == 0.0 and planner["relative_regret"] > 0.01
+    assert planner["inside_bracket"] == 0.0
+    assert planner["relative_regret"] > 0.01
 
 
 def test_a_mixed_profile_is_the_mean_of_what_it_mixes() -> None:
@@ -44,7 +50,8 @@ def test_a_mixed_profile_is_the_mean_of_what_it_mixes() -> None:
     row = j.score(strategy)
     assert row["nash_conv"] == pytest.approx(assess(strategy, j.config.mechanism, j.config.market).nash_conv)
     low, high = sorted(j.score_actions(p)["welfare"] for p in (one, other))
-    assert low * 0.8 < row["welfare"] < high * 1.2 and row["pure"] == 0.0
+    assert low * 0.8 < row["welfare"] < high * 1.2
+    assert row["pure"] == 0.0
     assert row["inside_bracket"] == pytest.approx(0.5)
 
 
@@ -55,4 +62,5 @@ def test_shading_is_the_winners_markup() -> None:
     level, price, claim = (int(x[winner]) for x in j.config.mechanism.split(actions, j.config.market))
     actions[winner] = j.config.mechanism.join(level, price + 1, claim, market=j.config.market)
     row = j.score_actions(actions)
-    assert row["efficient_winner"] == 1 and row["shading"] == pytest.approx(0.25)
+    assert row["efficient_winner"] == 1
+    assert row["shading"] == pytest.approx(0.25)

@@ -30,7 +30,11 @@ def final(folder: Path) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     "learner, options",
-    [("best_response", []), ("hedge", ["--mechanism", "auction", "--prices", "grid"]), ("provider_0=q_learning,rest=best_response", ["--prices", "grid"])],
+    [
+        ("best_response", []),
+        ("hedge", ["--mechanism", "auction", "--prices", "grid"]),
+        ("provider_0=q_learning,rest=best_response", ["--prices", "grid"]),
+    ],
 )
 def test_a_run_leaves_the_promised_files(learner: str, options: list[str], tmp_path: Path) -> None:
     assert train_script.main(["--learner", learner, *options, *QUICK, "--out", str(tmp_path)]) == 0
@@ -38,9 +42,12 @@ def test_a_run_leaves_the_promised_files(learner: str, options: list[str], tmp_p
     assert list(metrics.columns[:2]) == ["seed", "step"]
     for column in ("nash_conv", "relative_regret", "levels_off", "welfare_ratio", "user_value", "overcompute"):
         assert column in metrics
-    assert len(metrics) == 6 and len(final(tmp_path)) == 2
+    assert len(metrics) == 6
+    assert len(final(tmp_path)) == 2
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["state"] == "finished" and manifest["config"]["learner"] == learner and manifest["versions"]["numpy"] == np.__version__
+    assert manifest["state"] == "finished"
+    assert manifest["config"]["learner"] == learner
+    assert manifest["versions"]["numpy"] == np.__version__
     assert evaluate_script.main([str(tmp_path)]) == 0
     scored = pd.read_csv(tmp_path / "evaluation.csv")
     np.testing.assert_allclose(scored.nash_conv, final(tmp_path).nash_conv, rtol=1e-12)
@@ -85,12 +92,28 @@ def test_sigkill_while_writing_leaves_the_last_good_checkpoint(tmp_path: Path) -
     killed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
     assert killed.returncode == -signal.SIGKILL
     content = checkpoint.load(tmp_path / "checkpoint.npz")
-    assert content["generation"] == 1 and content["weights"].sum() == 499500.0
+    assert content["generation"] == 1
+    assert content["weights"].sum() == 499500.0
 
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     """SIGKILL in the middle of a run: the same command finishes it with the numbers of an unbroken run."""
-    command = [sys.executable, "-m", "scripts.train", "--learner", "hedge", "--steps", "1500", "--seeds", "0..1", "--evaluations", "4", "--quiet", "--keep-every", "0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.train",
+        "--learner",
+        "hedge",
+        "--steps",
+        "1500",
+        "--seeds",
+        "0..1",
+        "--evaluations",
+        "4",
+        "--quiet",
+        "--keep-every",
+        "0.1",
+    ]
     process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], cwd=ROOT)
     path = tmp_path / "killed" / "checkpoint.npz"
     while not path.exists() and process.poll() is None:
@@ -100,7 +123,9 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     assert path.exists()
     subprocess.run([*command, "--out", str(tmp_path / "killed")], cwd=ROOT, check=True)
     subprocess.run([*command, "--out", str(tmp_path / "whole")], cwd=ROOT, check=True)
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "killed" / "metrics.csv"), pd.read_csv(tmp_path / "whole" / "metrics.csv"), check_exact=True)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "killed" / "metrics.csv"), pd.read_csv(tmp_path / "whole" / "metrics.csv"), check_exact=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,7 +176,19 @@ def test_help_names_every_option_and_learner(capsys: pytest.CaptureFixture[str])
         train_script.main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for word in ("--learner", "--mechanism", "--prices", "--benchmark", "--method", "--beta", "--seeds", "--steps", "--out", "regret_matching_plus", "ppo_torch"):
+    for word in (
+        "--learner",
+        "--mechanism",
+        "--prices",
+        "--benchmark",
+        "--method",
+        "--beta",
+        "--seeds",
+        "--steps",
+        "--out",
+        "regret_matching_plus",
+        "ppo_torch",
+    ):
         assert word in text
 
 
@@ -159,7 +196,9 @@ def test_help_names_every_option_and_learner(capsys: pytest.CaptureFixture[str])
 def test_torch_learners_resume_and_log(learner: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("stable_baselines3")
-    config = TrainConfig(learner=f"provider_0={learner},provider_1={learner},rest=best_response", steps=160, parallel=4, seeds="0..1", evaluations=4)
+    config = TrainConfig(
+        learner=f"provider_0={learner},provider_1={learner},rest=best_response", steps=160, parallel=4, seeds="0..1", evaluations=4
+    )
     whole = Run(Plan.of(config)).train()
     interrupted = Run(Plan.of(config), tmp_path)
 

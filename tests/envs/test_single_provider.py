@@ -37,8 +37,10 @@ def test_plays_the_same_rounds_as_the_market() -> None:
         np.testing.assert_array_equal(seen, all_seen["provider_2"])
         seen, reward, terminated, truncated, info = env.step(level)
         all_seen, rewards, _, truncations, infos = market.step({a: level if a == "provider_2" else 4 for a in market.agents})
-        assert reward == rewards["provider_2"] and info["regret"] == infos["provider_2"]["regret"]
-        assert not terminated and truncated == truncations["provider_2"]
+        assert reward == rewards["provider_2"]
+        assert info["regret"] == infos["provider_2"]["regret"]
+        assert not terminated
+        assert truncated == truncations["provider_2"]
 
 
 def test_best_response_opponents_end_at_the_equilibrium() -> None:
@@ -94,5 +96,7 @@ def test_importing_ttc_env_imports_no_agents() -> None:
     import subprocess
     import sys
 
-    code = "import sys, ttc_env; sys.exit(any(m.split('.')[0] in ('agents', 'baselines', 'torch', 'stable_baselines3') for m in sys.modules))"
+    code = (
+        "import sys, ttc_env; sys.exit(any(m.split('.')[0] in ('agents', 'baselines', 'torch', 'stable_baselines3') for m in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

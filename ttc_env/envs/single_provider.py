@@ -79,7 +79,9 @@ class SingleProviderEnv(gymnasium.Env[np.ndarray, Any]):
 
     metadata = {"render_modes": MarketEnv.metadata["render_modes"], "render_fps": 2}  # noqa: RUF012 (Gymnasium's contract)
 
-    def __init__(self, opponent: str | Policy | MakeOpponents = "equilibrium", provider: int = 0, *, render_mode: str | None = None, **options: Any):
+    def __init__(
+        self, opponent: str | Policy | MakeOpponents = "equilibrium", provider: int = 0, *, render_mode: str | None = None, **options: Any
+    ):
         self._env = MarketEnv(render_mode=render_mode, **options)
         self.render_mode = render_mode
         n = len(self._env.possible_agents)
