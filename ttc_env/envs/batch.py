@@ -74,10 +74,8 @@ class BatchRounds:
         self.n = batch.num_providers
         self.grid = config.grid
         self.dialled = config.actions == "continuous" and len(config.mechanism.tariff.choices) > 1
-        if backend == "numpy":
-            self.xp: ModuleType = np
-        else:
-            self.xp = _torch()
+        if backend == "torch":
+            _torch()
             if tables.kind == "other":
                 raise ValueError(f"mechanism {config.mechanism.name!r} has its own rules, which run on NumPy only; use backend='numpy'")
         if config.actions == "continuous" and tables.kind == "other":
@@ -98,6 +96,11 @@ class BatchRounds:
         self._dial_range = tuple(float(np.log(config.mechanism.tariff.multiple(choices[k]))) for k in (0, -1)) if self.dialled else (0.0, 0.0)
         low, high = ((tables.scales[name] if one else tables.scales[name][market]) for name in ("smallest", "largest"))
         self._money = self._put(low), self._put(np.log1p(high / low))
+
+    @property
+    def xp(self) -> ModuleType:
+        """The array module."""
+        return np if self.backend == "numpy" else _torch()
 
     def _put(self, array: Any) -> Any:
         if self.backend == "numpy":

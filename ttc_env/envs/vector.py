@@ -212,16 +212,8 @@ class VectorMarketEnv:
         """
         if not self._running:
             raise RuntimeError("no episode is running; call reset() first")
-        actions = self._checked(actions)
         self._t += 1
-        time_left = max(0.0, 1.0 - self._t / self.config.max_cycles)
-        if self.backend == "numpy":
-            obs = self._play_blocks(actions, time_left)
-            reward = self._reward.T.copy() if self.copy else self._reward.T
-        else:
-            self._last = self.rounds.play(actions, self._rng)
-            obs = self._observe(self._last, time_left)
-            reward = self._last.reward.T
+        obs, reward = self.play(self._checked(actions), max(0.0, 1.0 - self._t / self.config.max_cycles))
         infos: dict[str, Any] = self.round_infos() if self.config.infos == "full" else {}
         over = self._t >= self.config.max_cycles
         truncations = self._flags[int(over)]
@@ -236,6 +228,25 @@ class VectorMarketEnv:
         if self.copy:
             terminations, truncations = (x.copy() if self.backend == "numpy" else x.clone() for x in (terminations, truncations))
         return self._shown(obs), reward, terminations, truncations, infos
+
+    def play(self, actions: Any, time_left: float) -> tuple[BatchObservation, Any]:
+        """A round and nothing else: actions are not checked, no episode is counted, nothing is copied. Returns observations and rewards."""
+        if self.backend == "numpy":
+            obs = self._play_blocks(actions, time_left)
+            return obs, self._reward.T.copy() if self.copy else self._reward.T
+        self._last = self.rounds.play(actions, self._rng)
+        return self._observe(self._last, time_left), self._last.reward.T
+
+    @property
+    def last(self) -> Played:
+        """The last round, as columns `[n, num_envs]`.
+
+        Raises:
+            RuntimeError: none has been played.
+        """
+        if self._last is None:
+            raise RuntimeError("no round has been played; call step() first")
+        return self._last
 
     # --- the two backends ---
 
@@ -330,9 +341,7 @@ class VectorMarketEnv:
         Raises:
             RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).
         """
-        if self._last is None:
-            raise RuntimeError("no round has been played; call step() first")
-        last = Played(*(None if x is None else np.asarray(x if self.backend == "numpy" else x.cpu()) for x in self._last))
+        last = Played(*(None if x is None else np.asarray(x if self.backend == "numpy" else x.cpu()) for x in self.last))
         mechanism, tables = self.config.mechanism, self.tables
         offer, market = self.rounds.offer(last.index, last.price), self.rounds.market()
         outcome = mechanism.play(offer, market)
