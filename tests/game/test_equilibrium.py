@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.game.bruteforce import FLAVOURS, log_regrets, random_game
 from ttc_env.game.demand import log_rivals, logits
+from ttc_env.game.dynamics import best_response_dynamics
 from ttc_env.game.equilibrium import (
     equilibria,
     highest_equilibrium,
@@ -233,6 +234,50 @@ def test_nothing_is_written_into_the_game():
     equilibria(game)
     for a, b in zip(before, (game.value, game.profit, game.surplus), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("flavour", ["smooth", "curve", "multiple", "beta_large", "equal"])
+def test_bracket_of_hundreds_of_providers_is_where_best_replies_in_turn_end(flavour):
+    """Big games take the roads that small ones do not: providers whose bracket has closed leave the sweeps, tables are cut into blocks."""
+    rng = np.random.default_rng([9, FLAVOURS.index(flavour)])
+    for n in (70, 150, 400):
+        small = [random_game(rng, flavour=flavour, max_providers=1) for _ in range(n)]
+        m = 5
+        table = np.full((3, n, m), np.nan)
+        for i, game in enumerate(small):
+            width = game.value.shape[1]
+            table[:, i, :width] = game.value[0], game.profit[0], game.surplus[0]
+        game = PostedPriceGame(*table, float(10 ** rng.uniform(0, 3)), 0.5)
+        found = equilibria(game)
+        assert found.complete
+        row = np.arange(n)
+        lowest = np.nanargmin(np.where(game.available, game.value, np.nan), axis=1)
+        highest = np.nanargmax(np.where(game.available, game.value, np.nan), axis=1)
+        up, down = best_response_dynamics(game, lowest), best_response_dynamics(game, highest)
+        np.testing.assert_array_equal(game.value[row, up.profiles[-1]], game.value[row, found.lowest])
+        np.testing.assert_array_equal(game.value[row, down.profiles[-1]], game.value[row, found.highest])
+
+
+def test_bystanders_do_not_hide_equilibria():
+    """Five hundred providers whose last action dominates stand beside two complements: they only shift the outside option."""
+    rng = np.random.default_rng(10)
+    seen = set()
+    for _ in range(40):
+        weight = rng.dirichlet(np.ones(500))
+        value = np.log(weight)[:, None] + np.array([-2.0, -1.0, 0.0])
+        profit = np.tile([0.5, 0.7, 1.0], (500, 1))
+        pair_value, pair_profit = np.array([[0.0, 2.0, 3.0]] * 2), np.array([[1.0, rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.6)]] * 2)
+        outside = float(rng.uniform(-4, 0))
+        crowd = PostedPriceGame(
+            np.concatenate([value, pair_value]), np.concatenate([profit, pair_profit]), np.ones((502, 3)), 1.0, outside
+        )
+        alone = PostedPriceGame(pair_value, pair_profit, np.ones((2, 3)), 1.0, float(np.logaddexp(outside, 0.0)))
+        with_crowd, without = equilibria(crowd), equilibria(alone)
+        assert with_crowd.complete
+        assert (with_crowd.profiles[:, :500] == 2).all()
+        np.testing.assert_array_equal(with_crowd.profiles[:, 500:], without.profiles)
+        seen.add(len(without.profiles))
+    assert max(seen) > 1
 
 
 @pytest.mark.slow

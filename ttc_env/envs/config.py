@@ -14,9 +14,10 @@ from gymnasium import spaces
 
 from ttc_env.game.continuous import best_continuous_reply, solve_continuous
 from ttc_env.game.curves import load_market
-from ttc_env.game.mechanisms import MECHANISMS, CostPlus, Mechanism, Offer, Outcome, PerToken, pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import MECHANISMS, Mechanism, Offer, Outcome, pay_per_token, second_price_auction
 from ttc_env.game.regret import Regret, compare, resolution
 from ttc_env.game.solve import AuctionSolution, Solution, optimal_welfare, solve
+from ttc_env.game.tariffs import CostPlus, PerToken
 from ttc_env.game.types import Array, Market, frozen_array
 
 INFORMATION = ("full", "prices", "own")

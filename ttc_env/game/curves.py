@@ -29,6 +29,9 @@ from ttc_env.game.types import Curve, Market, Provider, QualityFunction, validat
 BENCHMARKS = {"gsm8k": 0.008, "aime": 0.05, "gpqa": 0.02}
 """Published benchmarks and their alpha: USD value to the user of a surely right answer ([TTC])."""
 
+MEASURED_ALPHA = 0.008
+"""alpha of the market `measured`, USD: assigned, equal to that of GSM8K, so that the studied betas mean the same (data/SOURCES.md)."""
+
 METHODS = ("majority", "best_of_n", "reasoning")
 """Test-time compute methods of the published curves; `chain_of_thought` is an alias of `reasoning`."""
 
@@ -50,6 +53,11 @@ def _packaged(name: str) -> pd.DataFrame:
 def published_curves() -> pd.DataFrame:
     """The paper's curves, digitised: 369 points with error bars and the uncertainty of the digitisation (data/SOURCES.md)."""
     return _packaged("published_curves.csv")
+
+
+def measured_curves() -> pd.DataFrame:
+    """Curves of tiny models, measured for this project with its own pipeline, intervals included (data/SOURCES.md)."""
+    return _packaged("measured_curves.csv")
 
 
 def published_results() -> pd.DataFrame:
@@ -79,8 +87,8 @@ def load_market(
     """A market of providers with measured quality curves.
 
     Args:
-        benchmark: a published one (`gsm8k`, `aime`, `gpqa`), or your own curves: a path to a CSV file or a DataFrame with the columns
-            that this module's docstring lists.
+        benchmark: a published one (`gsm8k`, `aime`, `gpqa`), `measured` (tiny models, measured for this project), or your own curves: a
+            path to a CSV file or a DataFrame with the columns that this module's docstring lists.
         method: `majority`, `best_of_n` or `reasoning` (alias `chain_of_thought`); default `majority` for published curves. In your
             own table it selects rows of the column `method`, if there is one.
         providers: names to keep, in this order; default all, in the order of the table.
@@ -103,6 +111,9 @@ def load_market(
     if published:
         method = method or METHODS[0]
         alpha = BENCHMARKS[published] if alpha is None else alpha
+    elif isinstance(benchmark, str) and benchmark == "measured":
+        method = method or METHODS[0]
+        alpha = MEASURED_ALPHA if alpha is None else alpha
     if alpha is None:
         raise ValueError(f"{source}: alpha is unknown for these curves; pass alpha=..., the USD value of a surely right answer")
     validate_quality(alpha, baseline)
@@ -134,6 +145,8 @@ def _read(benchmark: str | os.PathLike[str] | pd.DataFrame, method: str | None) 
         if method is not None and method not in METHODS:
             raise ValueError(f"method {method!r} has no published curves; choose {', '.join(METHODS)} (or chain_of_thought)")
         return published_curves(), "published_curves.csv"
+    if isinstance(benchmark, str) and benchmark == "measured":
+        return measured_curves(), "measured_curves.csv"
     path = Path(benchmark)
     if path.suffix.lower() == ".csv" or path.exists():
         if not path.exists():

@@ -94,7 +94,7 @@ def equilibria(
         tolerance: on log utility (a relative tolerance on profit). 4 eps max|beta (V - V_0)| is added for rounding.
         max_equilibria: most profiles to return (fewer where n is so large that they would not fit into memory).
         max_sweeps: most best-response sweeps.
-        max_search: most ranges of A, and partial profiles within one, to look at; only many exact ties need that many.
+        max_search: most ranges of A and candidate profiles to look at, together; only many exact ties need that many.
 
     Returns:
         `Equilibria`; `complete` and `reason` say whether a cap was met.
@@ -125,7 +125,7 @@ def equilibria(
         representatives[:, open_rows] = candidates.columns
         representatives = _distinct(table, np.concatenate([ends, representatives]))
         if not candidates.complete:
-            reasons.append(f"too many providers are tied: more than max_search={max_search} ranges or partial profiles")
+            reasons.append(f"too many providers are tied: more than max_search={max_search} ranges of A and candidate profiles")
     # 3. Verify, and expand each into the actions of equal V that are best replies too.
     limit = max(1, min(max_equilibria, _PROFILE_ENTRIES // n))
     profiles, gap, cut = _equilibrium_profiles(table, representatives, tolerance, limit)
@@ -199,7 +199,7 @@ def _equilibrium_profiles(table: ReplyTable, representatives: Index, tolerance: 
     for start in range(0, len(representatives), step):
         part = representatives[start : start + step]
         mask, regret = _verify(table, part, tolerance)
-        for k in np.flatnonzero(mask.any(axis=2).all(axis=1)):
+        for k in np.flatnonzero(np.all(np.any(mask, axis=2), axis=1)):
             if count >= limit:
                 return _sorted(found), gap, True
             gap = max(gap, float(regret[k]))
@@ -217,12 +217,12 @@ def _expand(mask: Mask, limit: int) -> tuple[Index, bool]:
     several = np.flatnonzero(counts > 1)
     if not len(several):
         return base[None], True
-    total = float(np.prod(counts[several].astype(np.float64)))
     options = [np.flatnonzero(mask[i]) for i in several]
-    picked = np.array(list(islice(product(*options), limit)), dtype=np.intp)
+    picked = np.array(list(islice(product(*options), limit + 1)), dtype=np.intp)
+    whole, picked = len(picked) <= limit, picked[:limit]
     profiles = np.tile(base, (len(picked), 1))
     profiles[:, several] = picked
-    return profiles, total <= limit
+    return profiles, whole
 
 
 def _extremes(game: PostedPriceGame, table: ReplyTable, profiles: Index) -> tuple[Index | None, Index | None]:
@@ -272,13 +272,17 @@ def log_potential(game: PostedPriceGame, profile: ArrayLike) -> NDArray[np.float
     return log_profit + z.sum(axis=0) - log_total(z)
 
 
-def potential_maximiser(game: PostedPriceGame, found: Equilibria) -> Index | None:
-    """The equilibrium with the largest potential: where every profit can be positive, the potential's maximum over all m^n profiles.
+def potential_maximiser(game: PostedPriceGame, found: Equilibria | ArrayLike) -> Index | None:
+    """The equilibrium with the largest potential: where every provider earns, the potential's maximum over all m^n profiles.
 
-    None where there is no equilibrium, or where some provider cannot earn (the potential is then not finite).
-    A maximum of the potential is an equilibrium, so looking at the equilibria is enough (GAME.md, theorem 1).
+    found: all equilibria, as `Equilibria` or as `[k, n]` columns. None where there is none, or where some provider cannot earn (the
+    potential is then not finite). A maximum of the potential is an equilibrium, so looking at the equilibria is enough.
+
+    Source: [TTC] (GAME.md, theorem 1).
     """
-    if not len(found.profiles):
+    profiles = found.profiles if isinstance(found, Equilibria) else np.asarray(found, dtype=np.intp)
+    if not len(profiles):
         return None
-    phi = log_potential(game, found.profiles)
-    return found.profiles[int(phi.argmax())] if np.isfinite(phi).all() else None
+    phi = log_potential(game, profiles)
+    best: Index = profiles[int(phi.argmax())]
+    return best if np.isfinite(phi).all() else None

@@ -17,6 +17,7 @@ from ttc_env.game.replies import Index, Mask, ReplyTable
 from ttc_env.game.types import Array
 
 _PAIRS = 1 << 20  # (provider, action, action) triples per pass
+_PARTIAL = 1 << 19  # steps of building profiles provider by provider
 _ENTRIES = 1 << 24  # entries of the largest table of profiles
 
 
@@ -50,7 +51,8 @@ class Intervals:
         for start in range(0, len(z), step):
             rows = slice(start, start + step)
             rival_low, rival_high = _rival_range(log_size[rows], z[rows], keep[rows], table.kind[rows], 2.0 * slack)
-            low[rows] = np.logaddexp(rival_low, z[rows]) - slack
+            # A >= e_l holds for every profile with this action: where nothing else bounds A from below, that is no end to cut at.
+            low[rows] = np.where(np.isneginf(rival_low), -np.inf, np.logaddexp(rival_low, z[rows]) - slack)
             high[rows] = np.where(np.isneginf(rival_high), -np.inf, np.logaddexp(rival_high, z[rows]) + slack)
             low[rows][rival_low > rival_high] = np.inf
         return cls(column, z, np.where(keep, low, np.inf), np.where(keep, high, -np.inf))
@@ -106,20 +108,20 @@ def consistent_profiles(intervals: Intervals, log_fixed: float, slack: float, ma
     Args:
         log_fixed: log of e_0 and of the providers whose action is known.
         slack: log units by which sums may be off.
-        max_search: ranges of A, and partial profiles within one, to look at before giving up.
+        max_search: ranges of A and candidates, together, to look at before giving up.
 
     A range [a, b] of log A is narrowed to the sums that its admissible actions can reach, then dropped, resolved, or cut at the median
     interval end inside. With 2 r c ends there are at most as many ranges as ends, and few survive the narrowing.
     """
     stack = [(-np.inf, np.inf)]
     found: list[Index] = []
-    complete, cells = True, 0
+    complete, cells, left = True, 0, max_search
     while stack:
-        if cells >= max_search:
+        if left <= 0:
             complete = False
             break
         a, b = stack.pop()
-        cells += 1
+        cells, left = cells + 1, left - 1
         # 1. Narrow.
         while True:
             admissible = (intervals.low <= b) & (intervals.high >= a)
@@ -139,9 +141,9 @@ def consistent_profiles(intervals: Intervals, log_fixed: float, slack: float, ma
         ends = ends[(ends >= a) & (ends <= b)]
         single = (admissible.sum(axis=1) == 1).all()
         if single or b - a <= 4.0 * slack or not len(ends):
-            columns, whole = _combinations(intervals, admissible, log_fixed, (a - slack, b + slack), max_search)
+            columns, whole = _combinations(intervals, admissible, log_fixed, (a - slack, b + slack), left)
             found.append(columns)
-            complete &= whole
+            complete, left = complete and whole, left - len(columns)
             continue
         # 3. Cut. The middle end gets a range of its own, so that actions which meet only there do not multiply elsewhere.
         middle = float(np.partition(ends, len(ends) // 2)[len(ends) // 2])
@@ -165,7 +167,7 @@ def _combinations(
     # log of what the providers after this one add at least and at most
     after_low = np.append(np.logaddexp.accumulate(intervals.z[several, first[several]][::-1])[::-1], -np.inf)[1:]
     after_high = np.append(np.logaddexp.accumulate(intervals.z[several, last[several]][::-1])[::-1], -np.inf)[1:]
-    width = max(2, min(max_search, _ENTRIES // len(first)))
+    width = max(2, min(max_search, _PARTIAL // max(1, len(several)), _ENTRIES // len(first)))
     total, whole = np.array([log_fixed]), True
     layers: list[tuple[Index, Index]] = []  # of every provider: where each partial profile came from, and the column it takes
     for i, low, high in zip(several, after_low, after_high, strict=True):

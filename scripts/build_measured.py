@@ -1,0 +1,76 @@
+"""Build the embedded data set `measured` from its traces: `ttc_env/data/measured_curves.csv`.
+
+    python -m scripts.build_measured                          # from the traces that the package ships
+    python -m scripts.build_measured --pack runs/chains/traces   # take over the traces of a new run first
+
+Anybody can check the curves against the raw samples with it. How the traces came about: `ttc_env/data/SOURCES.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from argparse import Namespace
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+
+from scripts.estimate import OBSERVATIONAL, curves_of
+from ttc_env.measure.curve_file import write_atomically
+from ttc_env.measure.traces import compress_trace
+
+DATA = Path(str(resources.files("ttc_env"))) / "data"
+TRACES = "measured_traces"
+LEVELS = [1, 2, 4, 8, 16, 32, 64]
+
+#: Parameters of each model, which its price follows.
+PARAMETERS = {
+    "chain-0.1M": 137_232,
+    "chain-0.2M": 210_624,
+    "chain-0.2M-verbose": 210_624,
+    "chain-0.9M": 855_680,
+    "chain-1.9M": 1_922_496,
+}
+MARGIN = 0.25
+
+
+def price_per_token(parameters: int) -> float:
+    """USD/token. Nobody sells these models, so prices are *assigned*: 3 USD per 1M tokens for a million parameters, rising with the root."""
+    return round(3.0 * math.sqrt(parameters / 1e6), 3) * 1e-6
+
+
+def build(traces: Path) -> pd.DataFrame:
+    """The curve table from a folder of traces: benchmark, method, and the columns of a curve file."""
+    paths = sorted(traces.glob("*.jsonl.gz"), key=lambda path: (list(PARAMETERS).index(path.name.split("--")[0]), path.name))
+    prices = {name: price_per_token(count) for name, count in PARAMETERS.items()}
+    options = Namespace(reward_model=None, levels=LEVELS, methods=["majority", "best_of_n", OBSERVATIONAL], score="logprob", margin=MARGIN)
+    frames = []
+    for (task, method), curves in sorted(curves_of(paths, options, prices).items()):
+        for curve in curves:
+            frame = curve.table()
+            frame.insert(0, "benchmark", task)
+            frame.insert(1, "method", method)
+            frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pack", type=Path, help="folder of .jsonl traces to compress into the package first")
+    parser.add_argument("--out", type=Path, default=DATA / "measured_curves.csv")
+    args = parser.parse_args()
+    if args.pack:
+        for path in sorted(args.pack.glob("*.jsonl")):
+            compress_trace(path, DATA / TRACES / f"{path.name}.gz")
+    table = build(DATA / TRACES)
+    write_atomically(args.out, to_csv(table))
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+
+
+if __name__ == "__main__":
+    main()

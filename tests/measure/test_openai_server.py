@@ -1,0 +1,140 @@
+"""The client against a small server on this machine that fails, throttles and answers as real ones do."""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from ttc_env.measure.backends.base import SEED_STRIDE, Sampling
+from ttc_env.measure.backends.openai_server import OpenAIServer
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, failures=(), logprobs=True):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.failures, self.logprobs = list(failures), logprobs
+        self.requests, self.times, self.busy, self.most_busy = [], [], 0, 0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/v1/"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server = self.server
+        with server.lock:
+            server.requests.append((self.path, body, self.headers.get("Authorization")))
+            server.times.append(time.monotonic())
+            server.busy += 1
+            server.most_busy = max(server.most_busy, server.busy)
+            failure = server.failures.pop(0) if server.failures else None
+        time.sleep(0.02)
+        with server.lock:
+            server.busy -= 1
+        if failure is not None:
+            self.reply(failure, b'{"error": "no"}', {"Retry-After": "0.05"})
+            return
+        choices = []
+        for j in range(body["n"]):
+            text = f"{body['seed'] + j}"
+            choice = {"index": j, "finish_reason": "length" if j == 1 else "stop"}
+            if "prompt" in body:
+                choice |= {"text": text, "logprobs": {"token_logprobs": [-0.5, -0.25]} if server.logprobs else None}
+            else:
+                content = [{"token": "x", "logprob": -1.0}] * 3
+                choice |= {"message": {"content": text}, "logprobs": {"content": content} if server.logprobs else None}
+            choices.insert(0, choice)  # out of order
+        self.reply(200, json.dumps({"choices": choices, "usage": {"completion_tokens": 7}}).encode(), {})
+
+    def reply(self, code, data, headers):
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(**options):
+        server = Server(**options)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_plain_prompts_in_order_with_their_own_seeds(serve):
+    server = serve()
+    backend = OpenAIServer("m", base_url=server.url, concurrency=4, api_key="secret")
+    seeds = [i * SEED_STRIDE for i in range(8)]
+    drawn = backend.generate([f"p{i}" for i in range(8)], Sampling(n=2, stop=(".",)), seeds)
+    assert [[s.text for s in row] for row in drawn] == [[str(s), str(s + 1)] for s in seeds]
+    assert drawn[0][0].tokens == 2
+    assert drawn[0][0].logprob == -0.75
+    assert [s.finish for s in drawn[0]] == ["stop", "length"]
+    assert 1 < server.most_busy <= 4
+    assert {path for path, _, _ in server.requests} == {"/v1/completions"}
+    assert {key for _, _, key in server.requests} == {"Bearer secret"}
+
+
+def test_messages_and_a_continued_answer(serve):
+    server = serve()
+    backend = OpenAIServer("m", base_url=server.url)
+    question = {"role": "user", "content": "?"}
+    drawn = backend.generate([(question,), (question, {"role": "assistant", "content": "so"})], Sampling(n=1), [0, SEED_STRIDE])
+    assert drawn[0][0].tokens == 3
+    bodies = {len(body["messages"]): body for _, body, _ in server.requests}
+    assert "continue_final_message" not in bodies[1]
+    assert bodies[2]["continue_final_message"] is True
+    assert bodies[2]["add_generation_prompt"] is False
+
+
+def test_passing_failures_are_tried_again(serve):
+    server = serve(failures=[429, 503, 500])
+    assert OpenAIServer("m", base_url=server.url, concurrency=1).generate(["p"], Sampling(n=1), [5])[0][0].text == "5"
+    assert len(server.requests) == 4
+
+
+def test_lasting_failures_are_told(serve):
+    server = serve(failures=[503] * 3)
+    with pytest.raises(RuntimeError, match=r"failed 3 times.*503.*resume"):
+        OpenAIServer("m", base_url=server.url, retries=2).generate(["p"], Sampling(n=1), [5])
+    with pytest.raises(RuntimeError, match=r"refused the request.*400"):
+        OpenAIServer("m", base_url=serve(failures=[400]).url).generate(["p"], Sampling(n=1), [5])
+
+
+def test_nobody_there(serve):
+    with pytest.raises(RuntimeError, match="failed 1 times"):
+        OpenAIServer("m", base_url="http://127.0.0.1:9/v1", retries=0).generate(["p"], Sampling(n=1), [5])
+
+
+def test_rate_limit(serve):
+    server = serve()
+    OpenAIServer("m", base_url=server.url, requests_per_minute=600).generate(["p"] * 5, Sampling(n=1), [i * SEED_STRIDE for i in range(5)])
+    assert server.times[-1] - server.times[0] >= 0.35  # five starts, 0.1 s apart
+
+
+def test_without_logprobs_samples_are_asked_for_one_by_one(serve):
+    server = serve(logprobs=False)
+    with pytest.raises(RuntimeError, match="samples_per_request=1"):
+        OpenAIServer("m", base_url=server.url).generate(["p"], Sampling(n=3), [0])
+    drawn = OpenAIServer("m", base_url=server.url, samples_per_request=1).generate(["p"], Sampling(n=3), [0])
+    assert [(s.text, s.tokens, s.logprob) for s in drawn[0]] == [("0", 7, None), ("1", 7, None), ("2", 7, None)]

@@ -1,0 +1,31 @@
+"""Copies in processes of their own give what one backend gives."""
+
+import pytest
+
+from ttc_env.measure.backends import make_backend
+from ttc_env.measure.backends.base import SEED_STRIDE, Sampling
+from ttc_env.measure.backends.replicas import device_slices
+
+
+def test_copies_change_nothing_but_the_speed():
+    prompts, seeds = [f"{i}+{i}*3:" for i in range(5)], [i * SEED_STRIDE for i in range(5)]
+    alone = make_backend("fake", "m").generate(prompts, Sampling(n=4), seeds)
+    copies = make_backend("fake", "m", data_parallel=2)
+    try:
+        assert copies.generate(prompts, Sampling(n=4), seeds) == alone
+        assert copies.generate(prompts[:1], Sampling(n=4), seeds[:1]) == alone[:1]  # one copy has nothing to do
+        assert copies.describe()["hardware"] == "2 x none"
+    finally:
+        copies.close()
+
+
+def test_a_copy_that_fails_says_why():
+    with pytest.raises(RuntimeError, match="unexpected keyword argument 'colour'"):
+        make_backend("fake", "m", data_parallel=2, colour="red")
+
+
+def test_device_slices():
+    assert device_slices(2, 2, None) == ["0,1", "2,3"]
+    assert device_slices(2, 1, "5,7,9") == ["5", "7"]
+    with pytest.raises(ValueError, match="ask for fewer"):
+        device_slices(2, 2, "0,1,2")

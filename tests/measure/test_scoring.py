@@ -1,0 +1,107 @@
+"""Answers read from hard texts. The mathematical cases need math-verify (extra `measure`)."""
+
+import time
+
+import pytest
+
+from ttc_env.measure import scoring
+from ttc_env.measure.scoring import Verdict, WorkerPool, check_answers, check_choice, check_exact
+
+
+@pytest.mark.parametrize(
+    "text, answer",
+    [
+        ("The answer is (B).", "B"),
+        ("Answer: C", "C"),
+        ("**Answer: D**", "D"),
+        ("Answer: **A**", "A"),
+        ("Final answer: $\\boxed{D}$.", "D"),
+        ("\\boxed{\\text{C}}", "C"),
+        ("\\boxed{(B)}", "B"),
+        ("The correct answer is option A", "A"),
+        ("Option C is correct, since A is too small.", "C"),
+        ("First I thought the answer is A. But no: the answer is D.", "D"),
+        ("B", "B"),
+        ("(B)", "B"),
+        ("B) because it is heavier", "B"),
+        ("So we get 7.\n\nC", "C"),
+        ("I like A or B, but A force is needed", None),  # discusses, does not settle
+        ("The answer is E", None),  # not an option
+        ("A force acts on the body.", None),  # an article, not a letter
+        ("answer: unknown", None),
+        ("The answer is carbon", None),
+        ("", None),
+    ],
+)
+def test_choices(text, answer):
+    assert check_choice(text, "B") == Verdict(answer, answer == "B")
+
+
+@pytest.mark.parametrize(
+    "text, answer",
+    [("869=9", "9"), ("869=", None), ("=9 and more", None), ("9", None), ("3=3=4", "4")],
+)
+def test_chains(text, answer):
+    assert check_exact(text, "9", "=([0-9])$") == Verdict(answer, answer == "9")
+
+
+def test_exact_ignores_thousands_separators():
+    assert check_exact("It is 1,234.", "1234", r"([\d,]*\d)") == Verdict("1234", True)
+
+
+def test_unknown_kind_and_missing_pattern():
+    with pytest.raises(ValueError, match="exact, choice, math"):
+        scoring.check("essay", "", "")
+    with pytest.raises(ValueError, match="pattern"):
+        scoring.check("exact", "", "")
+
+
+HARD_MATH = [
+    ("so \\boxed{\\frac{1}{2}}", "0.5", "1/2", True),
+    ("The answer is 0.5", "\\frac{1}{2}", "1/2", True),
+    ("\\boxed{50\\%}", "0.5", "1/2", True),
+    ("\\boxed{1{,}234}", "1234", "1234", True),
+    ("He pays 1,234 dollars", "1234", "1234", True),
+    ("The answer is $x = 3$.", "3", "3", True),
+    ("first \\boxed{4}, no: \\boxed{5}", "5", "5", True),
+    ("\\boxed{025}", "25", "25", True),
+    ("\\boxed{-7}", "7", "-7", False),
+    ("\\boxed{2\\sqrt{2}}", "\\sqrt{8}", "2*sqrt(2)", True),
+    ("\\boxed{\\sqrt{8}}", "2\\sqrt{2}", "2*sqrt(2)", True),
+    ("I cannot say.", "5", None, False),
+    ("", "5", None, False),
+    ("\\boxed{", "5", None, False),
+]
+
+
+def test_hard_mathematics_and_hangs_in_worker_processes():
+    """The table above, then an expression that would take forever: its worker dies, the others' answers stand."""
+    pytest.importorskip("math_verify", reason="math-verify is not installed (extra `measure`)")
+    with WorkerPool(2, timeout=20) as pool:
+        verdicts = check_answers("math", [case[0] for case in HARD_MATH], [case[1] for case in HARD_MATH], pool=pool)
+        assert [(text, v.answer, v.correct) for (text, *_), v in zip(HARD_MATH, verdicts, strict=True)] == [
+            (text, answer, correct) for text, _, answer, correct in HARD_MATH
+        ]
+        pool.timeout = 3
+        began = time.monotonic()
+        texts = ["\\boxed{9^{9^{9^{9^9}}}}", "\\boxed{3}", "\\boxed{4}"]
+        verdicts = check_answers("math", texts, ["3", "3", "4"], pool=pool)
+        assert time.monotonic() - began < 60
+        assert not verdicts[0].correct
+        assert [v.correct for v in verdicts[1:]] == [True, True]
+
+
+def test_a_worker_that_hangs_is_replaced():
+    """A pattern with catastrophic backtracking hangs in C code, where no signal helps; only a kill does. Needs no extra."""
+    slow, text = r"((a+)+)$", "a" * 40 + "b"
+    with WorkerPool(1, timeout=2) as pool:
+        pool.run([("exact", "a", "a", "(a)")])  # the worker is up
+        began = time.monotonic()
+        verdicts = pool.run([("exact", text, "a", slow), ("exact", "a", "a", "(a)")])
+        assert time.monotonic() - began < 30
+    assert verdicts == [Verdict(None, False, "timeout"), Verdict("a", True)]
+
+
+def test_errors_in_a_worker_are_told():
+    with WorkerPool(1) as pool:
+        assert "need a pattern" in pool.run([("exact", "a", "a", None)])[0].problem

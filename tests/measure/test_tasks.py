@@ -1,0 +1,137 @@
+"""Questions and prompts. Data sets are read through the real `datasets` from small files in the benchmarks' own schemas (no download here)."""
+
+import json
+import re
+
+import pytest
+
+from ttc_env.measure import tasks
+from ttc_env.measure.chains import STYLES, Chain, draw_distinct_chains
+from ttc_env.measure.tasks import load_task
+
+ROWS = {
+    "gsm8k": [
+        {"question": "Tom has {3} apples.", "answer": "He has 3.\n#### 1,234"},
+        {"question": "And $x$?", "answer": "Work.\n#### 18"},
+    ],
+    "aime": [
+        {"ID": "1983-1", "Year": 1983, "Problem Number": 1, "Question": "Find $w$.", "Answer": "060", "Part": None},
+        {"ID": "1984-2", "Year": 1984, "Problem Number": 2, "Question": "Find $n$.", "Answer": "592", "Part": None},
+    ],
+    "gpqa": [
+        {
+            "Record ID": f"rec{i}",
+            "Question": " Which? \n",
+            "Correct Answer": "right",
+            "Incorrect Answer 1": "w1 {B}",
+            "Incorrect Answer 2": "w2",
+            "Incorrect Answer 3": "w3",
+        }
+        for i in range(20)
+    ],
+    "mmlu": [
+        {"question": "2+2?", "subject": "algebra", "choices": ["1", "4", "3", "5"], "answer": 1},
+        {"question": "1+1?", "subject": "algebra", "choices": ["2", "4", "3", "5"], "answer": 0},
+    ],
+}
+
+
+def load(tmp_path, name, rows=None, **options):
+    pytest.importorskip("datasets", reason="datasets is not installed (extra `measure`)")
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows or ROWS[name]))
+    return load_task(name, data=path, **options)
+
+
+def by_id(task):
+    return {q.id: q for q in task.questions}
+
+
+def test_gsm8k(tmp_path):
+    questions = by_id(load(tmp_path, "gsm8k"))
+    assert questions["gsm8k-0"].gold == "1234"
+    assert questions["gsm8k-0"].prompt[-1] == {"role": "user", "content": "Tom has {3} apples."}  # braces of its own survive
+    assert "\\boxed" in questions["gsm8k-1"].prompt[0]["content"]
+
+
+def test_aime(tmp_path):
+    assert {q: v.gold for q, v in by_id(load(tmp_path, "aime")).items()} == {"1983-1": "60", "1984-2": "592"}
+
+
+def test_gpqa_shuffles_its_options_but_always_in_the_same_way(tmp_path):
+    task = load(tmp_path, "gpqa")
+    for question in task.questions:
+        text = question.prompt[-1]["content"]
+        assert re.search(rf"^{question.gold}\) right$", text, re.MULTILINE)
+        assert "w1 {B}" in text  # an option's own braces are no place for another option
+    assert len({q.gold for q in task.questions}) == 4
+    assert load(tmp_path, "gpqa").questions == task.questions
+    assert load(tmp_path, "gpqa", seed=1).questions != task.questions
+    assert 0.25 <= task.constant_baseline[1] < 0.6
+
+
+def test_mmlu(tmp_path):
+    task = load(tmp_path, "mmlu")
+    assert {q: v.gold for q, v in by_id(task).items()} == {"mmlu-algebra-0": "B", "mmlu-algebra-1": "A"}
+    assert task.constant_baseline[1] == 0.5
+
+
+def test_more_questions_extend_fewer(tmp_path):
+    few, many = load(tmp_path, "gpqa", limit=5), load(tmp_path, "gpqa")
+    assert many.questions[:5] == few.questions
+    assert load_task("chains", limit=50).questions[:20] == load_task("chains", limit=20).questions
+
+
+@pytest.mark.parametrize(
+    "name, row, words",
+    [
+        ("gsm8k", {"question": "?", "answer": "no mark"}, "row 0 does not fit the schema of gsm8k.*####"),
+        ("aime", {"Question": "?", "Answer": "1"}, "KeyError: 'ID'.*Question, Answer"),
+        ("mmlu", {"question": "?", "subject": "s", "choices": ["1"], "answer": 0}, "1 choices"),
+        ("aime", {"ID": "1", "Question": "?", "Answer": "x"}, "ValueError"),
+    ],
+)
+def test_rows_that_do_not_fit_are_named(name, row, words):
+    with pytest.raises(ValueError, match=words):
+        tasks.read_rows(name, [(0, row)])
+
+
+def test_reasoning_gym():
+    pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed (extra `measure`)")
+    task = load_task("reasoning-gym:gsm_symbolic", limit=5, seed=1)
+    assert len(task.questions) == 5
+    assert task.questions == load_task("reasoning-gym:gsm_symbolic", limit=5, seed=1).questions
+    with pytest.raises(ValueError, match="name a procedural task"):
+        load_task("reasoning-gym")
+
+
+def test_unknown_task_lists_the_known():
+    with pytest.raises(ValueError, match="gsm8k, aime, gpqa, mmlu"):
+        load_task("gsm9k")
+
+
+def test_sums_and_format_hash():
+    task = load_task("sums")
+    assert len(task.questions) == 100
+    assert task.constant_baseline == ("9", 0.1)
+    other = load_task("sums", options={"prompt": "{question}="})
+    assert task.format_hash != other.format_hash
+
+
+def test_chain_by_hand():
+    chain = Chain((3, 5, 2, 7), "+*-")
+    assert (chain.text, chain.running_values, chain.answer) == ("3+5*2-7", (8, 6, 9), "9")
+    assert chain.thought("terse") == "869"
+    assert chain.thought("verbose") == "3+5>8,8*2>6,6-7>9,"
+    with pytest.raises(ValueError, match=", ".join(STYLES)):
+        chain.thought("loud")
+
+
+def test_questions_are_held_out_from_training():
+    chains = draw_distinct_chains(300, 0, 3, 6)
+    assert all(chain.held_out for chain in chains)
+    assert len({chain.text for chain in chains}) == 300
+    golds = [chain.answer for chain in chains]
+    assert max(golds.count(g) for g in golds) / 300 < 0.35  # multiplication makes 0 the most frequent answer
+    with pytest.raises(ValueError, match="ask for fewer"):
+        draw_distinct_chains(100, 0, 2, 2)

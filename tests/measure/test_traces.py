@@ -1,0 +1,204 @@
+"""The store: nothing is lost but what was in flight, nothing is mixed, nothing is written twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ttc_env.measure.backends.base import Sampling
+from ttc_env.measure.backends.fake import FakeBackend
+from ttc_env.measure.collect import collect
+from ttc_env.measure.dials import Parallel
+from ttc_env.measure.samples import from_trace
+from ttc_env.measure.tasks import load_task
+from ttc_env.measure.traces import TraceError, TraceWriter, compress_trace, read_trace
+
+DIAL = Parallel(Sampling(n=4, max_tokens=48))
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def write(path, ids, settings=None, **options):
+    with TraceWriter(path, settings or {"model": "m", "seed": 0}, {"run": 1}, **options) as writer:
+        for i in ids:
+            writer.append(i, "1", {"answer": ["1", None], "correct": [True, False], "tokens": [3, 4]})
+        return writer.torn
+
+
+def test_round_trip_and_resume(tmp_path):
+    path = tmp_path / "deep" / "t.jsonl"
+    write(path, ["a", "b"])
+    write(path, ["c"])
+    trace = read_trace(path)
+    assert list(trace.records) == ["a", "b", "c"]
+    assert len(trace.sessions) == 2
+    table = from_trace(trace)
+    assert table.answer.tolist() == [[0, -1]] * 3
+    assert table.tokens.mean() == 3.5
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60])
+def test_torn_last_line_is_cut_off_reported_and_redone(tmp_path, cut):
+    path = tmp_path / "t.jsonl"
+    write(path, ["a", "b"])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])  # kill -9 in the middle of a write
+    assert "torn" in read_trace(path).torn
+    assert "line 3 is torn" in write(path, ["b"])
+    trace = read_trace(path)
+    assert list(trace.records) == ["a", "b"]
+    assert trace.torn is None
+
+
+def test_torn_header_starts_again(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b'{"kind":"head')
+    assert "torn" in write(path, ["a"])
+    assert list(read_trace(path).records) == ["a"]
+
+
+@pytest.mark.parametrize("content", ['{"qid": 1}', '{"qid": 1}\n', '{"kind": "question"}\n{"a": 1}\n', "a,b\n1,2\n", "notes", "[1]\n"])
+def test_a_file_of_another_kind_is_refused_and_left_alone(tmp_path, content):
+    path = tmp_path / "precious.jsonl"
+    path.write_text(content)
+    with pytest.raises(TraceError):
+        write(path, ["a"])
+    assert path.read_text() == content
+
+
+def test_broken_line_in_the_middle_is_refused_by_number(tmp_path):
+    path = tmp_path / "t.jsonl"
+    write(path, ["a", "b"])
+    lines = path.read_bytes().split(b"\n")
+    lines[1] = lines[1][:20]
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(TraceError, match="line 2 is broken"):
+        read_trace(path)
+
+
+def test_other_settings_are_refused_by_name(tmp_path):
+    path = tmp_path / "t.jsonl"
+    write(path, ["a"])
+    with pytest.raises(TraceError, match="seed: 0 there, 1 now"):
+        write(path, ["b"], settings={"model": "m", "seed": 1})
+    with pytest.raises(TraceError, match="already holds 1 question"):
+        write(path, ["b"], resume=False)
+    assert list(read_trace(path).records) == ["a"]
+
+
+def test_second_process_is_refused(tmp_path):
+    path = tmp_path / "t.jsonl"
+    code = (
+        "import sys; from ttc_env.measure.traces import *\n"
+        "try:\n    TraceWriter(sys.argv[1], {'model': 'm', 'seed': 0}, {})\n"
+        "except TraceError as e:\n    print(e); sys.exit(3)"
+    )
+    with TraceWriter(path, {"model": "m", "seed": 0}, {}):
+        other = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert other.returncode == 3, other.stderr
+    assert "another process" in other.stdout
+
+
+def test_repeated_ids_and_ragged_columns_are_refused(tmp_path):
+    path = tmp_path / "t.jsonl"
+    with TraceWriter(path, {}, {}) as writer:
+        writer.append("a", "1", {"correct": [True]})
+        with pytest.raises(TraceError, match="already holds"):
+            writer.append("a", "1", {"correct": [True]})
+        with pytest.raises(ValueError, match="different lengths"):
+            writer.append("b", "1", {"correct": [True], "tokens": [1, 2]})
+    line = path.read_text().splitlines()[1]
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(TraceError, match="repeats question 'a'"):
+        read_trace(path)
+
+
+def test_compressed_trace_reads_the_same_and_hashes_the_same(tmp_path):
+    path = tmp_path / "t.jsonl"
+    write(path, ["a", "b"])
+    compress_trace(path, tmp_path / "1.jsonl.gz")
+    time.sleep(1.1)  # gzip stores whole seconds
+    compress_trace(path, tmp_path / "2.jsonl.gz")
+    assert (tmp_path / "1.jsonl.gz").read_bytes() == (tmp_path / "2.jsonl.gz").read_bytes()
+    assert read_trace(tmp_path / "1.jsonl.gz").records == read_trace(path).records
+
+
+def test_interrupted_run_resumes_to_the_same_samples(tmp_path):
+    task = load_task("chains", limit=12)
+    collect(task, FakeBackend(), DIAL, tmp_path / "whole.jsonl", batch=5, warn=quiet)
+    path = tmp_path / "parts.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        collect(task, FakeBackend(interrupt_after=1), DIAL, path, batch=5, warn=quiet)
+    assert len(read_trace(path).records) == 5
+    result = collect(task, FakeBackend(), DIAL, path, batch=3, warn=quiet)
+    assert result.drawn == 7
+    assert read_trace(path).records == read_trace(tmp_path / "whole.jsonl").records
+    longer = load_task("chains", limit=20)  # more questions extend the same file
+    assert collect(longer, FakeBackend(), DIAL, path, warn=quiet).drawn == 8
+
+
+def test_changed_question_is_noticed(tmp_path):
+    path = tmp_path / "t.jsonl"
+    collect(load_task("chains", limit=3), FakeBackend(), DIAL, path, warn=quiet)
+    text = path.read_text().replace('"gold":"', '"gold":"9', 1)
+    path.write_text(text)
+    with pytest.raises(TraceError, match="another prompt or gold"):
+        collect(load_task("chains", limit=5), FakeBackend(), DIAL, path, warn=quiet)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX notion")
+def test_kill_nine_loses_at_most_what_was_in_flight(tmp_path):
+    """A real process, really killed while it writes, then resumed: the same file as without the kill."""
+    path = tmp_path / "t.jsonl"
+    code = (
+        "import sys, time\n"
+        "from ttc_env.measure.backends.fake import FakeBackend\n"
+        "from ttc_env.measure.backends.base import Sampling\n"
+        "from ttc_env.measure.collect import collect\n"
+        "from ttc_env.measure.dials import Parallel\n"
+        "from ttc_env.measure.tasks import load_task\n"
+        "collect(load_task('chains', limit=2000), FakeBackend(), Parallel(Sampling(n=4, max_tokens=48)), sys.argv[1], batch=2)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=Path(__file__).parents[2])
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not path.exists() or path.stat().st_size < 20_000):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    before = len(read_trace(path).records)
+    assert before > 10
+    task = load_task("chains", limit=2000)
+    result = collect(task, FakeBackend(), DIAL, path, batch=500, warn=quiet)
+    assert result.drawn == 2000 - before
+    assert list(read_trace(path).records) == [q.id for q in task.questions]
+
+
+def test_header_says_what_the_samples_are(tmp_path):
+    path = tmp_path / "t.jsonl"
+    collect(load_task("chains", limit=3), FakeBackend("folder/model-x"), DIAL, path, warn=quiet)
+    header = json.loads(path.read_text().splitlines()[0])
+    for key in ("model", "revision", "weights", "format", "n", "temperature", "top_p", "max_tokens", "seed", "task", "backend"):
+        assert key in header["settings"]
+    assert header["settings"]["model"] == "model-x"  # no path of the machine that measured
+    for key in ("versions", "hardware", "started", "constant_baseline"):
+        assert key in header["session"]
+
+
+def test_seeds_never_overlap(tmp_path):
+    """Sample j of a question draws from seed + j, so two questions', models' or settings' seeds must be more than n apart."""
+    seeds = []
+    for model in ("a", "b"):
+        for n in (4, 8):
+            path = tmp_path / f"{model}{n}.jsonl"
+            collect(load_task("chains", limit=50), FakeBackend(model), Parallel(Sampling(n=n, max_tokens=48)), path, warn=quiet)
+            seeds += [record["seed"] for record in read_trace(path).records.values()]
+    assert len(set(seeds)) == 200
+    assert np.diff(np.sort(seeds)).min() >= 2 * 8
