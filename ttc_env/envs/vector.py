@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -237,6 +237,18 @@ class VectorMarketEnv:
         self._last = self.rounds.play(actions, self._rng)
         return self._observe(self._last, time_left), self._last.reward.T
 
+    def rewards(self, actions: Any) -> Any:
+        """Rewards `[num_envs, n]` of one round in USD, expected or sampled, and nothing else: no observation, no episode, no check."""
+        if self.backend == "torch":
+            return self.rounds.play(actions, self._rng).reward.T
+        for columns in self._blocks():
+            played = self.rounds.play(actions[columns], self._rng, columns)
+            self._reward[:, columns], self._share[:, columns] = played.reward, played.share
+        return self._reward.T.copy() if self.copy else self._reward.T
+
+    def _blocks(self) -> Iterator[slice]:
+        return (slice(start, min(start + _BLOCK, self.num_envs)) for start in range(0, self.num_envs, _BLOCK))
+
     @property
     def last(self) -> Played:
         """The last round, as columns `[n, num_envs]`.
@@ -253,8 +265,7 @@ class VectorMarketEnv:
     def _play_blocks(self, actions: np.ndarray, time_left: float) -> BatchObservation:
         public, own, n = self._public, self._own, self.num_agents
         extra: list[Played] = []
-        for start in range(0, self.num_envs, _BLOCK):
-            columns = slice(start, min(start + _BLOCK, self.num_envs))
+        for columns in self._blocks():
             played = self.rounds.play(actions[columns], self._rng, columns)
             shown, mine = self.rounds.seen(played, columns)
             for j, rows in enumerate(shown):
