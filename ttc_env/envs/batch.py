@@ -278,6 +278,24 @@ class BatchRounds:
             parts = list(played.dial)
         return [self.take(table.quality_seen, played.index), price, played.share], [*parts, played.reward * self._of(self.profit_scale, columns)]
 
+    def show(self, played: Played, columns: slice, public: np.ndarray, own: np.ndarray) -> None:
+        """`seen`, written into the columns of `public` `[3 n + 2, num_envs]` and `own` `[k + 1, n, num_envs]`. NumPy."""
+        n, table = self.n, self.table
+        if self.config.actions == "continuous":
+            shown, mine = self.seen(played, columns)
+            for j, rows in enumerate(shown):
+                public[j * n : (j + 1) * n, columns] = rows
+            for j, rows in enumerate(mine):
+                own[j, :, columns] = rows
+            return
+        # The same, gathered straight into place.
+        table.quality_seen.take(played.index, mode="clip", out=public[:n, columns])
+        table.price_seen.take(played.index, mode="clip", out=public[n : 2 * n, columns])
+        public[2 * n : 3 * n, columns] = played.share
+        for j, part in enumerate(table.action_seen):
+            part.take(played.index, mode="clip", out=own[j, :, columns])
+        np.multiply(played.reward, self._of(self.profit_scale, columns), out=own[-1, :, columns], casting="same_kind")
+
     def offer(self, index: np.ndarray, price: np.ndarray | None) -> Offer:
         """The offers `[n, b]` behind entries of the tables; price where it was dialled. NumPy, whatever the backend."""
         table = self.tables.offer

@@ -32,20 +32,19 @@ class Info(dict[str, Any]):
 
     __slots__ = ("_pending",)
 
-    def __init__(self, pending: tuple[LazyRound, int, Any]):
-        self._pending: tuple[LazyRound, int, Any] | None = pending  # the round, the provider, its action mask
+    def __init__(self, pending: tuple[LazyRound, int], mask: Any):
+        self._pending: tuple[LazyRound, int] | None = pending  # the round, the provider
+        self["action_mask"] = mask  # there from the start: C code may ask whether a dict is empty without asking the dict
 
     def _fill(self) -> None:
         if self._pending is not None:
-            (lazy, i, mask), self._pending = self._pending, None
+            (lazy, i), self._pending = self._pending, None
             mine = {key: dict.__getitem__(self, key) for key in dict.__iter__(self)}  # what a wrapper wrote before anybody read
-            dict.update(self, {"action_mask": mask, **lazy.row(i), **mine})
+            dict.update(self, {**lazy.row(i), **mine})
 
     def __missing__(self, key: str) -> Any:
         if self._pending is None:
             raise KeyError(key)
-        if key == "action_mask":
-            return self._pending[2]
         self._fill()
         return self[key]
 
@@ -56,7 +55,7 @@ class Info(dict[str, Any]):
             return default
 
     def __contains__(self, key: object) -> bool:
-        if dict.__contains__(self, key) or (key == "action_mask" and self._pending is not None):
+        if dict.__contains__(self, key):
             return True
         self._fill()
         return dict.__contains__(self, key)

@@ -9,12 +9,13 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
+from ttc_env.envs.batch_observation import BatchObservation
 from ttc_env.envs.config import EnvConfig, make_config
 from ttc_env.envs.infos import Info, LazyRound
 from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.single import SingleRound, SingleRounds
 from ttc_env.envs.tables import RoundTables
-from ttc_env.envs.vector import BatchObservation, VectorMarketEnv
+from ttc_env.envs.vector import VectorMarketEnv
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import Offer, Outcome
 from ttc_env.game.solve import AuctionSolution, Solution
@@ -194,7 +195,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             infos: dict[str, dict[str, Any]] = {agent: {"action_mask": mask} for agent, mask in zip(agents, masks, strict=False)}
         else:
             lazy = LazyRound(source)
-            infos = {agent: Info((lazy, i, masks[i])) for i, agent in enumerate(agents)}
+            infos = {agent: Info((lazy, i), masks[i]) for i, agent in enumerate(agents)}
         return (
             dict(zip(agents, rows, strict=False)), dict(zip(agents, rewards, strict=False)),
             dict.fromkeys(agents, False), dict.fromkeys(agents, over), infos,

@@ -113,8 +113,13 @@ class SingleRounds:
             (e,), outside = attraction, 1.0
         else:
             fraction, exponent = attraction
-            top, powers = max(0, *exponent), self._powers
-            e = [f * powers[top - k] if top - k < 1023 else 0.0 for f, k in zip(fraction, exponent, strict=False)]
+            top, powers = max(exponent), self._powers
+            if top < 0:
+                top = 0
+            if top - min(exponent) < 1023:
+                e = [f * powers[top - k] for f, k in zip(fraction, exponent, strict=False)]
+            else:
+                e = [f * powers[top - k] if top - k < 1023 else 0.0 for f, k in zip(fraction, exponent, strict=False)]
             outside = powers[top] if top < 1023 else 0.0
         total = outside
         for x in e:
@@ -125,16 +130,19 @@ class SingleRounds:
 
     def _auction(self, score: Sequence[float], worth: Sequence[float]) -> tuple[list[float], list[float]]:
         """The highest score serves and pays the runner-up's; `rounds.auction_shares` in numbers."""
-        best = max(score)
         share, reward = [0.0] * self.n, [0.0] * self.n
+        *rest, best = sorted(score)
         if best >= self.outside_value:
             leaders = score.count(best)
-            second = best if leaders > 1 else max((x for x in score if x != best), default=self.outside_value)
-            charge, part = max(second, self.outside_value), 1.0 / leaders
-            for i, x in enumerate(score):
-                if x == best:
-                    share[i] = part
-                    reward[i] = part * (self.users * (worth[i] - charge)) + 0.0
+            charge = max(rest[-1], self.outside_value) if rest else self.outside_value
+            if leaders == 1:
+                i = score.index(best)
+                share[i], reward[i] = 1.0, self.users * (worth[i] - charge) + 0.0
+            else:
+                part = 1.0 / leaders
+                for i, x in enumerate(score):
+                    if x == best:
+                        share[i], reward[i] = part, part * (self.users * (worth[i] - charge)) + 0.0
         return share, reward
 
     def write(self, private: Sequence[bytes], profit: Sequence[float], public: bytes) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,62 +10,17 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from ttc_env.envs.batch import BatchRounds, Played
+from ttc_env.envs.batch_observation import BatchObservation
 from ttc_env.envs.config import EnvConfig, make_config
-from ttc_env.envs.observations import ObservationLayout, hidden
+from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.tables import RoundTables
+from ttc_env.game.continuous import best_continuous_reply
 from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.mechanisms import Offer, Outcome
 from ttc_env.game.regret import compare
 from ttc_env.game.types import Market
 
 _BLOCK = 2048  # environments per pass: a round's temporaries then stay in the processor's cache
-
-
-@dataclass(frozen=True, eq=False)
-class BatchObservation:
-    """What all providers of all environments see, without repeating what they share. float32, in [-1, 1].
-
-    `full()` writes the vectors out as the PettingZoo environment shows them. The three parts, in the order of `ObservationLayout`:
-    """
-
-    static: Any  # [G, n, s]: identity, existing levels, own curves; environment b has market b modulo G
-    own: Any  # [num_envs, n, k + 1]: own last action, own last profit
-    public: Any  # [num_envs, 3 n + 2]: everybody's quality, price and share, then 1 once a round has been played, and the time left
-    information: str  # what providers may see of `public`: applied by `full`, not here
-
-    def full(self) -> Any:
-        """`[num_envs, n, d]`: every provider's observation vector."""
-        b, n, own = self.own.shape
-        g, _, s = self.static.shape
-        p = self.public.shape[1]
-        if isinstance(self.own, np.ndarray):
-            out: Any = np.empty((b, n, s + own + p), np.float32)
-            static = self.static if g == 1 else self.static[np.arange(b) % g]
-        else:
-            out = self.own.new_empty((b, n, s + own + p))
-            static = self.static if g == 1 else self.static.repeat(-(-b // g), 1, 1)[:b]
-        out[:, :, :s] = static
-        out[:, :, s : s + own] = self.own
-        out[:, :, s + own :] = self.public[:, None, :]
-        mask = hidden(n, self.information, s + own, s + own + p)
-        if mask is not None:
-            out[:, mask if isinstance(out, np.ndarray) else out.new_tensor(mask).bool()] = 0.0
-        return out
-
-    def state(self) -> Any:
-        """`[num_envs, state_size]`: the global state, as `MarketEnv.state` gives it."""
-        b, n, own = self.own.shape
-        g, _, s = self.static.shape
-        numpy = isinstance(self.own, np.ndarray)
-        static = self.static[:, :, n:]
-        private = np.empty((b, n, s - n + own), np.float32) if numpy else self.own.new_empty((b, n, s - n + own))
-        private[:, :, : s - n] = static if g == 1 else static[np.arange(b) % g]
-        private[:, :, s - n :] = self.own
-        parts = [private.reshape(b, -1), self.public]
-        if numpy:
-            return np.concatenate(parts, axis=1)
-        import torch
-
-        return torch.cat(parts, dim=1)
 
 
 class VectorMarketEnv:
@@ -238,7 +192,8 @@ class VectorMarketEnv:
         return self._observe(self._last, time_left), self._last.reward.T
 
     def rewards(self, actions: Any) -> Any:
-        """Rewards `[num_envs, n]` of one round in USD, expected or sampled, and nothing else: no observation, no episode, no check."""
+        """Rewards `[num_envs, n]` of one round in USD, expected or sampled, and nothing else: no observation, no episode."""
+        actions = self._checked(actions)
         if self.backend == "torch":
             return self.rounds.play(actions, self._rng).reward.T
         for columns in self._blocks():
@@ -263,15 +218,11 @@ class VectorMarketEnv:
     # --- the two backends ---
 
     def _play_blocks(self, actions: np.ndarray, time_left: float) -> BatchObservation:
-        public, own, n = self._public, self._own, self.num_agents
+        public, own = self._public, self._own
         extra: list[Played] = []
         for columns in self._blocks():
             played = self.rounds.play(actions[columns], self._rng, columns)
-            shown, mine = self.rounds.seen(played, columns)
-            for j, rows in enumerate(shown):
-                public[j * n : (j + 1) * n, columns] = rows
-            for j, rows in enumerate(mine):
-                own[j, :, columns] = rows
+            self.rounds.show(played, columns, public, own)
             self._reward[:, columns], self._share[:, columns], self._index[:, columns] = played.reward, played.share, played.index
             if played.price is not None or played.served is not None:
                 extra.append(played)
@@ -373,15 +324,14 @@ class VectorMarketEnv:
             columns["served"] = last.served.astype(np.int64)
             if last.correct is not None:
                 columns["correct"] = last.correct.astype(np.int64)
-        if not self.rounds.dialled:
-            columns["regret"], columns["relative_regret"] = self._regrets(offer, outcome, market)
+        regrets = self._dialled_regrets(offer, outcome) if self.rounds.dialled else self._regrets(offer, outcome, market)
+        columns["regret"], columns["relative_regret"] = regrets
         infos = {name: np.ascontiguousarray(x.T) for name, x in columns.items()}
         infos["welfare"], infos["user_value"] = outcome.welfare.copy(), outcome.user_value.copy()
-        if "regret" in infos:
-            infos["nash_conv"] = infos["regret"].sum(axis=1)
+        infos["nash_conv"] = infos["regret"].sum(axis=1)
         return infos
 
-    def _regrets(self, offer: Any, outcome: Any, market: Market) -> tuple[np.ndarray, np.ndarray]:
+    def _regrets(self, offer: Offer, outcome: Outcome, market: Market) -> tuple[np.ndarray, np.ndarray]:
         """Regret and relative regret, `[n, num_envs]`: `Mechanism.deviations` and `regret.compare`, some environments at a time."""
         raw, g, n = self.tables.raw, len(self.batch), self.num_agents
         a = raw.quality.shape[2]
@@ -402,6 +352,17 @@ class VectorMarketEnv:
             _, loss, share_lost = compare_rows(*rows, *own, noise)
             regret[:, at], relative[:, at] = loss.reshape(n, -1), share_lost.reshape(n, -1)
         return regret, relative
+
+    def _dialled_regrets(self, offer: Offer, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+        """The same where prices are dialled: best replies in closed form, one environment at a time."""
+        markets = [self.batch.market(g) for g in range(len(self.batch))]
+        found = []
+        for b in range(self.num_envs):
+            of_b = Offer(*(x[:, b] for x in (offer.quality, offer.claim, offer.price, offer.cost)))
+            profits = {name: getattr(outcome, name)[..., b] for name in ("log_share", "outside_share", "payment", "profit_per_query")}
+            outcome_b = Outcome(of_b, **profits, user_value=outcome.user_value[b], welfare=outcome.welfare[b])
+            found.append(best_continuous_reply(self.config.mechanism, markets[b % len(markets)], of_b, outcome_b))
+        return np.stack([r.regret for r in found], axis=1), np.stack([r.relative for r in found], axis=1)
 
     def solve(self) -> list[Any]:
         """The exact solution of each of the G markets (`ttc_env.solve`); for sweeps of many see `ttc_env.game.sweep`."""
