@@ -100,7 +100,6 @@ def test_infos_of_the_batch_are_the_environments(variant):
             assert many[name][b] == pytest.approx(one["provider_0"][name], rel=1e-11, abs=1e-18), name
 
 
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_torch_is_numpy(variant):
     torch = pytest.importorskip("torch")
@@ -137,6 +136,16 @@ def test_torch_draws_users_with_the_right_means():
         served = sampled.last.served
         assert (served.sum(dim=0) <= 200).all()
         assert (sampled.last.correct <= served).all()
+
+
+@pytest.mark.parametrize("variant", ["market", "beta V in the thousands", "auction", "continuous"])
+def test_a_round_compiles_as_one_graph(variant):
+    torch = pytest.importorskip("torch")
+    env = ttc_env.vector_env(8, backend="torch", **VARIANTS[variant])
+    env.reset(seed=0)
+    actions = torch.as_tensor(actions_of(env, 0))
+    compiled = torch.compile(lambda x: env.rounds.play(x).reward, backend="eager", fullgraph=True)  # a graph break raises
+    assert torch.equal(compiled(actions), env.rounds.play(actions).reward)
 
 
 @settings(max_examples=60, deadline=None)

@@ -184,9 +184,9 @@ def test_bad_actions_are_refused():
         env.step(actions[:, :, 0])
     with pytest.raises(ValueError, match="integers"):
         env.step(actions.astype(float))
+    box = ttc_env.vector_env(3, actions="continuous")
+    box.reset()
     with pytest.raises(ValueError, match="NaN"):
-        box = ttc_env.vector_env(3, actions="continuous")
-        box.reset()
         box.step(np.full((3, 9, 2), np.nan))
     with pytest.raises(ValueError, match="low <= high"):
         random_markets(3, beta=(5.0, 1.0))
