@@ -7,7 +7,10 @@ Start at `MarketEnv` (the environment), `load_market` (where quality curves come
 """
 
 from ttc_env.envs.market import MarketEnv, env, parallel_env
+from ttc_env.envs.vector import VectorMarketEnv, vector_env
 from ttc_env.game.curves import load_market
+from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.random_markets import random_markets
 from ttc_env.game.regret import nash_conv, regret, relative_regret
 from ttc_env.game.solve import AuctionSolution, Solution, auction_gain, solve
 from ttc_env.game.types import Market, Provider, QualityFunction
@@ -18,18 +21,22 @@ __version__ = "0.1.0"
 __all__ = [
     "AuctionSolution",
     "Market",
+    "MarketBatch",
     "MarketEnv",
     "Provider",
     "QualityFunction",
     "Solution",
+    "VectorMarketEnv",
     "auction_gain",
     "env",
     "load_market",
     "nash_conv",
     "parallel_env",
+    "random_markets",
     "regret",
     "relative_regret",
     "solve",
+    "vector_env",
 ]
 
 _register()

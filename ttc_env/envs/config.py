@@ -18,7 +18,7 @@ from ttc_env.game.mechanisms import MECHANISMS, Mechanism, Offer, Outcome, pay_p
 from ttc_env.game.regret import Regret, compare, resolution
 from ttc_env.game.solve import AuctionSolution, Solution, optimal_welfare, solve
 from ttc_env.game.tariffs import CostPlus, PerToken
-from ttc_env.game.types import Array, Market
+from ttc_env.game.types import Array, Market, frozen_array
 
 INFORMATION = ("full", "prices", "own")
 """What a provider sees of the others' last round: quality, price and share; the price alone; nothing."""
@@ -48,7 +48,7 @@ class EnvConfig:
 
     @cached_property
     def _resolution(self) -> float:
-        return resolution(self.table)
+        return resolution(self.table, self.mechanism)
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
@@ -75,12 +75,18 @@ class EnvConfig:
     def action_mask(self, i: int) -> Any:
         """Which choices exist for provider i, as Gymnasium's `space.sample(mask)` takes it: int8, 1 = available; None for a Box.
 
-        A Box needs none: its level dial is divided into as many bins as the provider has levels.
+        A Box needs none: its level dial is divided into as many bins as the provider has levels. The arrays are read-only.
         """
+        return self.action_masks[i]
+
+    @cached_property
+    def action_masks(self) -> tuple[Any, ...]:
+        """`action_mask` of every provider."""
         if self.actions == "continuous":
-            return None
-        level = self.market.available[i].astype(np.int8)
-        return level if len(self.grid) == 1 else (level, *(np.ones(k, np.int8) for k in self.grid[1:]))
+            return (None,) * len(self.agents)
+        levels = [frozen_array(row, np.int8) for row in self.market.available]
+        rest = tuple(frozen_array(np.ones(k), np.int8) for k in self.grid[1:])
+        return tuple(level if len(self.grid) == 1 else (level, *rest) for level in levels)
 
     def choose(self, actions: Sequence[Any]) -> np.ndarray:
         """Environment actions as flat actions `[n]`.
@@ -191,6 +197,8 @@ def make_config(
             raise ValueError(f"{name} is {count!r}; it must be a whole number, at least 1")
     if market is None:
         market = load_market("gsm8k" if benchmark is None else benchmark, method, **market_options)
+    elif not isinstance(market, Market):
+        raise TypeError(f"market is a {type(market).__name__}, not a Market; see ttc_env.load_market and Market.from_arrays")
     else:
         given = {"benchmark": benchmark, "method": method, **market_options}
         clash = [name for name, value in given.items() if value is not None]

@@ -6,13 +6,18 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.utils import seeding
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
+from ttc_env.envs.batch_observation import BatchObservation
 from ttc_env.envs.config import EnvConfig, make_config
-from ttc_env.envs.observations import ObservationLayout, Round
-from ttc_env.game.mechanisms import Outcome
+from ttc_env.envs.infos import Info, LazyRound
+from ttc_env.envs.observations import ObservationLayout
+from ttc_env.envs.single import SingleRound, SingleRounds
+from ttc_env.envs.tables import RoundTables
+from ttc_env.envs.vector import VectorMarketEnv
+from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.mechanisms import Offer, Outcome
 from ttc_env.game.solve import AuctionSolution, Solution
 
 
@@ -123,9 +128,12 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._observation_spaces = {a: spaces.Box(-1.0, 1.0, (self.layout.size,), np.float32) for a in self.possible_agents}
         self._action_spaces = {a: self.config.action_space() for a in self.possible_agents}
         self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
-        self._rng, _ = seeding.np_random(None)
+        batch = MarketBatch.of(self.config.market)
+        tables = RoundTables(self.config, batch)
+        self._single = SingleRounds(tables) if SingleRounds.can_play(tables) else None
+        self._vector = VectorMarketEnv(1, self.config, batch, autoreset="disabled", copy=False) if self._single is None else None
         self._t = 0
-        self._last: Round | None = None
+        self._last: SingleRound | BatchObservation | None = None
         self._history: list[Outcome] = []
         self._levels: list[np.ndarray] = []
 
@@ -148,13 +156,14 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
         """Start an episode. A seed starts the environment's generator anew; without one it goes on. `options` has no keys; others are ignored."""
-        if seed is not None:
-            self._rng, _ = seeding.np_random(seed)
+        if self._vector is not None:
+            self._vector.reset(seed=seed)
         self._t = 0
         self._last = None
         self._history, self._levels = [], []
         self.agents = list(self.possible_agents)
-        return self._observe(), {agent: {"action_mask": self.config.action_mask(i)} for i, agent in enumerate(self.agents)}
+        observations = dict(zip(self.agents, self.layout.observations(None, 1.0), strict=True))
+        return observations, {a: {"action_mask": mask} for a, mask in zip(self.agents, self.config.action_masks, strict=True)}
 
     def step(
         self, actions: dict[str, Any]
@@ -165,91 +174,103 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             ValueError: an action missing, or outside its space.
             RuntimeError: no episode is running.
         """
-        if not self.agents:
-            raise RuntimeError("no episode is running; call reset() first")
-        missing = [agent for agent in self.agents if agent not in actions]
-        if missing:
-            raise ValueError(f"step needs an action for every agent; {', '.join(missing)} gave none")
-        chosen = [actions[agent] for agent in self.agents]
-        config = self.config
-        flat, offer = config.offer(chosen)
-        outcome = config.play(offer)
-        share, profit, counts = outcome.share, outcome.utility, {}
-        if config.demand == "sampled":
-            served, correct = self._draw(outcome, flat)
-            share = served / config.users
-            profit = share * outcome.profit_per_query
-            counts = {"served": served, "correct": correct}
-        self._last = Round(offer.quality, offer.price, share, profit, self._scaled(chosen, flat))
-        self._t += 1
-        if self.render_mode is not None:
-            self._history.append(outcome)
-            self._levels.append(config.mechanism.split(flat, config.market)[0])
-
         agents = self.agents
-        observations = self._observe()
-        rewards = dict(zip(agents, (config.users * profit).tolist(), strict=True))
-        infos = self._infos(flat, outcome, counts)
+        if not agents:
+            raise RuntimeError("no episode is running; call reset() first")
+        try:
+            chosen = [actions[agent] for agent in agents]
+        except KeyError:
+            missing = [agent for agent in agents if agent not in actions]
+            raise ValueError(f"step needs an action for every agent; {', '.join(missing)} gave none") from None
+        self._t += 1
         over = self._t >= self.max_cycles
+        time_left = max(0.0, 1.0 - self._t / self.max_cycles)
+        rows, rewards, source = self._play_single(chosen, time_left) if self._single is not None else self._play_vector(chosen, time_left)
         if over:
             self.agents = []
+        if self.render_mode is not None:
+            self._record(chosen)
+        masks = self.config.action_masks
+        if self.config.infos == "basic":
+            infos: dict[str, dict[str, Any]] = {agent: {"action_mask": mask} for agent, mask in zip(agents, masks, strict=False)}
+        else:
+            lazy = LazyRound(source)
+            infos = {agent: Info((lazy, i), masks[i]) for i, agent in enumerate(agents)}
+        return (
+            dict(zip(agents, rows, strict=False)), dict(zip(agents, rewards, strict=False)),
+            dict.fromkeys(agents, False), dict.fromkeys(agents, over), infos,
+        )  # fmt: skip
+
+    def _play_single(self, chosen: list[Any], time_left: float) -> tuple[Any, list[float], Any]:
+        """A round in plain Python: observations `[n, d]`, rewards in USD, and where infos come from."""
+        single = self._single
+        assert single is not None
+        try:
+            played = single.play(single.keys(chosen), time_left)
+        except (KeyError, AttributeError, TypeError):
+            # Unusual containers, or actions outside the space: `choose` sorts them out, or says what is wrong.
+            flat = self.config.choose(chosen)
+            played = single.play(single.keys_of(np.unravel_index(flat, self.config.grid)), time_left)
+        self._last = played
+        return played.observations, played.reward, lambda: self._infos(single.flat(played.keys), None, played.share, played.reward, {})
+
+    def _play_vector(self, chosen: list[Any], time_left: float) -> tuple[Any, list[float], Any]:
+        """A round as a batch of one: continuous actions, sampled demand, mechanisms with rules of their own."""
+        assert self._vector is not None
+        flat, offer = self.config.offer(chosen)
+        if self.config.actions == "continuous":
+            actions = np.asarray(chosen, dtype=np.float64).reshape(1, len(flat), -1)
+        else:
+            parts = np.unravel_index(flat, self.config.grid)
+            actions = np.stack(parts, axis=1)[None] if len(parts) > 1 else parts[0][None]
+        # The horizon is this environment's own: PettingZoo's tests set `max_cycles` on it.
+        obs, reward = self._vector.play(actions, time_left)
+        last = self._vector.last
+        counts = {name: getattr(last, name)[:, 0] for name in ("served", "correct") if getattr(last, name) is not None}
+        share, rewards = last.share[:, 0].tolist(), reward[0].tolist()
+        self._last = BatchObservation(obs.static, obs.own.copy(), obs.public.copy(), obs.information)
+        expected = not counts
+        return obs.full()[0], rewards, lambda: self._infos(flat, offer, share if expected else None, rewards if expected else None, counts)
+
+    def _record(self, chosen: list[Any]) -> None:
+        flat, offer = self.config.offer(chosen)
+        self._history.append(self.config.play(offer))
+        self._levels.append(self.config.mechanism.split(flat, self.config.market)[0])
         if self.render_mode == "human":
             self.render()
-        return observations, rewards, dict.fromkeys(agents, False), dict.fromkeys(agents, over), infos
-
-    def _draw(self, outcome: Outcome, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Users served by each provider, and right answers among them (None without accuracy curves)."""
-        market, users = self.config.market, self.config.users
-        share = outcome.share
-        if self.config.mechanism.posts_prices:
-            chances = np.append(share, outcome.outside_share)
-            served = self._rng.multinomial(users, chances / chances.sum())[:-1]
-        else:
-            # One auction a round: a tie is drawn once, and its winner serves everybody.
-            served = np.zeros(len(share), np.int64)
-            tied = np.flatnonzero(share > 0)
-            if tied.size:
-                served[tied[self._rng.integers(tied.size)]] = users
-        if any(provider.curve is None for provider in market.providers):
-            return served, None
-        level, _, _ = self.config.mechanism.split(flat, market)
-        accuracy = [provider.curve.accuracy[at] for provider, at in zip(market.providers, level, strict=True)]
-        return served, self._rng.binomial(served, accuracy)
-
-    def _scaled(self, chosen: list[Any], flat: np.ndarray) -> np.ndarray:
-        """`[n, k]` own actions in [-1, 1]."""
-        if self.config.actions == "continuous":
-            return np.clip(np.asarray(chosen, dtype=np.float64).reshape(len(flat), -1), -1.0, 1.0)
-        level, price, claim = self.config.mechanism.split(flat, self.config.market)
-        _, prices, claims = self.config.mechanism.grid(self.config.market)
-        parts = [level, *([price] if prices > 1 else []), *([claim] if claims > 1 else [])]
-        return 2.0 * np.stack(parts, axis=1) / np.maximum(np.array(self.config.grid) - 1, 1) - 1.0
-
-    def _observe(self) -> dict[str, np.ndarray]:
-        time_left = max(0.0, 1.0 - self._t / self.max_cycles)
-        return dict(zip(self.possible_agents, self.layout.observations(self._last, time_left), strict=True))
 
     def state(self) -> np.ndarray:
         """The global state: all providers' private blocks and the full public block, `[state_size]` float32."""
-        return self.layout.state(self._last, max(0.0, 1.0 - self._t / self.max_cycles))
+        if self._last is None:
+            return self.layout.state(None, max(0.0, 1.0 - self._t / self.max_cycles))
+        if isinstance(self._last, BatchObservation):
+            return self._last.state()[0]
+        last, n = self._last, len(self.possible_agents)
+        private = np.array([np.frombuffer(block, np.float32)[n:] for block in last.private])
+        private[:, -1] = last.profit
+        return np.concatenate([private.ravel(), np.frombuffer(last.public, np.float32)])
 
-    def _infos(self, flat: np.ndarray, outcome: Outcome, counts: dict[str, np.ndarray | None]) -> dict[str, dict[str, Any]]:
+    def _infos(
+        self, flat: Any, offer: Offer | None, share: list[float] | None, reward: list[float] | None, counts: dict[str, np.ndarray]
+    ) -> list[dict[str, Any]]:
+        """One dict per provider. Shares and rewards are those of the round, where they are expectations; else None."""
         config = self.config
-        if config.infos == "basic":
-            return {agent: {"action_mask": config.action_mask(i)} for i, agent in enumerate(self.agents)}
-        regret = config.regret(outcome.offer, outcome)
+        flat = np.asarray(flat)
+        offer = config.table.take(flat) if offer is None else offer
+        outcome = config.play(offer)
+        regret = config.regret(offer, outcome)
         columns = {
             "level": config.mechanism.split(flat, config.market)[0],
-            "quality": outcome.offer.quality,
-            "price": outcome.offer.price,
-            "cost": outcome.offer.cost,
+            "quality": offer.quality,
+            "price": offer.price,
+            "cost": offer.cost,
             "payment": outcome.payment,
             "profit": outcome.profit_per_query,
-            "share": outcome.share,
-            "utility": outcome.utility,
+            "share": outcome.share if share is None else np.array(share),
+            "utility": outcome.utility if reward is None else np.array(reward) / config.users,
             "regret": regret.regret,
             "relative_regret": regret.relative,
-            **{name: count for name, count in counts.items() if count is not None},
+            **counts,
         }
         rows = zip(*(column.tolist() for column in columns.values()), strict=True)
         common = {
@@ -258,10 +279,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             "nash_conv": regret.nash_conv,
             "user_value": float(outcome.user_value),
         }
-        return {
-            agent: {"action_mask": config.action_mask(i), **dict(zip(columns, row, strict=True)), **common}
-            for i, (agent, row) in enumerate(zip(self.agents, rows, strict=True))
-        }
+        return [{**dict(zip(columns, row, strict=True)), **common} for row in rows]
 
     def render(self) -> str | np.ndarray | None:
         """The last round as text or figure, in the mode given at construction.

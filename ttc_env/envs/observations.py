@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +19,55 @@ from ttc_env.envs.config import EnvConfig
 from ttc_env.game.types import Array
 
 
-def symmetric_log(x: Array, smallest: float, largest: float) -> Array:
+def symmetric_log(x: Array, smallest: Any, largest: Any) -> Array:
     """sign(x) log(1 + |x| / smallest) / log(1 + largest / smallest): into [-1, 1] for |x| <= largest. Any shape."""
     return np.sign(x) * np.log1p(np.abs(x) / smallest) / np.log1p(largest / smallest)
+
+
+def scales(quality: Array, claim: Array, price: Array, cost: Array, list_price: Array, outside_value: Array) -> dict[str, Array]:
+    """What observations of G markets are measured in, `[G]` each, USD/query: `quality`, `profit`, and `smallest` and `largest` amounts of money.
+
+    Args:
+        quality, claim, price, cost: `[n, G, a]`, every action's offer, NaN where it does not exist.
+        list_price: `[n, G, m]`, NaN likewise.
+        outside_value: `[G]`.
+    """
+
+    def largest(*tables: Array) -> Array:
+        return np.max([np.nanmax(np.abs(table), axis=(0, 2)) for table in tables], axis=0)
+
+    def or_one(x: Array) -> Array:
+        return np.where(x > 0, x, 1.0)
+
+    money = np.abs(np.concatenate([price, cost, list_price], axis=2))
+    money = np.where(money > 0, money, np.nan)  # a comparison with NaN is False
+    none = np.isnan(money).all(axis=(0, 2))
+    # Nobody can be paid more than the largest price, bid or settled quality, nor lose more than cost and rivals' score.
+    profit = 2.0 * largest(quality, claim, price, cost) + np.abs(outside_value)
+    money = np.where(none[:, None], 1.0, money)
+    return {
+        "quality": or_one(largest(quality)),
+        "profit": or_one(profit),
+        "smallest": np.nanmin(money, axis=(0, 2)),
+        "largest": np.nanmax(money, axis=(0, 2)),
+    }
+
+
+def hidden(n: int, information: str, start: int, size: int) -> np.ndarray | None:
+    """`[n, size]` bool: which entries of each provider's observation are zero because they are its rivals' business; None if none is.
+
+    Args:
+        information: `"full"`, `"prices"` or `"own"`.
+        start: where the public block starts.
+        size: length of an observation.
+    """
+    if information == "full":
+        return None
+    mask, rivals = np.zeros((n, size), bool), ~np.eye(n, dtype=bool)
+    for k, name in enumerate(("quality", "price", "share")):
+        if name != "price" or information == "own":
+            mask[:, start + k * n : start + (k + 1) * n] = rivals
+    return mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,22 +143,23 @@ class ObservationLayout:
         return n * (self.private_size - n) + self.size - self.private_size
 
     @cached_property
+    def _scales(self) -> dict[str, float]:
+        table, market = self.config.table, self.config.market
+        offers = (x[:, None, :] for x in (table.quality, table.claim, table.price, table.cost))
+        found = scales(*offers, market.price[:, None, :], np.array([market.outside_value]))
+        return {name: float(x[0]) for name, x in found.items()}
+
+    @property
     def _money(self) -> tuple[float, float]:
-        table = self.config.table
-        amounts = np.abs(np.concatenate([table.price.ravel(), table.cost.ravel(), self.config.market.price.ravel()]))
-        amounts = amounts[np.isfinite(amounts) & (amounts > 0)]
-        return (float(amounts.min()), float(amounts.max())) if amounts.size else (1.0, 1.0)
+        return self._scales["smallest"], self._scales["largest"]
 
-    @cached_property
+    @property
     def _quality_scale(self) -> float:
-        return float(np.nanmax(np.abs(self.config.table.quality))) or 1.0
+        return self._scales["quality"]
 
-    @cached_property
+    @property
     def _profit_scale(self) -> float:
-        table = self.config.table
-        # Nobody can be paid more than the largest price, bid or settled quality, nor lose more than cost and rivals' score.
-        amounts = np.concatenate([np.abs(x).ravel() for x in (table.quality, table.claim, table.price, table.cost)])
-        return 2.0 * float(np.nanmax(amounts)) + abs(self.config.market.outside_value) or 1.0
+        return self._scales["profit"]
 
     def money(self, x: Array) -> Array:
         """USD/query on the symmetric log scale."""
@@ -149,14 +197,9 @@ class ObservationLayout:
             )
         public[-1] = time_left
         seen[:] = public
-        information = self.config.information
-        if information != "full":
-            # Own entries stay; of the rivals' only what is public does.
-            hidden = ~np.eye(n, dtype=bool)
-            seen[:, :n][hidden] = 0.0
-            seen[:, 2 * n : 3 * n][hidden] = 0.0
-            if information == "own":
-                seen[:, n : 2 * n][hidden] = 0.0
+        mask = hidden(n, self.config.information, 0, len(public))
+        if mask is not None:
+            seen[mask] = 0.0
         return private, seen, public
 
     def observations(self, last: Round | None, time_left: float) -> Array:

@@ -60,7 +60,7 @@ def _best_offers(mechanism: Mechanism, market: Market, log_rivals: Array) -> tup
         markup = best_markup(market.quality - market.cost - market.outside_value, market.beta, log_rivals[:, None])
         price = np.clip(market.cost + markup, low, high)
     quality = market.quality
-    z = demand.logits(quality - price, market.beta, market.outside_value)
+    z = np.where(market.available, demand.logits(quality - price, market.beta, market.outside_value), -np.inf)
     profit = price - market.cost
     best, _, _ = compare(profit, demand.log_share_against(z, log_rivals[:, None]), np.zeros(len(z)), np.zeros(len(z)))
     rows = np.arange(len(z))

@@ -1,0 +1,262 @@
+"""Speed as ratios, each measured in one process with its yardstick run in turn: `python -m scripts.benchmark_speed [--quick] [--json FILE]`.
+
+CPU time of one thread, so that other work on the machine distorts little; medians over pairs, and the quartiles as spread. BENCHMARKS.md
+explains the rows. `--device cuda` measures the torch backend on a GPU instead; see `scripts/benchmark_device.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+import ttc_env
+from baselines.speed_floors import Idle, brute_force_equilibria, brute_force_optimum, compile_c_loop, joint_actions
+from scripts.benchmark_scaling import random_game, scaling
+from ttc_env.game.curves import BENCHMARKS, METHODS
+from ttc_env.game.equilibrium import equilibria
+from ttc_env.game.optimum import social_optimum
+from ttc_env.game.replies import best_reply
+from ttc_env.game.sweep import sweep
+from ttc_env.game.types import PostedPriceGame
+
+Row = dict[str, Any]
+
+
+class Bench:
+    """Collects rows."""
+
+    def __init__(self, quick: bool):
+        self.quick, self.rows = quick, []
+        self.pairs, self.budget = (9, 0.03) if quick else (31, 0.1)  # pairs per row, seconds per half of a pair
+
+    def add(self, name: str, ratio: float | None, target: float | None, better: str = "lower", spread: Any = None, note: str = "") -> None:
+        row = {"name": name, "ratio": ratio, "target": target, "better": better, "spread": spread, "note": note}
+        self.rows.append(row)
+        met = "" if ratio is None or target is None else ("ok" if (ratio <= target) == (better == "lower") or ratio == target else "MISSED")
+        shown = "not measured" if ratio is None else f"{ratio:.3g}"
+        print(f"{name:<58}{shown:>14}  target {target if target is not None else '-':>8}  {met:<7}{note}", flush=True)
+
+    def pair(self, name: str, ours: Callable[[], Any], theirs: Callable[[], Any], target: float | None, note: str = "") -> None:
+        """Median of ours / theirs, in CPU time per call."""
+        counts = [_calls(f, self.budget) for f in (ours, theirs)]
+        ratios = []
+        for _ in range(self.pairs):
+            a, b = (_time(f, k) for f, k in zip((ours, theirs), counts, strict=True))
+            ratios.append(a / b)
+        low, middle, high = (float(x) for x in np.percentile(ratios, [25, 50, 75]))
+        self.add(name, middle, target, spread=[low, high], note=note)
+
+    def seconds(self, f: Callable[[], Any]) -> float:
+        return float(np.median([_time(f, 1) for _ in range(3 if self.quick else 9)]))
+
+
+def _time(f: Callable[[], Any], count: int) -> float:
+    start = time.process_time()
+    for _ in range(count):
+        f()
+    return (time.process_time() - start) / count
+
+
+def _calls(f: Callable[[], Any], budget: float) -> int:
+    f()
+    return max(1, int(budget / max(_time(f, 3), 1e-7)))
+
+
+def stepper(env: Any, reset: bool = True) -> Callable[[], Any]:
+    """A function that plays one round of an endless episode."""
+    if reset:
+        env.reset(seed=0)
+    actions = joint_actions(env, 50)
+    return lambda: env.step(next(actions))
+
+
+def pettingzoo_rows(bench: Bench) -> None:
+    endless = {"max_cycles": 10**9}
+    for label, options in (
+        ("market", {}), ("market, fixed prices", {"prices": "fixed"}), ("market, beta V in the thousands", {"benchmark": "aime", "beta": 1e5}),
+        ("auction", {"mechanism": "auction"}),
+    ):  # fmt: skip
+        env = ttc_env.parallel_env(infos="basic", **options, **endless)
+        idle = Idle(env.possible_agents, env.observation_space("provider_0"), env.action_space("provider_0"))
+        bench.pair(f"PettingZoo step over an idle env, 9 agents: {label}", stepper(env), stepper(idle), 2.6)
+    basic, full = (stepper(ttc_env.parallel_env(infos=infos, **endless)) for infos in ("basic", "full"))
+    bench.pair("the same with default infos, over infos='basic'", full, basic, 2.0, "infos not read")
+    bench.pair("the same with every info read", lambda: dict(full()[4]["provider_0"]), basic, None, "exact regrets of 9 x 54 actions")
+    others: list[tuple[str, int, Callable[[], Any], float]] = [("PettingZoo's rps", 2, _rps, 0.5), ("mpe2's simple_spread", 3, _spread, 0.1)]
+    for label, count, make, target in others:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                theirs = _restarting(make())
+        except ImportError as error:
+            bench.add(f"PettingZoo step over {label}", None, target, note=str(error))
+            continue
+        names = ttc_env.load_market().names[:count]
+        ours = ttc_env.parallel_env(providers=names, infos="basic", **endless)
+        bench.pair(f"PettingZoo step over {label}, {count} agents", stepper(ours), theirs, target)
+
+
+def _rps() -> Any:
+    from pettingzoo.classic import rps_v2
+
+    return rps_v2.parallel_env(max_cycles=10**6)
+
+
+def _spread() -> Any:
+    from mpe2 import simple_spread_v3
+
+    return simple_spread_v3.parallel_env(max_cycles=10**6)
+
+
+def _restarting(env: Any) -> Callable[[], Any]:
+    env.reset(seed=0)
+    actions = joint_actions(env, 50)
+
+    def step() -> None:
+        if not env.agents:
+            env.reset()
+        env.step(next(actions))
+
+    return step
+
+
+def batch_rows(bench: Bench) -> None:
+    loop = compile_c_loop()
+    for size in (1024, 65536):
+        env = ttc_env.vector_env(size, copy=False, max_cycles=10**9)
+        env.reset(seed=0)
+        n = env.num_agents
+        env.action_space.seed(0)
+        columns = np.ascontiguousarray(env.action_space.sample().transpose(2, 1, 0))  # [k, n, num_envs]: read fastest
+        actions = columns.transpose(2, 1, 0)
+        tables, prices = env.tables, env.config.grid[1]
+        if loop is None:
+            bench.add(f"batched round over a C loop, {size} envs", None, 5.5, note="no C compiler found")
+        else:
+            share, reward = np.empty((n, size)), np.empty((n, size))
+
+            def c_loop(loop=loop, columns=columns, tables=tables, share=share, reward=reward, prices=prices) -> None:
+                loop(columns, tables.attraction, tables.gain, share, reward, prices)
+
+            def play(env=env, actions=actions) -> None:
+                env.rewards(actions)
+
+            c_loop()
+            np.testing.assert_array_equal(env.rewards(actions).T, reward)  # the same bits
+            env.check_actions = False  # as the loop
+            bench.pair(f"batched round over a C loop, {size} envs", play, c_loop, 5.5)
+            env.check_actions = True
+        bench.pair(
+            f"step with observation blocks over the round alone, {size} envs",
+            lambda env=env, actions=actions: env.step(actions), lambda env=env, actions=actions: env.rewards(actions), 2.0,
+        )  # fmt: skip
+        if size == 1024:
+            full = ttc_env.vector_env(size, copy=False, max_cycles=10**9, observations="full")
+            full.reset(seed=0)
+            bench.pair(
+                f"step with [num_envs, n, d] written out over the round alone, {size} envs",
+                lambda full=full, actions=actions: full.step(actions), lambda env=env, actions=actions: env.rewards(actions), None,
+            )  # fmt: skip
+            _cartpole(bench, env, actions)
+            _torch(bench, size, env, actions)
+
+
+def _cartpole(bench: Bench, env: Any, actions: np.ndarray) -> None:
+    cart = gymnasium.make_vec("CartPole-v1", num_envs=env.num_envs, vectorization_mode="vector_entry_point")
+    cart.reset(seed=0)
+    push = cart.action_space.sample()
+    bench.pair("batched step, 9 agents, over Gymnasium's vectorised CartPole", lambda: env.step(actions), lambda: cart.step(push), None)
+
+
+def _torch(bench: Bench, size: int, env: Any, actions: np.ndarray) -> None:
+    name = f"torch (eager, CPU) step over NumPy's, {size} envs"
+    try:
+        import torch
+    except ImportError:
+        bench.add(name, None, None, note="torch is not installed")
+        return
+    torch.set_num_threads(1)
+    other = ttc_env.vector_env(size, backend="torch", max_cycles=10**9, copy=False)
+    other.reset(seed=0)
+    tensor = torch.as_tensor(actions)
+    bench.pair(name, lambda: other.step(tensor), lambda: env.step(actions), None)
+
+
+def solver_rows(bench: Bench) -> None:
+    market = ttc_env.load_market("gsm8k", beta=1000.0)
+    full = PostedPriceGame.from_market(market)
+    # Brute force grows by a factor of m per provider: six providers are timed, and in a full run all nine.
+    n = 6 if bench.quick else 9
+    game = PostedPriceGame(full.value[:n], full.profit[:n], full.surplus[:n], full.beta)
+    grow = 6 ** (9 - n)
+    note = "" if n == 9 else "brute force timed at 6 providers, times 6^3"
+    for name, ours, theirs, target in (
+        ("social optimum, 9x6: brute force over ours", social_optimum, brute_force_optimum, 1e4),
+        ("all pure equilibria, 9x6: enumeration over ours", equilibria, brute_force_equilibria, 3e4),
+    ):
+        brute = _time(lambda theirs=theirs: theirs(game), 1) * grow
+        bench.add(name, brute / _time(lambda ours=ours: ours(full), 200), target, better="higher", note=note)
+    betas = np.logspace(0, 6, 100)
+    bench.add("100-beta sweep of one game, over 50 ms", bench.seconds(lambda: sweep(market, betas)) / 0.05, 1.0)
+    nine = [ttc_env.load_market(b, m) for b in BENCHMARKS for m in METHODS]
+    bench.add("100-beta sweep of all nine games in one call, over 450 ms", bench.seconds(lambda: sweep(nine, betas)) / 0.45, 1.0)
+    one_by_one = _time(lambda: [ttc_env.solve(market.replace(beta=b)).price_of_anarchy for b in betas], 1)
+    bench.add("the sweep, over solving its 100 markets one by one", bench.seconds(lambda: sweep(market, betas)) / one_by_one, None)
+    prototypes = [(1_000, 0.003, 0.003, 0.010), *([] if bench.quick else [(100_000, 0.4, 0.4, 2.0)])]
+    for n, *proto in prototypes:
+        big = random_game(n, 64)
+        rivals = np.full(n, np.log(n))
+        solvers = (("optimum", social_optimum), ("best response", lambda g, r=rivals: best_reply(g, r)), ("all equilibria", equilibria))
+        for (name, solver), reference in zip(solvers, proto, strict=True):
+            spent = bench.seconds(lambda solver=solver, big=big: solver(big))
+            bench.add(f"{n} providers x 64 levels: {name}, over {reference * 1e3:g} ms", spent / reference, 3.0)
+
+
+def machine() -> dict[str, str]:
+    """What the numbers were measured on, in general terms."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        model = next((line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")), model)
+    return {"cpu": model, "cores": str(os.cpu_count()), "python": platform.python_version(), "numpy": np.__version__, "ttc_env": ttc_env.__version__}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="about a minute")
+    parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--figure", type=Path, help="write the scaling plots here")
+    parser.add_argument("--device", default="cpu", help="cpu (default), or a torch device such as cuda")
+    options = parser.parse_args()
+    bench = Bench(options.quick)
+    about = machine()
+    print("  ".join(f"{key} {value}" for key, value in about.items()))
+    if options.device != "cpu":
+        from scripts.benchmark_device import device_rows
+
+        about |= device_rows(bench, options.device)
+    else:
+        pettingzoo_rows(bench)
+        batch_rows(bench)
+        solver_rows(bench)
+        scaling(bench, options.figure)
+        bench.add("env steps/s on a GPU (--device cuda)", None, None, better="higher", note="not measured: no GPU on this machine")
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        command = "python -m scripts.benchmark_speed " + " ".join(sys.argv[1:])
+        options.json.write_text(json.dumps({"machine": about, "command": command, "rows": bench.rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

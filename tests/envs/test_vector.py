@@ -1,0 +1,250 @@
+"""The batched environment: conventions, autoreset, markets of its own for each environment, seeds, errors; infos on demand."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+import ttc_env
+from ttc_env.envs.infos import Info, LazyRound
+from ttc_env.game.curves import load_market
+from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.random_markets import published_vectors, random_markets
+
+
+def play(env, seed=0):
+    env.action_space.seed(seed)
+    return env.step(env.action_space.sample())
+
+
+def test_shapes_and_spaces():
+    env = ttc_env.vector_env(5, max_cycles=4)
+    obs, infos = env.reset(seed=0)
+    assert infos == {}
+    assert env.observation_space.contains(obs.full())
+    for _ in range(9):
+        obs, rewards, terminations, truncations, _ = play(env)
+        assert env.observation_space.contains(obs.full())
+        assert (rewards.shape, rewards.dtype) == ((5, 9), np.float64)
+        assert terminations.shape == truncations.shape == (5,)
+        assert not terminations.any()
+        assert obs.public.shape == (5, 3 * 9 + 2)
+        assert obs.own.shape == (5, 9, 3)
+    full = ttc_env.vector_env(5, observations="full")
+    assert full.reset()[0].shape == (5, 9, env.layout.size)
+
+
+def test_same_step_autoreset_shows_both_observations():
+    env = ttc_env.vector_env(3, max_cycles=2)
+    first, _ = env.reset(seed=0)
+    middle, _, _, truncations, infos = play(env)
+    assert not truncations.any()
+    assert "final_obs" not in infos
+    obs, _, _, truncations, infos = play(env)
+    assert truncations.all()
+    np.testing.assert_array_equal(obs.full(), first.full())
+    final = infos["final_obs"].full()
+    assert (final[:, :, -1] == 0.0).all()  # no time left
+    assert (final[:, :, -2] == 1.0).all()  # a round was played
+    np.testing.assert_array_equal(play(env)[0].full()[:, :, -1], 0.5)
+    assert (middle.full()[:, :, -1] == 0.5).all()
+
+
+def test_without_autoreset_a_finished_episode_must_be_reset():
+    env = ttc_env.vector_env(2, max_cycles=1, autoreset="disabled")
+    env.reset(seed=0)
+    obs, _, _, truncations, infos = play(env)
+    assert truncations.all()
+    assert "final_obs" not in infos
+    assert (obs.public[:, -1] == 0.0).all()
+    with pytest.raises(RuntimeError, match="reset"):
+        play(env)
+
+
+def test_copies_outlive_the_next_step_and_views_do_not():
+    for keep in (True, False):
+        env = ttc_env.vector_env(4, copy=keep)
+        env.reset(seed=0)
+        obs, rewards, *_ = play(env, 0)
+        before = obs.full(), rewards.copy()
+        play(env, 1)
+        assert np.array_equal(obs.full(), before[0]) == keep
+        assert np.array_equal(rewards, before[1]) == keep
+
+
+@pytest.mark.parametrize("options", [{}, {"mechanism": "auction"}, {"actions": "continuous"}, {"demand": "sampled"}])
+def test_every_environment_plays_its_own_market(options):
+    batch = random_markets(7, "aime", "best_of_n", num_providers=4, seed=1, beta=(10.0, 1e6), alpha=(0.01, 0.1))
+    env = ttc_env.vector_env(20, market=batch, **options)
+    start, _ = env.reset(seed=0)
+    env.action_space.seed(0)
+    actions = env.action_space.sample()
+    obs, rewards, *_ = env.step(actions)
+    infos = env.round_infos() if options.get("actions") != "continuous" else {}
+    for b in range(20):
+        one = ttc_env.parallel_env(market=batch.market(b % 7), **options)
+        seen, _ = one.reset(seed=0)
+        np.testing.assert_array_equal(start.full()[b], list(seen.values()))
+        if options.get("demand") == "sampled":
+            continue
+        seen, reward, _, _, info = one.step({agent: actions[b, i] for i, agent in enumerate(one.agents)})
+        if options.get("actions") != "continuous":
+            np.testing.assert_array_equal(obs.full()[b], list(seen.values()))
+            # Tables wider than one market's may need scaling, which changes no bit.
+            np.testing.assert_array_equal(rewards[b], list(reward.values()))
+            np.testing.assert_allclose(infos["regret"][b], [i["regret"] for i in info.values()], rtol=1e-11, atol=1e-18)
+            np.testing.assert_allclose(infos["relative_regret"][b], [i["relative_regret"] for i in info.values()], rtol=1e-9, atol=1e-15)
+        np.testing.assert_allclose(rewards[b], list(reward.values()), rtol=1e-12)
+
+
+def test_markets_as_a_list_are_the_batch():
+    markets = [load_market("gsm8k", "majority", beta=beta) for beta in (10.0, 1000.0)]
+    env = ttc_env.vector_env(4, market=markets)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    actions = env.action_space.sample()
+    rewards = env.step(actions)[1]
+    for b in range(4):
+        one = ttc_env.vector_env(1, market=markets[b % 2])
+        one.reset()
+        np.testing.assert_array_equal(one.step(actions[b : b + 1])[1][0], rewards[b])
+    assert [s.unique for s in env.solve()] == [ttc_env.solve(m, env.config.mechanism).unique for m in markets]
+
+
+def test_random_markets_resemble_the_published_ones():
+    vectors = published_vectors("aime", "majority")
+    batch = random_markets(4000, "aime", "majority", num_providers=3, seed=0)
+    m = batch.num_levels
+    logit = np.log(batch.accuracy) - np.log1p(-batch.accuracy)
+    drawn = logit.reshape(3, m, -1).transpose(0, 2, 1).reshape(-1, m)
+    np.testing.assert_allclose(drawn.mean(axis=0), vectors[:, :m].mean(axis=0), atol=0.06)
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(vectors[:, :m].T), rtol=0.1, atol=0.02)
+    assert (np.diff(batch.price, axis=1) >= 0).all()
+    np.testing.assert_allclose(batch.cost, batch.price / 1.25)
+    again = random_markets(4000, "aime", "majority", num_providers=3, seed=0)
+    np.testing.assert_array_equal(again.quality, batch.quality)
+    no_spread = random_markets(2, "aime", "majority", seed=0, spread=0.0)
+    np.testing.assert_allclose(no_spread.quality[:, :, 0], no_spread.quality[:1, :, 0].repeat(9, axis=0))
+
+
+def test_seeds():
+    def run(seed):
+        env = ttc_env.vector_env(6, demand="sampled", max_cycles=3)
+        env.reset(seed=seed)
+        return np.stack([play(env, t)[1] for t in range(5)])
+
+    np.testing.assert_array_equal(run(1), run(1))
+    assert (run(1) != run(2)).any()
+    env = ttc_env.vector_env(6, demand="sampled", max_cycles=3)
+    env.reset(seed=1)
+    first = play(env, 0)[1]
+    env.reset()
+    assert (play(env, 0)[1] != first).any()  # without a seed the generator goes on
+
+
+def test_a_pickled_batch_goes_on():
+    env = ttc_env.vector_env(3, demand="sampled")
+    env.reset(seed=0)
+    play(env)
+    twin = pickle.loads(pickle.dumps(env))
+    np.testing.assert_array_equal(play(env, 5)[1], play(twin, 5)[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backend": "jax"}, "'numpy' or 'torch'"),
+        ({"autoreset": "later"}, "'same_step' or 'disabled'"),
+        ({"observations": "some"}, "'blocks' or 'full'"),
+        ({"num_envs": 0}, "at least 1"),
+        ({"device": "cuda"}, "backend='torch'"),
+        ({"market": [load_market("gsm8k")] * 3}, "raise num_envs"),
+        ({"market": [load_market("gsm8k"), load_market("gsm8k", "reasoning")]}, "one number of providers"),
+    ],
+)
+def test_bad_options_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        ttc_env.vector_env(**{"num_envs": 2, **options})
+
+
+def test_bad_actions_are_refused():
+    env = ttc_env.vector_env(3)
+    with pytest.raises(RuntimeError, match="reset"):
+        env.step(np.zeros((3, 9, 2), int))
+    env.reset()
+    actions = np.zeros((3, 9, 2), int)
+    for value in (-1, 9):
+        bad = actions.copy()
+        bad[1, 4, 1] = value
+        with pytest.raises(ValueError, match=r"environment 1, provider_4: action \[0, "):
+            env.step(bad)
+    with pytest.raises(ValueError, match="shape"):
+        env.step(actions[:, :, 0])
+    with pytest.raises(ValueError, match="integers"):
+        env.step(actions.astype(float))
+    box = ttc_env.vector_env(3, actions="continuous")
+    box.reset()
+    with pytest.raises(ValueError, match="NaN"):
+        box.step(np.full((3, 9, 2), np.nan))
+    with pytest.raises(ValueError, match="low <= high"):
+        random_markets(3, beta=(5.0, 1.0))
+    with pytest.raises(ValueError, match="published"):
+        random_markets(3, "mmlu")
+    with pytest.raises(ValueError, match="one number per market"):
+        MarketBatch(*[np.ones((2, 2, 3))] * 3, np.ones(2), np.zeros(3))
+
+
+def test_an_info_is_a_dict_that_is_worked_out_once():
+    worked_out = []
+
+    def source():
+        worked_out.append(1)
+        return [{"share": 0.25, "regret": 1.0}]
+
+    def info():
+        return Info((LazyRound(source), 0), "mask")
+
+    assert info()["action_mask"] == "mask"
+    assert info().get("action_mask") == "mask"
+    assert "action_mask" in info()
+    assert not worked_out
+    whole = {"action_mask": "mask", "share": 0.25, "regret": 1.0}
+    readings = [
+        dict, lambda x: {**x}, lambda x: x.copy(), lambda x: {k: x[k] for k in x}, lambda x: dict(x.items()), copy.copy, copy.deepcopy,
+        lambda x: pickle.loads(pickle.dumps(x)), lambda x: json.loads(json.dumps(x)), lambda x: x | {}, lambda x: {} | x,
+    ]  # fmt: skip
+    for reading in readings:
+        assert reading(info()) == whole
+    assert info() == whole
+    assert whole == info()
+    assert len(info()) == 3
+    assert "regret" in info()
+    assert "nothing" not in info()
+    assert info().get("nothing", 7) == 7
+    assert info().pop("share") == 0.25
+    assert repr(info()) == repr(whole)
+    with pytest.raises(KeyError):
+        info()["nothing"]
+    written = info()
+    written["share"] = 9.0
+    assert written == {**whole, "share": 9.0}
+    one = info()
+    count = len(worked_out)
+    assert (one["share"], one["regret"], len(one)) == (0.25, 1.0, 3)
+    assert len(worked_out) == count + 1
+
+
+def test_infos_read_late_are_those_of_their_round():
+    env = ttc_env.parallel_env()
+    env.reset(seed=0)
+    early = env.step({agent: np.array([1, 1]) for agent in env.agents})[4]
+    env.step({agent: np.array([5, 0]) for agent in env.agents})
+    fresh = ttc_env.parallel_env()
+    fresh.reset(seed=0)
+    now = dict(fresh.step({agent: np.array([1, 1]) for agent in fresh.agents})[4]["provider_2"])
+    now.pop("action_mask")
+    late = dict(early["provider_2"])
+    late.pop("action_mask")
+    assert late == now

@@ -1,0 +1,60 @@
+"""Sweeps over markets and betas give what the solvers give one by one."""
+
+import numpy as np
+import pytest
+
+import ttc_env
+from ttc_env.game.curves import BENCHMARKS, METHODS
+from ttc_env.game.random_markets import random_markets
+from ttc_env.game.sweep import sweep
+
+
+def check(found, at, market):
+    one = ttc_env.solve(market)
+    n = market.num_providers
+    for profile, expected in ((found.lowest, one.lowest), (found.highest, one.highest), (found.optimum, one.optimum)):
+        np.testing.assert_array_equal(profile[at][:n], expected if expected is not None else np.full(n, -1))
+        assert (profile[at][n:] == -1).all()
+    for name in ("welfare", "optimal_welfare", "price_of_anarchy", "price_of_stability"):
+        np.testing.assert_allclose(getattr(found, name)[at], getattr(one, name), rtol=1e-12, err_msg=name)
+    assert found.unique[at] == one.unique
+    assert found.complete[at]
+    assert found.converged[at]
+
+
+def test_the_nine_published_games():
+    markets = [ttc_env.load_market(benchmark, method) for benchmark in BENCHMARKS for method in METHODS]
+    betas = np.logspace(0, 6, 13)
+    found = sweep(markets, betas)
+    assert found.welfare.shape == (9, 13)
+    assert (found.betas == betas).all()
+    for j, market in enumerate(markets):
+        for k in range(j % 3, 13, 3):
+            check(found, (j, k), market.replace(beta=betas[k]))
+
+
+def test_random_games_with_several_equilibria():
+    batch = random_markets(150, "gsm8k", seed=0, beta=(100.0, 1e6), spread=2.0)
+    found = sweep(batch)
+    assert not found.unique.all()
+    for j in range(150):
+        check(found, (j, 0), batch.market(j))
+    np.testing.assert_array_equal(found.betas[:, 0], batch.beta)
+
+
+def test_odd_markets():
+    flat = ttc_env.Market.from_arrays([[1.0, 1.0]], [[0.5, 0.5]], [[0.5, 0.6]], beta=3.0)  # profit 0 or a loss
+    below = ttc_env.Market.from_arrays([[0.1, 0.2]] * 2, [[0.5, 0.7]] * 2, [[0.4, 0.5]] * 2, beta=50.0)  # users do better with nobody
+    short = ttc_env.Market.from_arrays([[0.5, 0.7], [0.6, np.nan]], [[0.1, 0.2], [0.1, np.nan]], [[0.05, 0.1], [0.05, np.nan]], beta=5.0)
+    markets = [flat, below, short, short.replace(beta=0.0), short.replace(beta=1e7)]
+    found = sweep(markets)
+    for j, market in enumerate(markets):
+        check(found, (j, 0), market)
+    assert np.isnan(found.price_of_anarchy[1, 0]) == np.isnan(ttc_env.solve(below).price_of_anarchy)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="at least one"):
+        sweep([])
+    with pytest.raises(ValueError, match="beta"):
+        sweep(ttc_env.load_market(), [-1.0])

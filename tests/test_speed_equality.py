@@ -1,0 +1,195 @@
+"""One game, many roads: the environment in plain Python, the batched rounds in NumPy and torch, and the log-domain formulas agree."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ttc_env
+from ttc_env.game import rounds
+from ttc_env.game.demand import log_total, shares
+from ttc_env.game.mechanisms import second_price_auction
+
+UNEVEN = ttc_env.Market.from_arrays(
+    [[0.5, 0.7, 0.9], [0.6, np.nan, np.nan], [0.4, 0.8, np.nan]],
+    [[0.1, 0.2, 0.4], [0.1, np.nan, np.nan], [0.05, 0.3, np.nan]],
+    [[0.05, 0.1, 0.2], [0.05, np.nan, np.nan], [0.02, 0.1, np.nan]],
+    beta=5.0,
+)
+VARIANTS = {
+    "market": {},
+    "fixed prices": {"prices": "fixed"},
+    "beta V in the thousands": {"benchmark": "aime", "beta": 1e5},
+    "rational": {"benchmark": "aime", "beta": 1e7},
+    "beta 0": {"beta": 0.0},
+    "outside value": {"outside_value": 0.005, "beta": 1e4},
+    "one provider": {"providers": ["Qwen2-7B"]},
+    "uneven grids": {"market": UNEVEN},
+    "auction": {"mechanism": "auction"},
+    "auction, truthful": {"mechanism": "auction", "prices": "fixed"},
+    "auction, claims": {"mechanism": "auction", "claims": (0.8, 1.0, 1.25), "settlement": "claimed"},
+    "auction, ties": {"mechanism": "auction", "market": ttc_env.Market.from_arrays([[1.0, 0.9]] * 3, [[0.2, 0.1]] * 3, [[0.1, 0.05]] * 3, beta=1)},
+    "auction nobody wins": {"mechanism": "auction", "market": UNEVEN.replace(outside_value=2.0)},
+    "own": {"information": "own"},
+    "prices public": {"information": "prices", "mechanism": "auction"},
+    "continuous": {"actions": "continuous"},
+    "continuous, fixed": {"actions": "continuous", "prices": "fixed", "market": UNEVEN},
+    "continuous auction": {"actions": "continuous", "mechanism": "auction"},
+}
+SAMPLED = {"sampled": {"demand": "sampled"}, "sampled auction": {"demand": "sampled", "mechanism": "auction", "prices": "fixed"}}
+
+
+def actions_of(env, seed):
+    env.action_space.seed(seed)
+    return env.action_space.sample()
+
+
+def as_dict(single, row):
+    return {agent: row[i] for i, agent in enumerate(single.agents)}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_environment_is_the_batch_to_the_last_bit(variant):
+    options = {"max_cycles": 3, **VARIANTS[variant]}
+    batch = ttc_env.vector_env(40, autoreset="disabled", **options)
+    singles = [ttc_env.parallel_env(infos="basic", **options) for _ in range(40)]
+    obs, _ = batch.reset(seed=0)
+    starts = [single.reset(seed=0)[0] for single in singles]
+    np.testing.assert_array_equal(obs.full(), [list(start.values()) for start in starts])
+    for t in range(3):
+        actions = actions_of(batch, t)
+        obs, rewards, _, truncations, _ = batch.step(actions)
+        full, state = obs.full(), obs.state()
+        for b, single in enumerate(singles):
+            seen, reward, _, over, _ = single.step(as_dict(single, actions[b]))
+            assert list(reward.values()) == rewards[b].tolist()
+            np.testing.assert_array_equal(np.array(list(seen.values())), full[b])
+            np.testing.assert_array_equal(single.state(), state[b])
+            assert set(over.values()) == {bool(truncations[b])}
+
+
+@pytest.mark.parametrize("variant", SAMPLED)
+def test_one_seed_draws_the_same_users_in_both(variant):
+    options = {"max_cycles": 4, "infos": "full", **SAMPLED[variant]}
+    batch, single = ttc_env.vector_env(1, autoreset="disabled", **options), ttc_env.parallel_env(**options)
+    batch.reset(seed=3)
+    single.reset(seed=3)
+    for t in range(4):
+        actions = actions_of(batch, t)
+        _, rewards, _, _, many = batch.step(actions)
+        _, reward, _, _, one = single.step(as_dict(single, actions[0]))
+        assert list(reward.values()) == rewards[0].tolist()
+        for name in ("served", "correct"):
+            assert [info[name] for info in one.values()] == many[name][0].tolist()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_infos_of_the_batch_are_the_environments(variant):
+    options = {"max_cycles": 2, "infos": "full", **VARIANTS[variant]}
+    batch, single = ttc_env.vector_env(7, **options), ttc_env.parallel_env(**options)
+    batch.reset(seed=0)
+    actions = actions_of(batch, 1)
+    many = batch.step(actions)[4]
+    for b in range(7):
+        single.reset(seed=0)
+        one = single.step(as_dict(single, actions[b]))[4]
+        for name in ("level", "quality", "price", "cost", "payment", "profit", "share", "utility", "regret", "relative_regret"):
+            expected = [info[name] for info in one.values()]
+            np.testing.assert_allclose(many[name][b], expected, rtol=1e-11, atol=1e-18, err_msg=name)
+        for name in ("welfare", "user_value", "nash_conv"):
+            assert many[name][b] == pytest.approx(one["provider_0"][name], rel=1e-11, abs=1e-18), name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_torch_is_numpy(variant):
+    torch = pytest.importorskip("torch")
+    options = {"max_cycles": 2, "infos": "full", **VARIANTS[variant]}
+    ours, theirs = ttc_env.vector_env(9, **options), ttc_env.vector_env(9, backend="torch", **options)
+    np.testing.assert_array_equal(ours.reset(seed=0)[0].full(), theirs.reset(seed=0)[0].full().numpy())
+    for t in range(2):
+        actions = actions_of(ours, t)
+        obs, rewards, _, _, infos = ours.step(actions)
+        tobs, trewards, _, _, tinfos = theirs.step(torch.as_tensor(actions))
+        np.testing.assert_allclose(trewards.numpy(), rewards, rtol=1e-12, atol=1e-18)
+        for a, b in ((obs, tobs), (infos.get("final_obs"), tinfos.get("final_obs"))):
+            if a is not None:
+                np.testing.assert_allclose(b.full().numpy(), a.full(), rtol=1e-6, atol=1e-7)
+                np.testing.assert_allclose(b.state().numpy(), a.state(), rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(tinfos["regret"], infos["regret"], rtol=1e-10, atol=1e-16)
+
+
+def test_torch_draws_users_with_the_right_means():
+    pytest.importorskip("torch")
+    for mechanism in ("market", "auction"):
+        options = {"mechanism": mechanism, "prices": "fixed", "beta": 500.0, "users": 200}
+        sampled = ttc_env.vector_env(4000, backend="torch", demand="sampled", **options)
+        sampled.reset(seed=0)
+        again = ttc_env.vector_env(4000, backend="torch", demand="sampled", **options)
+        again.reset(seed=0)
+        actions = sampled.rounds.start.new_full((4000, 9), 3)
+        rewards, expected = sampled.step(actions)[1].numpy(), ttc_env.vector_env(1, **options)
+        np.testing.assert_array_equal(again.step(actions)[1].numpy(), rewards)
+        expected.reset()
+        target = expected.step(np.full((1, 9), 3))[1][0]
+        error = rewards.std(axis=0) / np.sqrt(len(rewards))
+        assert (np.abs(rewards.mean(axis=0) - target) <= 5 * error + 1e-12).all()
+        served = sampled.last.served
+        assert (served.sum(dim=0) <= 200).all()
+        assert (sampled.last.correct <= served).all()
+
+
+@pytest.mark.parametrize("variant", ["market", "beta V in the thousands", "auction", "continuous"])
+def test_a_round_compiles_as_one_graph(variant):
+    torch = pytest.importorskip("torch")
+    env = ttc_env.vector_env(8, backend="torch", **VARIANTS[variant])
+    env.reset(seed=0)
+    actions = torch.as_tensor(actions_of(env, 0))
+    compiled = torch.compile(lambda x: env.rounds.play(x).reward, backend="eager", fullgraph=True)  # a graph break raises
+    assert torch.equal(compiled(actions), env.rounds.play(actions).reward)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 6),
+    scale=st.sampled_from([1e-3, 1.0, 30.0, 500.0, 1e4, 1e7]),
+)
+def test_shares_from_mantissas_are_shares_from_logs(seed, n, scale):
+    z = np.random.default_rng(seed).normal(size=(n, 50)) * scale
+    fraction, exponent = rounds.split_exponential(z)
+    assert ((fraction >= 1.0) & (fraction < 2.0)).all()
+    share, outside = rounds.logit_shares(*rounds.attractions(fraction, exponent, np))
+    expected, nobody = shares(z, 1.0)
+    rtol = 1e-13 + 8e-16 * scale
+    np.testing.assert_allclose(share, expected, rtol=rtol, atol=1e-300)
+    np.testing.assert_allclose(outside, nobody, rtol=rtol, atol=1e-300)
+    np.testing.assert_allclose(-np.log(np.maximum(outside, 1e-290)), np.minimum(log_total(z), -np.log(1e-290)), rtol=1e-9, atol=1e-9)
+
+
+def test_scaling_by_powers_of_two_changes_no_bit():
+    z = np.random.default_rng(0).normal(size=(9, 500)) * 30
+    fraction, exponent = rounds.split_exponential(z)
+    scaled, _ = rounds.logit_shares(*rounds.attractions(fraction, exponent, np))
+    plain, _ = rounds.logit_shares(np.ldexp(fraction, exponent), 1.0)
+    np.testing.assert_array_equal(scaled, plain)
+
+
+def test_powers_of_two_are_exact_down_to_the_smallest_normal_number():
+    k = np.arange(-1100, 1)
+    expected = np.where(k >= -1022, np.ldexp(1.0, k), 0.0)
+    np.testing.assert_array_equal(rounds.power_of_two(k, np), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 5), ties=st.booleans(), outside=st.sampled_from([-1.0, 0.0, 0.5, 5.0]))
+def test_auction_rounds_are_the_mechanisms_allocation(seed, n, ties, outside):
+    rng = np.random.default_rng(seed)
+    score = rng.integers(-2, 3, (n, 30)) / 2.0 if ties else rng.normal(size=(n, 30))
+    market = ttc_env.Market.from_arrays([[1.0]], [[0.5]], [[0.1]], beta=1.0, outside_value=outside)
+    allocation = second_price_auction().allocation
+    rivals = allocation.rivals(score, market)
+    share, charge, nobody = rounds.auction_shares(score, outside, np)
+    np.testing.assert_allclose(share, np.exp(allocation.log_share(score, rivals, market)), rtol=1e-15)
+    np.testing.assert_array_equal(nobody, allocation.outside_share(score, market))
+    paid = share > 0
+    np.testing.assert_array_equal(charge[paid], np.maximum(rivals.score, outside)[paid])

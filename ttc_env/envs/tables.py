@@ -1,0 +1,186 @@
+"""All that a round looks up, worked out once: for every provider and action of every market, its offer and how observations show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+
+from ttc_env.envs.observations import scales, symmetric_log
+from ttc_env.game.demand import logits
+from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.mechanisms import HighestScore, Offer, SecondScore
+from ttc_env.game.rounds import NARROW, split_exponential
+from ttc_env.game.types import Array, Market
+
+if TYPE_CHECKING:
+    from ttc_env.envs.config import EnvConfig
+
+
+class _Stacked(NamedTuple):
+    """G markets seen as one with n x G providers: tariffs are rules for one provider at a time."""
+
+    quality: Array  # [n G, m]
+    price: Array  # [n G, m]
+    cost: Array  # [n G, m]
+    num_providers: int
+    num_levels: int
+
+
+@dataclass(frozen=True, eq=False)
+class RoundTables:
+    """Tables `[n, G a]`: column g a + action is that action in market g. An absent level's actions are those of the highest level."""
+
+    config: EnvConfig  # the rules; its own market is not used
+    batch: MarketBatch
+
+    @cached_property
+    def kind(self) -> str:
+        """Which formulas play a round: "logit", "auction", or "other" (`Mechanism.play` itself)."""
+        mechanism = self.config.mechanism
+        if mechanism.posts_prices:
+            return "logit"
+        return "auction" if isinstance(mechanism.allocation, HighestScore) and isinstance(mechanism.payment, SecondScore) else "other"
+
+    @property
+    def num_actions(self) -> int:
+        """a: flat actions per provider."""
+        levels, prices, claims = self.config.mechanism.grid(cast(Market, self._stacked))
+        return levels * prices * claims
+
+    @cached_property
+    def _stacked(self) -> _Stacked:
+        n, m, g = self.batch.quality.shape
+        rows = (np.moveaxis(x, 2, 1).reshape(n * g, m) for x in (self.batch.quality, self.batch.price, self.batch.cost))
+        return _Stacked(*rows, n * g, m)
+
+    @cached_property
+    def level_counts(self) -> np.ndarray:
+        """`[n, G]`: how many levels each provider has."""
+        return self.batch.available.sum(axis=1)
+
+    @cached_property
+    def raw(self) -> Offer:
+        """Every action's offer, `[n, G, a]`, NaN where the level does not exist."""
+        table = self.config.mechanism.offers(cast(Market, self._stacked))
+        shape = (self.batch.num_providers, len(self.batch), -1)
+        return Offer(*(x.reshape(shape) for x in (table.quality, table.claim, table.price, table.cost)))
+
+    @cached_property
+    def played(self) -> np.ndarray:
+        """`[n, G, a]`: the action that is played when this one is asked for."""
+        mechanism, market = self.config.mechanism, cast(Market, self._stacked)
+        level, price, claim = mechanism.split(np.arange(self.num_actions), market)
+        return mechanism.join(np.minimum(level, self.level_counts[:, :, None] - 1), price, claim, market=market)
+
+    def _flat(self, table: Array) -> Array:
+        """`[n, G, a]` -> `[n, G a]`, absent levels replaced."""
+        return np.ascontiguousarray(np.take_along_axis(table, self.played, axis=2)).reshape(len(table), -1)
+
+    @cached_property
+    def offer(self) -> Offer:
+        """`[n, G a]` USD/query."""
+        return Offer(*(self._flat(x) for x in (self.raw.quality, self.raw.claim, self.raw.price, self.raw.cost)))
+
+    @cached_property
+    def level(self) -> np.ndarray:
+        """`[n, G a]`: level index."""
+        return self.config.mechanism.split(self._flat(np.broadcast_to(self.played, self.raw.quality.shape)), cast(Market, self._stacked))[0]
+
+    @cached_property
+    def list_base(self) -> Array:
+        """`[n, G a]` USD/query: what a dialled price multiplies."""
+        base = self.config.mechanism.tariff.base(cast(Market, self._stacked))
+        n, g = self.batch.num_providers, len(self.batch)
+        return np.take_along_axis(base.reshape(n, g, -1), self.level.reshape(n, g, -1), axis=2).reshape(n, -1)
+
+    def _per_action(self, x: Array) -> Array:
+        """`[G]` -> `[G a]`."""
+        return np.repeat(x, self.num_actions)
+
+    @cached_property
+    def split(self) -> tuple[Array, np.ndarray]:
+        """f and k, `[n, G a]`: the attraction exp(beta (V - V_0)) = f 2^k of every action (`ttc_env.game.rounds`)."""
+        return split_exponential(logits(self.offer.score, self._per_action(self.batch.beta), self._per_action(self.batch.outside_value)))
+
+    @cached_property
+    def narrow(self) -> bool:
+        """Whether attractions can be used as they are."""
+        return bool(np.abs(self.split[1]).max() <= NARROW)
+
+    @cached_property
+    def attraction(self) -> Array:
+        """`[n, G a]`: exp(beta (V - V_0)) itself; for narrow tables."""
+        return np.ldexp(*self.split)
+
+    @cached_property
+    def gain(self) -> Array:
+        """`[n, G a]` USD: profit if all of a round's users came, at the price posted."""
+        return self.config.users * (self.offer.price - self.offer.cost)
+
+    @cached_property
+    def settled(self) -> Array:
+        """`[n, G a]` USD/query: the quality that an auction's winner is paid for."""
+        payment = self.config.mechanism.payment
+        assert isinstance(payment, SecondScore)
+        return payment.settled_quality(self.offer)
+
+    @cached_property
+    def worth(self) -> Array:
+        """`[n, G a]` USD/query: what serving is worth in an auction before the rivals' score is paid: settled quality less cost."""
+        return self.settled - self.offer.cost
+
+    # --- as observations show it ---
+
+    @cached_property
+    def scales(self) -> dict[str, Array]:
+        """`[G]` each; see `observations.scales`."""
+        raw = self.raw
+        return scales(raw.quality, raw.claim, raw.price, raw.cost, self._stacked.price.reshape(*raw.quality.shape[:2], -1), self.batch.outside_value)
+
+    @cached_property
+    def quality_seen(self) -> np.ndarray:
+        """`[n, G a]` float32."""
+        return np.clip(self.offer.quality / self._per_action(self.scales["quality"]), -1.0, 1.0).astype(np.float32)
+
+    @cached_property
+    def price_seen(self) -> np.ndarray:
+        """`[n, G a]` float32."""
+        low, high = (self._per_action(self.scales[name]) for name in ("smallest", "largest"))
+        return np.clip(symmetric_log(self.offer.price, low, high), -1.0, 1.0).astype(np.float32)
+
+    @cached_property
+    def action_seen(self) -> np.ndarray:
+        """`[k, n, G a]` float32: each part of an action, scaled to [-1, 1]."""
+        grid = self.config.grid
+        played = self._flat(np.broadcast_to(self.played, self.raw.quality.shape))
+        parts = np.unravel_index(played, grid)
+        return np.stack([2.0 * part / max(size - 1, 1) - 1.0 for part, size in zip(parts, grid, strict=True)]).astype(np.float32)
+
+    @cached_property
+    def static(self) -> np.ndarray:
+        """`[G, n, s]` float32: the part of private blocks that never changes: identity, levels that exist, own curves."""
+        n, g = self.batch.num_providers, len(self.batch)
+        scale = {name: x[:, None, None] for name, x in self.scales.items()}
+        quality, price, cost, available = (
+            np.moveaxis(x, 2, 0) for x in (self.batch.quality, self.batch.price, self.batch.cost, self.batch.available)
+        )
+        parts = [
+            np.broadcast_to(np.eye(n), (g, n, n)),
+            available,
+            quality / scale["quality"],
+            symmetric_log(price, scale["smallest"], scale["largest"]),
+            symmetric_log(cost, scale["smallest"], scale["largest"]),
+        ]
+        return np.nan_to_num(np.concatenate(parts, axis=2)).astype(np.float32)
+
+    @cached_property
+    def profit_scale(self) -> Array:
+        """`[G]`: rewards times this are what observations show."""
+        return 1.0 / (self.config.users * self.scales["profit"])
+
+    def columns(self, num_envs: int) -> Any:
+        """Where each environment's market starts in the tables: `[num_envs]`, environment b playing market b modulo G; 0 if G = 1."""
+        return 0 if len(self.batch) == 1 else (np.arange(num_envs) % len(self.batch)) * self.num_actions

@@ -1,0 +1,116 @@
+"""Many markets of one shape, side by side: what batched rounds and batched solvers work on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ttc_env.game.types import Array, Market, PostedPriceGame, frozen_array
+
+
+@dataclass(frozen=True, eq=False)
+class MarketBatch:
+    """G markets with n providers and at most m levels each. Axis 0 is the provider, then the level; the market comes last."""
+
+    quality: Array  # [n, m, G] USD/query; NaN where a provider has fewer levels, as in the next two
+    price: Array  # [n, m, G] USD/query, list price
+    cost: Array  # [n, m, G] USD/query
+    beta: Array  # [G] 1/USD
+    outside_value: Array  # [G] USD/query, V_0
+    accuracy: Array | None = None  # [n, m, G] chance of a right answer; None where not every provider has an accuracy curve
+
+    def __post_init__(self) -> None:
+        for field in ("quality", "price", "cost", "beta", "outside_value", "accuracy"):
+            if getattr(self, field) is not None:
+                object.__setattr__(self, field, frozen_array(getattr(self, field)))
+        shape = self.quality.shape
+        if len(shape) != 3 or self.price.shape != shape or self.cost.shape != shape:
+            raise ValueError(
+                f"quality, price and cost must be [providers, levels, markets] and of one shape; "
+                f"got {shape}, {self.price.shape}, {self.cost.shape}"
+            )
+        if self.beta.shape != shape[2:] or self.outside_value.shape != shape[2:]:
+            raise ValueError(f"beta and outside_value need one number per market, {shape[2:]}; got {self.beta.shape}, {self.outside_value.shape}")
+        if not (np.isfinite(self.beta) & (self.beta >= 0)).all() or not np.isfinite(self.outside_value).all():
+            raise ValueError("beta must be finite and >= 0 (1/USD), outside_value finite (USD/query), in every market")
+        if not self.available.any(axis=1).all():
+            i, g = np.argwhere(~self.available.any(axis=1))[0]
+            raise ValueError(f"provider {i} of market {g} has no level: its quality is all NaN; give it at least one")
+
+    @classmethod
+    def of(cls, markets: Market | Sequence[Market] | MarketBatch) -> MarketBatch:
+        """Stack markets; a batch is returned as it is.
+
+        Raises:
+            ValueError: no market, or markets that differ in numbers of providers or of levels.
+        """
+        if isinstance(markets, MarketBatch):
+            return markets
+        markets = [markets] if isinstance(markets, Market) else list(markets)
+        shapes = {(market.num_providers, market.num_levels) for market in markets}
+        if len(shapes) != 1:
+            raise ValueError(
+                f"markets in one batch need one number of providers and of levels; got (providers, levels) {sorted(shapes)}. "
+                "Make one batch for each shape"
+            )
+        known = all(provider.curve is not None for market in markets for provider in market.providers)
+        accuracy = [_accuracy(market) for market in markets] if known else None
+        return cls(
+            np.stack([market.quality for market in markets], axis=2),
+            np.stack([market.price for market in markets], axis=2),
+            np.stack([market.cost for market in markets], axis=2),
+            np.array([market.beta for market in markets]),
+            np.array([market.outside_value for market in markets]),
+            np.stack(accuracy, axis=2) if accuracy is not None else None,
+        )
+
+    @property
+    def num_providers(self) -> int:
+        return self.quality.shape[0]
+
+    @property
+    def num_levels(self) -> int:
+        return self.quality.shape[1]
+
+    def __len__(self) -> int:
+        """G, the number of markets."""
+        return self.quality.shape[2]
+
+    @property
+    def available(self) -> np.ndarray:
+        """`[n, m, G]`: which levels exist."""
+        return ~np.isnan(self.quality)
+
+    def market(self, g: int) -> Market:
+        """Market g on its own, its providers named by number."""
+        return Market.from_arrays(
+            self.quality[:, :, g], self.price[:, :, g], self.cost[:, :, g],
+            beta=float(self.beta[g]), outside_value=float(self.outside_value[g]),
+        )
+
+    def game(self, g: int) -> PostedPriceGame:
+        """The paper's game of market g: every level at its list price."""
+        return PostedPriceGame.from_market(self.market(g))
+
+    def with_betas(self, betas: Sequence[float] | Array) -> MarketBatch:
+        """Every market at every beta: G x len(betas) markets, the betas of one market next to each other."""
+        betas = np.asarray(betas, dtype=np.float64)
+        k = len(betas)
+        return MarketBatch(
+            np.repeat(self.quality, k, axis=2),
+            np.repeat(self.price, k, axis=2),
+            np.repeat(self.cost, k, axis=2),
+            np.tile(betas, len(self)),
+            np.repeat(self.outside_value, k),
+            None if self.accuracy is None else np.repeat(self.accuracy, k, axis=2),
+        )
+
+
+def _accuracy(market: Market) -> Array:
+    table = np.full((market.num_providers, market.num_levels), np.nan)
+    for row, provider in zip(table, market.providers, strict=True):
+        assert provider.curve is not None
+        row[: len(provider.levels)] = provider.curve.accuracy
+    return table

@@ -1,0 +1,197 @@
+"""Equilibria and optimum of many markets at many betas in one call: a price-of-anarchy curve, or all of them.
+
+The roads are those of `ttc_env.game.equilibrium` and `ttc_env.game.optimum`, with the market as one more axis: monotone best-response sweeps
+close in on a bracket of equilibria (GAME.md, theorem 3), Dinkelbach's rounds on the optimum (theorem 4). Where a bracket closes in one point,
+that is the only equilibrium (up to actions of equal value), and nothing more is asked; the rest, usually a few in a hundred markets, and markets
+with a provider that cannot earn, are solved one by one by `equilibria`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ttc_env.game import welfare
+from ttc_env.game.demand import log_rivals, logits, shares
+from ttc_env.game.equilibrium import equilibria
+from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.optimum import maximise_share_weighted
+from ttc_env.game.replies import Index
+from ttc_env.game.types import Array, Market, PostedPriceGame
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """The paper's game (list prices) of M markets at K betas. USD per arriving user; profiles hold level indices, -1 beyond a market's providers."""
+
+    betas: Array  # [M, K] 1/USD
+    lowest: Index  # [M, K, n] the equilibrium of least value to users; -1 where there is none
+    highest: Index  # [M, K, n] of most value to users
+    optimum: Index  # [M, K, n] the planner's profile
+    welfare: Array  # [M, K] at the equilibrium with the least welfare; NaN where there is none
+    best_welfare: Array  # [M, K] at the equilibrium with the most
+    optimal_welfare: Array  # [M, K]
+    unique: NDArray[np.bool_]  # [M, K] certified: one equilibrium (of actions that differ in value)
+    complete: NDArray[np.bool_]  # [M, K] no equilibrium can be missing
+    converged: NDArray[np.bool_]  # [M, K] bracket and optimum came to rest
+    iterations: int  # best-response sweeps, the most that any market took
+
+    @property
+    def price_of_anarchy(self) -> Array:
+        """`[M, K]` W* / W(worst PNE); NaN where equilibrium welfare is not positive (GAME.md, 5)."""
+        return _ratio(self.optimal_welfare, self.welfare)
+
+    @property
+    def price_of_stability(self) -> Array:
+        """`[M, K]` W* / W(best PNE); NaN likewise."""
+        return _ratio(self.optimal_welfare, self.best_welfare)
+
+    @property
+    def inefficiency(self) -> Array:
+        """`[M, K]` the paper's inefficiency in percent, 100 (PoA - 1)."""
+        return 100.0 * (self.price_of_anarchy - 1.0)
+
+
+def _ratio(optimal: Array, equilibrium: Array) -> Array:
+    positive = equilibrium > 0  # False for NaN
+    return np.where(positive, optimal / np.where(positive, equilibrium, 1.0), np.nan)
+
+
+def sweep(
+    markets: Market | Sequence[Market] | MarketBatch,
+    betas: ArrayLike | None = None,
+    *,
+    tolerance: float = 1e-9,
+    max_sweeps: int = 10_000,
+) -> Sweep:
+    """Solve every market at every beta.
+
+    Args:
+        markets: one or more, of any shapes; or a `MarketBatch`.
+        betas: `[K]` 1/USD; None for each market's own.
+        tolerance: on log utility, as in `equilibria`.
+        max_sweeps: most best-response sweeps.
+
+    Raises:
+        ValueError: no market, or betas that are negative or not finite.
+
+    O(n m) per market, beta and sweep. Source: derived in docs, not in the paper (GAME.md, theorems 3 and 4).
+    """
+    if isinstance(markets, MarketBatch):
+        groups = {(markets.num_providers, markets.num_levels): (np.arange(len(markets)), markets)}
+        count = len(markets)
+    else:
+        listed = [markets] if isinstance(markets, Market) else list(markets)
+        count = len(listed)
+        shapes = [(market.num_providers, market.num_levels) for market in listed]
+        groups = {}
+        for shape in dict.fromkeys(shapes):
+            at = np.array([j for j, other in enumerate(shapes) if other == shape])
+            groups[shape] = at, MarketBatch.of([listed[j] for j in at])
+    if not count:
+        raise ValueError("no market to solve; give at least one")
+    own = betas is None
+    values = np.ones(1) if betas is None else np.atleast_1d(np.asarray(betas, dtype=np.float64))
+    k, n_most = len(values), max(shape[0] for shape in groups)
+    profiles = np.full((3, count, k, n_most), -1, dtype=np.intp)
+    numbers = np.full((3, count, k), np.nan)
+    flags = np.zeros((3, count, k), dtype=bool)
+    iterations = 0
+    played = np.tile(values, (count, 1))
+    for at, batch in groups.values():
+        if own:
+            played[at, 0] = batch.beta
+        found = _solve(batch if own else batch.with_betas(values), tolerance, max_sweeps)
+        n = batch.num_providers
+        profiles[:, at, :, :n] = np.moveaxis(found.profiles, 1, 2).reshape(3, len(at), k, n)
+        numbers[:, at] = found.welfare.reshape(3, len(at), k)
+        flags[:, at] = found.flags.reshape(3, len(at), k)
+        iterations = max(iterations, found.iterations)
+    return Sweep(played, *profiles, *numbers, *flags, iterations)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    profiles: Index  # [3, n, G] lowest, highest, optimum
+    welfare: Array  # [3, G] worst PNE, best PNE, optimum
+    flags: NDArray[np.bool_]  # [3, G] unique, complete, converged
+    iterations: int
+
+
+def _solve(batch: MarketBatch, tolerance: float, max_sweeps: int) -> _Found:
+    value = batch.quality - batch.price
+    z, profit, surplus = logits(value, batch.beta, batch.outside_value), batch.price - batch.cost, batch.quality - batch.cost
+    ends, sweeps, closed = _bracket(z, value, profit, tolerance, max_sweeps)
+    row, g = np.arange(len(z))[:, None], np.arange(z.shape[2])
+    met = closed & (z[row, ends[0], g] == z[row, ends[1], g]).all(axis=0)
+    best = maximise_share_weighted(z, surplus, batch.outside_value)
+    profiles = np.stack([ends[0], ends[0], best.profile])
+    worth = np.stack([_welfare(batch, value, surplus, ends[0])] * 2 + [np.asarray(best.value)])
+    flags = np.stack([met, met, closed & best.converged])
+    for j in np.flatnonzero(~met):
+        game = PostedPriceGame(value[:, :, j], profit[:, :, j], surplus[:, :, j], float(batch.beta[j]), float(batch.outside_value[j]))
+        pne = equilibria(game, tolerance=tolerance, max_sweeps=max_sweeps)
+        flags[:, j] = pne.unique, pne.complete, pne.converged and best.converged
+        profiles[:2, :, j] = [-1 if end is None else end for end in (pne.lowest, pne.highest)]
+        at_pne = _welfare_of(game, pne.profiles)
+        worth[:2, j] = (at_pne.min(), at_pne.max()) if len(at_pne) else (np.nan, np.nan)
+    return _Found(profiles, worth, flags, sweeps)
+
+
+def _bracket(z: Array, value: Array, profit: Array, tolerance: float, max_sweeps: int) -> tuple[Index, int, NDArray[np.bool_]]:
+    """Lowest and highest equilibrium, `[2, n, G]`, by sweeps from both ends; the number of sweeps; which markets came to rest.
+
+    A market with a provider that earns nothing anywhere does not count as come to rest: theorem 3 does not hold for it.
+    """
+    earns = profit > 0.0  # False for NaN; actions that earn nothing are strictly dominated where another earns
+    regular = earns.any(axis=1).all(axis=0)
+    z_top = np.where(earns, z, -np.inf).max(axis=1)
+    z_top = np.where(np.isfinite(z_top), z_top, 0.0)
+    inverse = np.divide(1.0, profit, out=np.full(profit.shape, np.inf), where=earns)
+    lowered = np.where(earns, z, z_top[:, None])  # keeps the exponents below in range
+    by_value = np.where(earns, value, np.inf), np.where(earns, value, -np.inf)
+    with np.errstate(invalid="ignore"):
+        rounding = 4.0 * np.finfo(np.float64).eps * np.abs(lowered).max(axis=(0, 1))
+    factor = np.exp(tolerance + rounding)
+    row, entry = np.arange(len(z))[:, None], np.arange(z.shape[2])
+    ends = np.stack([by_value[0].argmin(axis=1), by_value[1].argmax(axis=1)])
+    resting = ~regular  # nothing to wait for
+    for sweep_number in range(1, max_sweeps + 1):
+        open_ = np.flatnonzero(~resting)
+        if not len(open_):
+            return ends, sweep_number - 1, regular
+        here = entry[: len(open_)]
+        some = slice(None) if len(open_) == z.shape[2] else open_
+        zs, top, inv, fac = lowered[:, :, some], z_top[:, some], inverse[:, :, some], factor[some]
+        moved = np.zeros(len(open_), dtype=bool)
+        at = [ends[side][:, some] for side in (0, 1)]
+        for side in (0, 1):
+            rivals = log_rivals(zs[row, at[side], here])
+            anchor = np.minimum(rivals, top)
+            # 1 / U_l up to a factor per provider: (1 + A_-i / e_l) / pi_l, scaled so that the best entries stay in range (replies.scores)
+            with np.errstate(over="ignore"):
+                score = (np.exp(anchor[:, None] - zs) + np.exp(anchor - rivals)[:, None]) * inv
+            best = score <= score.min(axis=1, keepdims=True) * fac
+            order = by_value[side][:, :, some]
+            reply = np.where(best, order, np.inf).argmin(axis=1) if side == 0 else np.where(best, order, -np.inf).argmax(axis=1)
+            moved |= (reply != at[side]).any(axis=0)
+            at[side] = reply
+            ends[side][:, some] = reply
+        met = (zs[row, at[0], here] == zs[row, at[1], here]).all(axis=0)
+        resting[open_] |= ~moved | met
+    return ends, max_sweeps, regular & resting
+
+
+def _welfare(batch: MarketBatch, value: Array, surplus: Array, profile: Index) -> Array:
+    row, g = np.arange(len(value))[:, None], np.arange(len(batch))
+    share, outside = shares(value[row, profile, g], batch.beta, batch.outside_value)
+    return welfare.welfare(share, surplus[row, profile, g], outside, batch.outside_value)
+
+
+def _welfare_of(game: PostedPriceGame, profiles: Index) -> Array:
+    row = np.arange(len(game.value))
+    share, outside = shares(game.value[row, profiles].T, game.beta, game.outside_value)
+    return welfare.welfare(share, game.surplus[row, profiles].T, outside, game.outside_value)
