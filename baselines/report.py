@@ -214,7 +214,11 @@ def impulse_section(out: Path) -> str:
         else float("nan")
     )
     worse = int((table.deviator_gain_over_window < 0).sum())
-    restored = float((table.restored * table.deviation_exists).sum() / table.deviation_exists.sum()) if table.deviation_exists.sum() else float("nan")
+    restored = (
+        float((table.restored * table.deviation_exists).sum() / table.deviation_exists.sum())
+        if table.deviation_exists.sum()
+        else float("nan")
+    )
     verdict = (
         f"Learned compute lies between equilibrium and cartel (index {table.collusion_index.min():.2f} to {table.collusion_index.max():.2f}). Provider 0 was not already at its best reply in "
         f"{percent(float(table.deviation_exists.mean()), 0)} of sessions. In these the rival changed its level in the next round in {percent(answered, 0)}, and after 15 rounds both were back where they "
