@@ -129,7 +129,7 @@ def targets(final: pd.DataFrame) -> tuple[str, str]:
             return
         share = float(passed.mean())
         rows.append(
-            f"| {learner} | {text} | {int(passed.sum())} of {len(part)} runs ({share:.1%}) | {'met' if share >= needed else 'missed'} |"
+            f"| {learner} | {text} | {int(passed.sum())} of {len(part)} runs in {len(part.drop_duplicates(KEY))} cells ({share:.1%}) | {'met' if share >= needed else 'missed'} |"
         )
         for key, group in part[~passed].groupby(["benchmark", "method", "beta"], sort=False):
             misses.append(
