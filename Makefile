@@ -11,6 +11,13 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow and not gpu" --ignore=tests/agents --ignore=tests/baselines
 
+# Everything but the measuring part: learners and baselines too, which need torch. TORCH names one version, so that pip takes a CPU build of it wherever
+# one is to be had (a local wheel "2.13.0+cpu" counts as 2.13.0); set TORCH= to keep a torch of your own, or to any other requirement.
+TORCH ?= torch==2.13.0
+
+test-all: $(VENV)/.train
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not engine" --ignore=tests/measure
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -25,6 +32,11 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+$(VENV)/.train: $(VENV)/.dev
+	@if [ -n "$(TORCH)" ]; then $(BIN)/python -m pip install --quiet $(TORCH) || $(BIN)/python -m pip install --quiet torch; fi
+	$(BIN)/python -m pip install --quiet --editable ".[dev,train]"
 	touch $@
 
 # The measuring part, in an environment of its own: vLLM pins its torch. The CPU build of vLLM (a third-party rebuild, for tests only) may

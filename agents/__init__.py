@@ -1,0 +1,158 @@
+"""Players for every game of ttc_env, by name.
+
+    config = make_config("market", "gsm8k", prices="fixed")
+    arena = Arena(config, seat(config, {"provider_0": "ppo", "rest": "best_response"}, seeds=range(8), horizon=1000), seeds=range(8))
+
+Agents that need torch are imported when they are asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agents.arena import Arena, ParallelMarkets, make_seats
+from agents.base import Agent, Feedback, Payoffs, Seats
+from ttc_env.envs.config import EnvConfig
+
+AGENTS: dict[str, str] = {
+    "random": "agents.fixed:Random",
+    "constant": "agents.fixed:Constant",
+    "truthful": "agents.fixed:Truthful",
+    "shaded": "agents.fixed:Shaded",
+    "planner": "agents.fixed:Planner",
+    "equilibrium": "agents.fixed:Equilibrium",
+    "best_response": "agents.dynamics:BestResponse",
+    "nearest_improving": "agents.dynamics:NearestImproving",
+    "logit_response": "agents.dynamics:LogitResponse",
+    "fictitious_play": "agents.dynamics:FictitiousPlay",
+    "hedge": "agents.no_regret:Hedge",
+    "regret_matching": "agents.no_regret:RegretMatching",
+    "regret_matching_plus": "agents.no_regret:RegretMatchingPlus",
+    "exp3": "agents.bandits:EXP3",
+    "ucb": "agents.bandits:UCB",
+    "epsilon_greedy": "agents.bandits:EpsilonGreedy",
+    "q_learning": "agents.q_learning:QLearning",
+    "ppo": "agents.sb3:PPOAgent",
+    "a2c": "agents.sb3:A2CAgent",
+    "dqn": "agents.sb3:DQNAgent",
+    "ppo_torch": "agents.ppo_torch:TorchPPO",
+}
+"""Every agent: name -> where its class is."""
+
+NEED_TORCH = frozenset({"ppo", "a2c", "dqn", "ppo_torch"})
+NEED_SB3 = frozenset({"ppo", "a2c", "dqn"})
+
+__all__ = [
+    "AGENTS",
+    "Agent",
+    "Arena",
+    "Feedback",
+    "ParallelMarkets",
+    "Payoffs",
+    "Seats",
+    "agent_class",
+    "make_seats",
+    "parse_learners",
+    "seat",
+]
+
+
+def agent_class(name: str) -> type[Agent]:
+    """The class of an agent.
+
+    Raises:
+        ValueError: no agent of that name; the message lists those that exist.
+        ImportError: it needs torch or Stable-Baselines3, and that is not installed.
+    """
+    if name not in AGENTS:
+        raise ValueError(f"learner {name!r} is unknown; choose {', '.join(AGENTS)}")
+    module, attribute = AGENTS[name].split(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if name in NEED_TORCH and error.name in ("torch", "stable_baselines3"):
+            raise ImportError(f"learner {name!r} needs {error.name}: pip install 'ttc-env[train]'") from error
+        raise
+
+
+def parse_learners(text: str, num_providers: int) -> dict[int, tuple[str, dict[str, Any]]]:
+    """`"ppo"`, or `"provider_0=ppo,rest=constant:level=16"`, as provider index -> (agent name, options).
+
+    Raises:
+        ValueError: an unknown learner or provider, a provider without a learner, or text that cannot be read.
+    """
+    providers = [f"provider_{i}" for i in range(num_providers)]
+    chosen: dict[int, tuple[str, dict[str, Any]]] = {}
+    rest: tuple[str, dict[str, Any]] | None = None
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        head = part.split(":")[0]
+        who, what = part.split("=", 1) if "=" in head else ("rest", part)
+        name, *settings = what.split(":")
+        if name not in AGENTS:
+            raise ValueError(f"learner {name!r} is unknown; choose {', '.join(AGENTS)}")
+        options: dict[str, Any] = {}
+        for setting in settings:
+            key, equals, value = setting.partition("=")
+            if not equals:
+                raise ValueError(f"cannot read {setting!r} in {part!r}; options are written {name}:key=value")
+            options[key] = _value(value)
+        if who == "rest":
+            rest = (name, options)
+        elif who in providers:
+            chosen[providers.index(who)] = (name, options)
+        else:
+            raise ValueError(f"provider {who!r} is unknown; this market has {', '.join(providers)}, and 'rest' for all others")
+    for i in range(num_providers):
+        if i not in chosen:
+            if rest is None:
+                raise ValueError(f"{providers[i]} has no learner; add it, or rest=..., to {text!r}")
+            chosen[i] = rest
+    return chosen
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def seat(
+    config: EnvConfig, learners: str | Mapping[int, tuple[str, Mapping[str, Any]]], *, seeds: Sequence[int], horizon: int
+) -> list[Agent]:
+    """Agents for every provider; providers with the same learner and options share one agent object, not what it learns.
+
+    Args:
+        learners: as `parse_learners` reads or returns it.
+        seeds: one a run.
+        horizon: rounds that the run plans.
+
+    Raises:
+        ValueError, TypeError: as `parse_learners`; or an option that the agent does not take.
+    """
+    chosen = parse_learners(learners, config.market.num_providers) if isinstance(learners, str) else dict(learners)
+    groups: dict[str, tuple[str, dict[str, Any], list[int]]] = {}
+    for i, (name, options) in sorted(chosen.items()):
+        groups.setdefault(f"{name} {sorted(options.items())}", (name, dict(options), []))[2].append(i)
+    agents = []
+    for name, options, index in groups.values():
+        kind = agent_class(name)
+        seats = make_seats(config, index, seeds, horizon, sees_solver=kind.sees_solver)
+        try:
+            agents.append(kind(seats, **options))
+        except TypeError as error:
+            if "unexpected keyword" not in str(error):
+                raise
+            import inspect
+
+            known = [p for p in inspect.signature(kind).parameters if p != "seats"]
+            raise TypeError(
+                f"learner {name!r} has no option {', '.join(sorted(set(options) - set(known)))}; it has {', '.join(known) or 'none'}"
+            ) from error
+    return agents

@@ -54,7 +54,7 @@ def curves() -> Figure:
         axis.set_ylabel("USD per 1000 queries", fontsize=8)
         _clean(axis)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=9, fontsize=8, frameon=False)
-    figure.suptitle("Quality (solid) keeps rising with compute; what users keep of it, quality minus list price (dashed), soon falls", fontsize=12)
+    figure.suptitle("Quality (solid) usually rises with samples; what users keep of it, quality minus list price (dashed), soon falls", fontsize=12)
     return figure
 
 
@@ -102,7 +102,7 @@ def inefficiency(sweep: pd.DataFrame) -> Figure:
     axis.set_ylim(0, 1.25 * top)
     axis.legend(fontsize=8, frameon=False, ncols=3, loc="upper right")
     _clean(axis)
-    figure.suptitle(f"Pay per token: the optimum beats the equilibrium by up to {top:.0f}%, least where users choose sharply", fontsize=12)
+    figure.suptitle(f"Pay per token: the social optimum beats the equilibrium by up to {top:.0f}%", fontsize=12)
     return figure
 
 

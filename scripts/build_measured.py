@@ -42,7 +42,7 @@ def price_per_token(parameters: int) -> float:
 
 def build(traces: Path) -> pd.DataFrame:
     """The curve table from a folder of traces: benchmark, method, and the columns of a curve file."""
-    paths = sorted(traces.glob("*.jsonl.gz"), key=lambda path: (list(PARAMETERS).index(path.name.split("--")[0]), path.name))
+    paths = sorted(traces.glob("chain-*.jsonl.gz"), key=lambda path: (list(PARAMETERS).index(path.name.split("--")[0]), path.name))
     prices = {name: price_per_token(count) for name, count in PARAMETERS.items()}
     options = Namespace(reward_model=None, levels=LEVELS, methods=["majority", "best_of_n", OBSERVATIONAL], score="logprob", margin=MARGIN)
     frames = []

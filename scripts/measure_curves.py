@@ -15,6 +15,7 @@ import hashlib
 import json
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from scripts.estimate import curve_tables, price_options, read_prices, write_cur
 from ttc_env.measure.backends import BACKENDS, make_backend
 from ttc_env.measure.backends.base import Sampling
 from ttc_env.measure.collect import Progress, collect
+from ttc_env.measure.curve_file import write_atomically
 from ttc_env.measure.dials import Dial, Parallel, ThinkingBudget
 from ttc_env.measure.scoring import WorkerPool
 from ttc_env.measure.tasks import Task, load_task
@@ -116,8 +118,7 @@ def progress_bar(label: str) -> Any:
 
 def measure(args: argparse.Namespace, task: Task, dials: dict[str, Dial]) -> list[Path]:
     paths = []
-    processes = args.check_workers if task.answer == "math" else 1
-    with WorkerPool(processes, args.check_timeout) as pool:
+    with WorkerPool(args.check_workers, args.check_timeout) if task.answer == "math" else nullcontext() as pool:
         for model, name in zip(args.models, args.names, strict=True):
             options = dict(args.backend_options)
             if args.revision and args.backend != "fake":
@@ -159,7 +160,7 @@ def write_sources(args: argparse.Namespace, task: Task, files: list[Path], secon
         "| --- | --- |",
         *(f"| {path.name} | {hashlib.sha256(path.read_bytes()).hexdigest()} |" for path in files),
     ]
-    (args.out / "SOURCES.md").write_text("\n".join(lines) + "\n", "utf-8")
+    write_atomically(args.out / "SOURCES.md", "\n".join(lines) + "\n")
 
 
 def main() -> None:

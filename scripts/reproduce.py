@@ -67,22 +67,24 @@ def progress(description: str, quiet: bool) -> Any:
 
 def show(summary: pd.DataFrame, table: pd.DataFrame) -> None:
     """One line per cell on the terminal."""
-    worst = table[table.note == ""].assign(error=lambda t: t.relative_error.abs()).groupby(["benchmark", "method", "beta"]).error.max()
+    numbers = table[(table.printed != "") & (table.note == "") & ~table.quantity.isin(["winner", "runner_up"])]
+    error = (numbers.computed.astype(float) - numbers.printed.astype(float)).abs()
+    worst = error.groupby([numbers.benchmark, numbers.method, numbers.beta]).max()
     print(
         f"{'':36}{'market':^44}{'auction':^38}\n"
         f"{'game':<20}{'beta':>8}{'W(PNE)':>11}{'printed':>9}{'W*':>10}{'printed':>9}{'PoA':>7}{'users':>9}{'price':>9}"
-        f"{'W':>10}{'users':>9}{'price':>9}  {'winner':<13}{'largest relative error':>22}"
+        f"{'W':>10}{'users':>9}{'price':>9}  {'winner':<13}{'largest error':>14}"
     )
     printed = table.set_index(["benchmark", "method", "beta", "quantity"]).printed
     for row in summary.itertuples():
         key = (row.benchmark, row.method, f"{row.beta:.0f}")
         of_print = [printed.get((*key, quantity), "") or "-" for quantity in ("equilibrium_sw", "optimal_sw")]
         errors = [worst.get((*key[:2], beta), float("nan")) for beta in (key[2], "auction")]
-        error = "-" if all(np.isnan(errors)) else f"{np.nanmax(errors):.2%}"
+        error = "-" if all(np.isnan(errors)) else f"{np.nanmax(errors):.1e}"
         print(
             f"{row.benchmark + ' ' + row.method:<20}{row.beta:>8g}{row.equilibrium_welfare:>11.5f}{of_print[0]:>9}{row.optimal_welfare:>10.5f}{of_print[1]:>9}"
             f"{row.price_of_anarchy:>7.3f}{row.market_user_value:>9.5f}{row.market_mean_price:>9.5f}"
-            f"{row.auction_welfare:>10.5f}{row.auction_user_value:>9.5f}{row.auction_price:>9.5f}  {row.winner:<13}{error:>22}"
+            f"{row.auction_welfare:>10.5f}{row.auction_user_value:>9.5f}{row.auction_price:>9.5f}  {row.winner:<13}{error:>14}"
         )
 
 
@@ -134,6 +136,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     write_json(out / "manifest.json", facts)
 
     show(summary, table)
+    print(f"Money in USD per query. The largest error is against the printed five decimals, so up to {published.PRINT_RESOLUTION:.1e} is equality.")
     compared = table[table.printed != ""]
     off = compared[compared.note != ""]
     for row in off.itertuples():

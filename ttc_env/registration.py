@@ -22,9 +22,13 @@ PETTINGZOO_IDS: dict[str, dict[str, Any]] = {
 }
 """Multi-agent ids and the options that each sets."""
 
+GYMNASIUM_IDS: dict[str, str] = {"ttc_env/Provider-v0": "ttc_env.envs.single_provider:SingleProviderEnv"}
+"""Single-agent ids: the market as one provider sees it."""
+
 
 def register() -> None:
     """Enter all ids into the registries; safe to call again."""
+    import gymnasium
     from pettingzoo.env_registry import registration
 
     for name, options in PETTINGZOO_IDS.items():
@@ -32,3 +36,6 @@ def register() -> None:
             registration.register("parallel", name, "ttc_env.envs.market:parallel_env", kwargs=options)
         if name not in registration.aec_registry:
             registration.register("aec", name, "ttc_env.envs.market:env", kwargs=options)
+    for name, entry_point in GYMNASIUM_IDS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(name, entry_point=entry_point)

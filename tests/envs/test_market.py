@@ -24,7 +24,8 @@ VARIANTS = {
     **{name: {} for name in PETTINGZOO_IDS},
     "uneven grids": {"market": UNEVEN},
     "uneven grids, fixed": {"market": UNEVEN, "prices": "fixed", "mechanism": "auction"},
-    "uneven grids, continuous": {"market": UNEVEN, "actions": "continuous", "prices": "fixed"},
+    "uneven grids, continuous": {"market": UNEVEN, "actions": "continuous"},
+    "uneven grids, continuous levels": {"market": UNEVEN, "actions": "continuous", "prices": "fixed"},
     "reasoning, own": {"benchmark": "aime", "method": "reasoning", "information": "own"},
     "prices public": {"benchmark": "gpqa", "information": "prices", "infos": "basic"},
     "sampled auction": {"mechanism": "auction", "demand": "sampled", "claims": (1.0, 2.0)},
@@ -258,6 +259,14 @@ def test_solve_solves_the_game_that_is_played():
     assert ttc_env.env("market", prices=(0.8, 1.0, 4.0)).unwrapped.solve().unique == ttc_env.solve(
         ttc_env.load_market(), pay_per_token((0.8, 1.0, 4.0))
     ).unique
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_solves_itself(variant):
+    for env in (make(variant), make_aec(variant)):
+        solution = env.unwrapped.solve()
+        assert solution.converged
+        assert np.isfinite(solution.welfare)
 
 
 def test_truth_is_no_regret_in_the_auction():

@@ -61,7 +61,7 @@ def test_column_margin_and_argument():
     ("changes", "words"),
     [
         ({"accuracy": [0.5, 60.0, 0.4]}, ["line 3", "'accuracy'", "60.0", "[0, 1]", "percentage"]),
-        ({"accuracy": [0.5, np.nan, 0.4]}, ["line 3", "'accuracy'", "nan"]),
+        ({"accuracy": [0.5, np.nan, 0.4]}, ["line 3", "'accuracy'", "empty"]),
         ({"accuracy": [0.5, "many", 0.4]}, ["line 3", "'accuracy'", "many"]),
         ({"tokens": [100.0, 400.0, 0.0]}, ["line 4", "'tokens'", "positive"]),
         ({"level": [1, 1, 1]}, ["line 3", "'level'", "twice"]),
@@ -107,6 +107,31 @@ def test_alpha_is_not_guessed():
 def test_unknown_names_list_what_exists(arguments, words):
     with pytest.raises(ValueError, match=words):
         load_market(*arguments)
+
+
+def test_lines_are_those_of_the_file(tmp_path):
+    path = tmp_path / "blank.csv"
+    path.write_text("provider,level,accuracy,tokens,price_per_token\na,1,0.5,10,1e-6\n\n\na,2,1.5,20,1e-6\n")
+    with pytest.raises(ValueError, match="line 5"):
+        load_market(path, alpha=1)
+
+
+@pytest.mark.parametrize("text", ["", "provider,level,accuracy,tokens\na,1,0.5,10,7,8\n", "provider,level,accuracy,tokens\na,1,0.5,10\nb,1,0.5,10,9\n"])
+def test_files_that_are_no_tables_are_named(tmp_path, text):
+    path = tmp_path / "broken.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"broken\.csv: not a readable CSV"):
+        load_market(path, alpha=1)
+
+
+def test_misspelt_names_are_not_ignored():
+    with pytest.raises(ValueError, match="no provider 'Qwen2-7b'"):
+        load_market("gsm8k", prices_per_token={"Qwen2-7b": 1e-6})
+    with pytest.raises(ValueError, match="no column 'method'"):
+        load_market(table(), "votes", alpha=1)
+    with pytest.raises(ValueError, match="margin"):
+        load_market("gsm8k").replace(margin=-0.5)
+    assert load_market("gsm8k", providers="Qwen2-7B").names == ("Qwen2-7B",)
 
 
 def test_missing_file_and_missing_column(tmp_path):

@@ -5,8 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+import ttc_env
+from ttc_env.game import demand
 from ttc_env.game.mechanisms import pay_per_token, second_price_auction
-from ttc_env.game.regret import assess, expected_utilities, nash_conv, regret, relative_regret
+from ttc_env.game.regret import assess, expected_log_shares, expected_utilities, nash_conv, regret, relative_regret
 from ttc_env.game.types import Market
 
 MECHANISMS = [pay_per_token(), pay_per_token((0.5, 2.0)), second_price_auction((-0.5, 0.0, 1.0)), second_price_auction((0.0,), "claimed", (1.0, 1.5))]
@@ -15,7 +17,7 @@ MECHANISMS = [pay_per_token(), pay_per_token((0.5, 2.0)), second_price_auction((
 def random_market(rng, n, m):
     # Tenths, so that scores and utilities tie often.
     quality, price, cost = (rng.integers(low, high, (n, m)) / 10 for low, high in ((1, 5), (0, 4), (0, 3)))
-    return Market.from_arrays(quality, price, cost, beta=rng.choice([0.0, 1.0, 10.0, 1000.0]), outside_value=rng.choice([0.0, 0.1]))
+    return Market.from_arrays(quality, price, cost, beta=rng.choice([0.0, 1.0, 10.0, 1000.0, 1e5, 1e7]), outside_value=rng.choice([0.0, 0.1]))
 
 
 def enumerate_utilities(mixture, mechanism, market):
@@ -44,9 +46,10 @@ def test_mixed_profiles_against_enumeration(mechanism, seed):
     mixture = rng.dirichlet(np.full(a, 0.7), n)
     expected = enumerate_utilities(mixture, mechanism, market)
     found = expected_utilities(mixture, table, mechanism, market)
-    np.testing.assert_allclose(found.scaled * np.exp(found.log_scale)[:, None], expected, rtol=1e-12, atol=1e-14)
+    rounding = 1e-12 + 1e-15 * market.beta  # of beta V
+    np.testing.assert_allclose(found.amount * np.exp(found.log_factor), expected, rtol=rounding, atol=1e-14)
     result = assess(mixture, mechanism, market)
-    np.testing.assert_allclose(result.regret, expected.max(axis=1) - (mixture * expected).sum(axis=1), atol=1e-14)
+    np.testing.assert_allclose(result.regret, expected.max(axis=1) - (mixture * expected).sum(axis=1), atol=rounding)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda m: m.name)
@@ -57,8 +60,27 @@ def test_a_pure_profile_and_the_same_profile_as_a_mixture_agree(mechanism, seed)
     a = mechanism.offers(market).quality.shape[1]
     profile = rng.integers(0, a, 3)
     pure, mixed = assess(profile, mechanism, market), assess(np.eye(a)[profile], mechanism, market)
-    np.testing.assert_allclose(pure.regret, mixed.regret, atol=1e-15)
-    np.testing.assert_allclose(pure.relative, mixed.relative, atol=1e-11)
+    rounding = 1e-12 + 1e-15 * market.beta  # of beta V
+    np.testing.assert_allclose(pure.regret, mixed.regret, atol=rounding)
+    np.testing.assert_allclose(pure.relative, mixed.relative, atol=10 * rounding)
+
+
+@pytest.mark.parametrize("benchmark", ["gsm8k", "aime"])
+@pytest.mark.parametrize("beta", [200.0, 1e5, 1e7])
+@pytest.mark.parametrize("factors", [(1.0,), (0.8, 1.0, 4.0, 64.0)])
+def test_expected_shares_of_published_games(benchmark, beta, factors):
+    """Expected shares add up to at most 1; and against rivals who surely play one action they are the plain ones."""
+    market = ttc_env.load_market(benchmark, "majority", beta=beta)
+    mechanism = pay_per_token(factors)
+    table = mechanism.offers(market)
+    z = demand.logits(table.score, beta)
+    n, a = z.shape
+    even = np.full((n, a), 1 / a)
+    total = (even * np.exp(expected_log_shares(even, z))).sum()
+    assert 0.9 < total <= 1 + 1e-12
+    profile = np.arange(n) % a
+    expected = mechanism.deviations(table, table.take(profile), market)[1]
+    np.testing.assert_allclose(expected_log_shares(np.eye(a)[profile], z), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_relative_regret_sees_what_underflows():

@@ -149,3 +149,54 @@ def test_every_benchmark_of_a_solution_is_there():
     assert solution.beta_zero.profile.tolist() == [5] * 9  # most compute: the most profit per query
     assert solution.free_prices.converged
     assert solution.log_sum >= solution.user_value  # choice is worth something if it is taste
+
+
+def test_single_numbers_are_at_the_worst_of_several_equilibria():
+    """Games with several equilibria of different welfare, found by search; brute force says which is worst."""
+    rng = np.random.default_rng(1)
+    seen = 0
+    while seen < 20:
+        quality, cost = rng.random((3, 3)) * [1, 2, 3], rng.random((3, 3)) * [0.2, 0.6, 1.0]
+        price = cost + rng.random((3, 3)) * [0.1, 0.5, 1.5]
+        solution = solve(Market.from_arrays(quality, price, cost, beta=float(rng.choice([3, 10, 30]))))
+        if len(solution.equilibria) < 2:
+            continue
+        seen += 1
+        welfares = [float(solution.at(profile).welfare) for profile in solution.equilibria]
+        assert solution.welfare == pytest.approx(min(welfares), rel=1e-12)
+        assert solution.best_welfare == pytest.approx(max(welfares), rel=1e-12)
+        np.testing.assert_array_equal(solution.worst, solution.equilibria[np.argmin(welfares)])
+        np.testing.assert_array_equal(solution.best, solution.equilibria[np.argmax(welfares)])
+        assert not solution.unique
+        if min(welfares) > 0:
+            assert solution.price_of_anarchy == pytest.approx(solution.optimal_welfare / min(welfares))
+            assert solution.price_of_stability == pytest.approx(solution.optimal_welfare / max(welfares))
+        # Every value lies between the lowest and the highest equilibrium's (GAME.md, theorem 3).
+        value = [solution.at(profile).offer.score for profile in (solution.lowest, *solution.equilibria, solution.highest)]
+        assert all((value[0] <= v + 1e-12).all() and (v <= value[-1] + 1e-12).all() for v in value)
+
+
+def test_shares_keep_their_digits_at_high_beta():
+    """Identical providers share evenly, exactly, however rational users are."""
+    for beta in (1.0, 1e5, 1e7):
+        solution = solve(Market.from_arrays([[2.0]] * 4, [[1.0]] * 4, [[0.5]] * 4, beta=beta))
+        share = 1 / (4 + np.exp(-beta))
+        np.testing.assert_allclose(solution.shares, share, rtol=1e-14)
+        assert solution.price_of_anarchy == 1.0
+
+
+@pytest.mark.parametrize("mechanism", ["market", "auction"])
+def test_every_public_attribute_of_a_solution_answers(mechanism):
+    solution = solve(ttc_env.load_market("gpqa", "reasoning"), mechanism)
+    for name in dir(type(solution)):
+        if not name.startswith("_"):
+            getattr(solution, name)
+
+
+def test_profiles_are_checked_before_they_are_played():
+    solution = solve(ttc_env.load_market())
+    for profile in ([-1] * 9, [6] * 9, [0] * 8, [0.5] * 9):
+        with pytest.raises(ValueError, match="action index from 0 to 5"):
+            solution.at(profile)
+    with pytest.raises(TypeError, match="needs a Market"):
+        solve(5)

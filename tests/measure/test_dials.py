@@ -148,7 +148,7 @@ def test_resampled_markets_are_joint(measured):
     np.testing.assert_allclose(quality.mean(axis=0), whole.quality, rtol=0.02)
     assert all(m.beta == whole.beta and m.names == whole.names for m in drawn)
     # The same questions for both: two copies of one curve move as one.
-    twin = dataclasses.replace(curves[0], provider="twin")
+    twin = dataclasses.replace(curves[0], provider="copycat")
     pair = market([curves[0], twin])
     for m in curve_file.resampled_markets(pair, [curves[0], twin], resamples=20):
         np.testing.assert_array_equal(m.quality[0], m.quality[1])

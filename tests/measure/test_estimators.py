@@ -146,7 +146,7 @@ def test_unbiased_for_fresh_samples(seed):
     """Mean estimate from N = 12 samples against the true chance that 4 fresh samples vote right, or hold the best right."""
     rng = np.random.default_rng(seed)
     chances = np.array([0.4, 0.35, 0.2, 0.05])  # right, two wrong answers, no answer
-    answer = rng.choice([0, 1, 2, NO_ANSWER], p=chances, size=(40_000, 12))
+    answer = rng.choice([0, 1, 2, NO_ANSWER], p=chances, size=(15_000, 12))
     score = rng.normal(size=answer.shape) + (answer == 0)
     k = 4
     truth = sum(
@@ -155,7 +155,7 @@ def test_unbiased_for_fresh_samples(seed):
     )
     estimate = estimators.majority_of_k(answer, answer == 0, [k])[:, 0]
     assert abs(estimate.mean() - truth) < 4 * estimate.std() / np.sqrt(len(estimate))
-    fresh = rng.choice([0, 1, 2, NO_ANSWER], p=chances, size=(200_000, k))
+    fresh = rng.choice([0, 1, 2, NO_ANSWER], p=chances, size=(100_000, k))
     fresh_score = rng.normal(size=fresh.shape) + (fresh == 0)
     delivered = np.take_along_axis(fresh == 0, fresh_score.argmax(1)[:, None], 1)
     best = estimators.best_of_k(answer == 0, score, [k])[:, 0]

@@ -1,6 +1,9 @@
 """Answers read from hard texts. The mathematical cases need math-verify (extra `measure`)."""
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +103,19 @@ def test_a_worker_that_hangs_is_replaced():
         verdicts = pool.run([("exact", text, "a", slow), ("exact", "a", "a", "(a)")])
         assert time.monotonic() - began < 30
     assert verdicts == [Verdict(None, False, "timeout"), Verdict("a", True)]
+
+
+def test_what_spoils_every_answer_is_raised():
+    """A gold answer that is none, or workers that cannot start, must not pass as wrong answers."""
+    program = (
+        "import sys\nfrom ttc_env.measure.scoring import WorkerPool\nwith WorkerPool(1) as pool: pool.run([('exact', 'a', 'a', '(a)')])\n"
+    )
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=120)
+    assert done.returncode != 0
+    assert "could not start" in done.stderr
+    pytest.importorskip("math_verify", reason="math-verify is not installed (extra `measure`)")
+    with WorkerPool(1) as pool, pytest.raises(RuntimeError, match="no mathematical expression"):
+        check_answers("math", ["\\boxed{3}"], [""], pool=pool)
 
 
 def test_errors_in_a_worker_are_told():

@@ -134,4 +134,4 @@ def test_questions_are_held_out_from_training():
     golds = [chain.answer for chain in chains]
     assert max(golds.count(g) for g in golds) / 300 < 0.35  # multiplication makes 0 the most frequent answer
     with pytest.raises(ValueError, match="ask for fewer"):
-        draw_distinct_chains(100, 0, 2, 2)
+        draw_distinct_chains(40, 0, 2, 2)

@@ -165,7 +165,7 @@ def test_kill_nine_loses_at_most_what_was_in_flight(tmp_path):
         "from ttc_env.measure.collect import collect\n"
         "from ttc_env.measure.dials import Parallel\n"
         "from ttc_env.measure.tasks import load_task\n"
-        "collect(load_task('chains', limit=2000), FakeBackend(), Parallel(Sampling(n=4, max_tokens=48)), sys.argv[1], batch=2)\n"
+        "collect(load_task('chains', limit=600), FakeBackend(), Parallel(Sampling(n=4, max_tokens=48)), sys.argv[1], batch=2)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=Path(__file__).parents[2])
     deadline = time.monotonic() + 60
@@ -175,9 +175,9 @@ def test_kill_nine_loses_at_most_what_was_in_flight(tmp_path):
     assert process.wait() == -signal.SIGKILL
     before = len(read_trace(path).records)
     assert before > 10
-    task = load_task("chains", limit=2000)
+    task = load_task("chains", limit=600)
     result = collect(task, FakeBackend(), DIAL, path, batch=500, warn=quiet)
-    assert result.drawn == 2000 - before
+    assert result.drawn == 600 - before
     assert list(read_trace(path).records) == [q.id for q in task.questions]
 
 

@@ -48,7 +48,7 @@ class EnvConfig:
 
     @cached_property
     def _resolution(self) -> float:
-        return resolution(self.table)
+        return resolution(self.table, self.mechanism)
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
@@ -197,6 +197,8 @@ def make_config(
             raise ValueError(f"{name} is {count!r}; it must be a whole number, at least 1")
     if market is None:
         market = load_market("gsm8k" if benchmark is None else benchmark, method, **market_options)
+    elif not isinstance(market, Market):
+        raise TypeError(f"market is a {type(market).__name__}, not a Market; see ttc_env.load_market and Market.from_arrays")
     else:
         given = {"benchmark": benchmark, "method": method, **market_options}
         clash = [name for name, value in given.items() if value is not None]

@@ -60,7 +60,7 @@ def _best_offers(mechanism: Mechanism, market: Market, log_rivals: Array) -> tup
         markup = best_markup(market.quality - market.cost - market.outside_value, market.beta, log_rivals[:, None])
         price = np.clip(market.cost + markup, low, high)
     quality = market.quality
-    z = demand.logits(quality - price, market.beta, market.outside_value)
+    z = np.where(market.available, demand.logits(quality - price, market.beta, market.outside_value), -np.inf)
     profit = price - market.cost
     best, _, _ = compare(profit, demand.log_share_against(z, log_rivals[:, None]), np.zeros(len(z)), np.zeros(len(z)))
     rows = np.arange(len(z))
@@ -76,7 +76,8 @@ def best_continuous_reply(mechanism: Mechanism, market: Market, offer: Offer, ou
     utility = outcome.utility
     rivals = mechanism.allocation.rivals(offer.score, market)
     if mechanism.posts_prices:
-        level, best = _best_offers(mechanism, market, rivals.log_rivals)
+        log_rivals = demand.log_rivals(demand.logits(offer.score, market.beta, market.outside_value))
+        level, best = _best_offers(mechanism, market, log_rivals)
         log_share = mechanism.allocation.log_share(best.score, rivals, market)
         profit = best.price - best.cost
         _, regret, relative = compare(profit[:, None], log_share[:, None], outcome.profit_per_query, outcome.log_share)

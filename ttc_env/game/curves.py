@@ -17,6 +17,7 @@ A curve table is tidy, one row per provider and level:
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ttc_env.game.types import Curve, Market, Provider, QualityFunction, validate_quality
+from ttc_env.game.types import Curve, Market, Provider, QualityFunction, validate_margin, validate_quality
 
 BENCHMARKS = {"gsm8k": 0.008, "aime": 0.05, "gpqa": 0.02}
 """Published benchmarks and their alpha: USD value to the user of a surely right answer ([TTC])."""
@@ -119,8 +120,13 @@ def load_market(
     validate_quality(alpha, baseline)
     table = _select(table, source, published, method)
     curves = {curve.name: curve for curve in _curves(table, source, margin, prices_per_token or {})}
+    unpriced = [name for name in prices_per_token or {} if name not in curves]
+    if unpriced:
+        raise ValueError(f"prices_per_token: no provider {', '.join(map(repr, unpriced))}; there are {', '.join(curves)}")
     if providers is None:
         providers = list(curves)
+    elif isinstance(providers, str):
+        providers = [providers]
     unknown = [name for name in providers if name not in curves]
     if unknown:
         raise ValueError(f"{source}: no provider {', '.join(map(repr, unknown))}; there are {', '.join(curves)}")
@@ -147,11 +153,13 @@ def _read(benchmark: str | os.PathLike[str] | pd.DataFrame, method: str | None) 
         return published_curves(), "published_curves.csv"
     if isinstance(benchmark, str) and benchmark == "measured":
         return measured_curves(), "measured_curves.csv"
+    if not isinstance(benchmark, (str, os.PathLike)):
+        raise ValueError(f"benchmark is {benchmark!r}; give a name ({', '.join(BENCHMARKS)}, measured), a path to a CSV file, or a DataFrame")
     path = Path(benchmark)
     if path.suffix.lower() == ".csv" or path.exists():
         if not path.exists():
             raise FileNotFoundError(f"no curve file {path}; give an existing CSV file, or a published benchmark: {', '.join(BENCHMARKS)}")
-        return pd.read_csv(path), path.name
+        return _read_csv(path), path.name
     if str(benchmark).lower() == "mmlu":
         raise ValueError(
             "mmlu has no published curves; measure your own models on it with `python -m scripts.measure_curves --task mmlu ...` "
@@ -160,6 +168,19 @@ def _read(benchmark: str | os.PathLike[str] | pd.DataFrame, method: str | None) 
     raise ValueError(
         f"benchmark {str(benchmark)!r} is unknown; choose {', '.join(BENCHMARKS)}, or pass a path to a CSV file of curves or a DataFrame"
     )
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """The rows of a file; the index counts lines after the header, blank ones too, so that messages name the line an editor shows."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more fields than the header
+            table = pd.read_csv(path, skip_blank_lines=False, index_col=False)
+    except (OSError, UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        raise ValueError(
+            f"{path.name}: not a readable CSV file ({error}); it needs a header with {', '.join(_REQUIRED)} and as many fields in each row"
+        ) from error
+    return table.dropna(how="all")
 
 
 def _select(table: pd.DataFrame, source: str, benchmark: str | None, method: str | None) -> pd.DataFrame:
@@ -171,6 +192,8 @@ def _select(table: pd.DataFrame, source: str, benchmark: str | None, method: str
         )
     for column, wanted in (("benchmark", benchmark), ("method", method)):
         if column not in table:
+            if wanted is not None:
+                raise ValueError(f"{source}: {column} {wanted!r} was asked for, but there is no column {column!r}; add it, or leave {column} out")
             continue
         there = list(dict.fromkeys(table[column]))
         if wanted is None and len(there) > 1:
@@ -197,6 +220,7 @@ def _curves(table: pd.DataFrame, source: str, margin: float | None, prices: dict
         if bad.any():
             index = table.index[bad.to_numpy()][0]
             value = table[column].loc[index]
+            value = "an empty entry" if pd.isna(value) else value
             raise ValueError(
                 f"{where(index)}, column {column!r} (provider {table.provider.loc[index]!r}): {value} is not {allowed}; {remedy}"
             )
@@ -220,8 +244,8 @@ def _curves(table: pd.DataFrame, source: str, margin: float | None, prices: dict
         columns["margin"] = check("margin", lambda x: x >= 0, "a number >= 0", "margin is list price / cost - 1")
     if "se" in table:
         columns["se"] = check("se", lambda x: x >= 0, "a number >= 0", "give the standard error of accuracy")
-    if margin is not None and not (np.isfinite(margin) and margin >= 0):
-        raise ValueError(f"margin is {margin!r}; it must be a number >= 0: list price / cost - 1")
+    if margin is not None:
+        validate_margin(margin)
     data = pd.DataFrame({"provider": table.provider.astype(str), **columns})
 
     again = data.duplicated(["provider", "level"])

@@ -27,15 +27,15 @@ def log_total(z: ArrayLike) -> Array:
     return top + np.log(np.exp(-top) + np.exp(z - top).sum(axis=0))
 
 
-def log_rivals(z: ArrayLike) -> Array:
-    """log A_-i = log(1 + sum_{j != i} exp z_j) for every i. z and the result: `[n, ...]`.
+def log_rivals(z: ArrayLike, outside: ArrayLike = 0.0) -> Array:
+    """log A_-i = log(exp z_0 + sum_{j != i} exp z_j) for every i. z and the result: `[n, ...]`; outside is z_0, `[...]`.
 
     Leave-one-out by sums from both ends: subtracting a provider that holds nearly all of A would leave only rounding.
     """
     z = np.asarray(z, dtype=np.float64)
-    before = np.zeros_like(z)  # log of 1 + everybody before i
+    before = np.zeros_like(z)  # log of the outside option and everybody before i
     after = np.full_like(z, -np.inf)  # log of everybody after i
-    np.logaddexp.accumulate(np.concatenate([np.zeros_like(z[:1]), z[:-1]]), axis=0, out=before)
+    np.logaddexp.accumulate(np.concatenate([np.zeros_like(z[:1]) + outside, z[:-1]]), axis=0, out=before)
     if len(z) > 1:
         after[:-1] = np.logaddexp.accumulate(z[:0:-1], axis=0)[::-1]
     return np.logaddexp(before, after)
@@ -59,9 +59,8 @@ def shares(value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0) ->
 
     Source: [TTC], logit choice (GAME.md, "The pay-per-token market").
     """
-    z = logits(value, beta, outside_value)
-    top = np.maximum(z.max(axis=0), 0.0)
-    attraction, outside = np.exp(z - top), np.exp(-top)
+    reference = np.maximum(np.max(value, axis=0), outside_value)
+    attraction, outside = (np.exp(logits(v, beta, reference)) for v in (value, outside_value))
     total = outside + attraction.sum(axis=0)
     return attraction / total, outside / total
 

@@ -19,6 +19,7 @@ from ttc_env.game.replies import Index, Mask, ReplyTable, extreme_replies, reply
 from ttc_env.game.types import Array, PostedPriceGame
 
 _ENTRIES = 1 << 22  # table entries per pass when many profiles are verified together
+_SEARCH_ENTRIES = 5_000_000  # most entries of all candidate profiles together
 _PROFILE_ENTRIES = 20_000_000  # most entries of a result's `profiles`
 
 
@@ -94,7 +95,8 @@ def equilibria(
         tolerance: on log utility (a relative tolerance on profit). 4 eps max|beta (V - V_0)| is added for rounding.
         max_equilibria: most profiles to return (fewer where n is so large that they would not fit into memory).
         max_sweeps: most best-response sweeps.
-        max_search: most ranges of A and candidate profiles to look at, together; only many exact ties need that many.
+        max_search: most ranges of A and candidate profiles to look at, together (fewer where n is in the thousands, so that time and
+            memory stay bounded); only many exact ties need that many.
 
     Returns:
         `Equilibria`; `complete` and `reason` say whether a cap was met.
@@ -107,6 +109,7 @@ def equilibria(
     tolerance = tolerance + table.rounding()
     n = len(table.z)
     reasons = []
+    max_search = min(max_search, max(100, _SEARCH_ENTRIES // n))
     # 1. The bracket.
     ends, sweeps, closed = _bracket(table, tolerance, max_sweeps)
     if not closed:

@@ -91,7 +91,7 @@ def free_price_equilibrium(
     # 2. The root in a = log A. At a = 0 the shares add up to more than 1; s <= exp(y - a - 1) bounds it from above.
     low, high = 0.0, float(log_total(y - 1.0))
     a, converged, iteration = high, False, 0
-    for iteration in range(1, max_iterations + 1):
+    for iteration in range(1, max_iterations + 1):  # noqa: B007 (it is returned)
         excess, slope = _excess(y, a)
         if excess > 0.0:
             low = a

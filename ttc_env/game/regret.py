@@ -15,6 +15,9 @@ from ttc_env.game import demand
 from ttc_env.game.mechanisms import HighestScore, Mechanism, Offer, SecondScore, get_mechanism
 from ttc_env.game.types import Array, Market
 
+_OVERFLOW = 600.0  # a loss is at most e^600 times the best profit, so that it stays a number
+_TIE = 1e-9  # losses that differ relatively by less are equal
+
 
 @dataclass(frozen=True, eq=False)
 class Regret:
@@ -32,8 +35,13 @@ class Regret:
         return float(self.regret.sum())
 
 
-def resolution(table: Offer) -> float:
-    """USD/query: profits closer to 0 than this are rounding of the amounts they are differences of, and count as 0."""
+def resolution(table: Offer, mechanism: Mechanism) -> float:
+    """USD/query: profits closer to 0 than this count as 0.
+
+    An auction's winner is paid a difference of other amounts, so that a tie can leave it their rounding. A posted price is what it is.
+    """
+    if mechanism.posts_prices:
+        return 0.0
     return 16 * float(np.finfo(np.float64).eps) * max(float(np.nanmax(np.abs(x))) for x in (table.quality, table.claim, table.price))
 
 
@@ -64,10 +72,10 @@ def compare(
 
     best_utility = demand.utility(profit[rows, best], log_share[rows, best])
     regret = np.maximum(best_utility - demand.utility(own_profit, own_log_share), 0.0)
-    earns = top_sign > 0
-    gap = np.where(earns & (own_sign != 0), own_log - np.where(earns, log[rows, best], 0.0), 0.0)
-    lost = np.where(own_sign > 0, -np.expm1(np.minimum(gap, 0.0)), np.where(own_sign < 0, 1.0 + np.exp(np.minimum(gap, 700.0)), 1.0))
-    return best, regret, np.where(earns, lost, np.where(regret > 0, 1.0, 0.0))
+    gap = own_log - log[rows, best]
+    lost = np.where(own_sign > 0, -np.expm1(np.minimum(gap, 0.0)), np.where(own_sign < 0, 1.0 + np.exp(np.minimum(gap, _OVERFLOW)), 1.0))
+    worse = (own_sign < top_sign) | ((top_sign < 0) & (gap > _TIE))
+    return best, regret, np.where(top_sign > 0, lost, np.where(worse, 1.0, 0.0))
 
 
 def _signed_log(profit: Array, log_share: Array) -> tuple[Array, Array]:
@@ -93,19 +101,28 @@ def assess(profile: ArrayLike, mechanism: Mechanism, market: Market) -> Regret:
         actions = _validated(profile, table, market)
         profit, log_share = mechanism.deviations(table, table.take(actions), market)
         rows = np.arange(len(actions))
-        best, regret, relative = compare(profit, log_share, profit[rows, actions], log_share[rows, actions], resolution(table))
+        best, regret, relative = compare(profit, log_share, profit[rows, actions], log_share[rows, actions], resolution(table, mechanism))
         utility = demand.utility(profit, log_share)
         return Regret(utility[rows, actions], utility[rows, best], best, regret, relative)
     mixture = _validated_mixture(profile, table)
     expected = expected_utilities(mixture, table, mechanism, market)
-    mean = (mixture * np.where(mixture > 0, expected.scaled, 0.0)).sum(axis=1)
-    best = np.nanargmax(expected.scaled, axis=1)
-    top = expected.scaled[np.arange(len(best)), best]
-    scale = np.exp(expected.log_scale)
-    gap = np.maximum(top - mean, 0.0)
-    noise = 0.0 if mechanism.posts_prices else resolution(table)
-    relative = np.where(top > noise, gap / np.where(top > noise, top, 1.0), np.where(gap > noise, 1.0, 0.0))
-    return Regret(mean * scale, top * scale, best, gap * scale, relative)
+    absent = np.isnan(table.quality)
+    utility = np.where(absent, -np.inf, demand.utility(expected.amount, expected.log_factor))
+    mean = (mixture * np.where(mixture > 0, utility, 0.0)).sum(axis=1)
+    regret = np.maximum(utility.max(axis=1) - mean, 0.0)
+
+    # Relative regret in units of the best reply's utility (the largest profit, or else the least loss), which may underflow as a double.
+    amount = np.where(absent | (np.abs(expected.amount) <= resolution(table, mechanism)), 0.0, expected.amount)
+    sign, log = _signed_log(amount, expected.log_factor)
+    best_log = np.where(~absent & (sign > 0), log, -np.inf).max(axis=1)
+    least_log = np.where(~absent & (sign < 0), log, np.inf).min(axis=1)
+    unit = np.where(np.isfinite(best_log), best_log, np.where(np.isfinite(least_log), least_log, 0.0))
+    scaled = np.where(absent, -np.inf, sign * np.exp(np.minimum(log - unit[:, None], _OVERFLOW)))
+    mean_scaled = (mixture * np.where(mixture > 0, scaled, 0.0)).sum(axis=1)
+    best, top = scaled.argmax(axis=1), scaled.max(axis=1)
+    gap = np.maximum(top - mean_scaled, 0.0)
+    relative = np.where(top > 0, gap, np.where(gap > _TIE, 1.0, 0.0))
+    return Regret(mean, utility.max(axis=1), best, regret, relative)
 
 
 def regret(market: Market, profile: ArrayLike, mechanism: str | Mechanism = "market") -> Array:
@@ -139,6 +156,9 @@ def _validated(profile: np.ndarray, table: Offer, market: Market) -> np.ndarray:
 
 
 def _validated_mixture(profile: np.ndarray, table: Offer) -> Array:
+    a = table.quality.shape[1]
+    if profile.ndim == 2 and profile.shape[1] > a and not np.nan_to_num(profile[:, a:]).any():
+        profile = profile[:, :a]  # the caller's arrays were padded further than any provider's levels go
     if profile.shape != table.quality.shape:
         raise ValueError(f"a mixed profile is {table.quality.shape}, a probability per provider and action; got {profile.shape}")
     mixture = profile.astype(np.float64)
@@ -153,27 +173,26 @@ def _validated_mixture(profile: np.ndarray, table: Offer) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class ExpectedUtilities:
-    """U of every action against mixed rivals, as `scaled * exp(log_scale)`, so that nothing underflows."""
+    """U of every action against mixed rivals, USD per arriving user, as `amount * exp(log_factor)`, so that nothing underflows."""
 
-    scaled: Array  # [n, a] NaN where an action does not exist
-    log_scale: Array  # [n]
+    amount: Array  # [n, a] NaN where an action does not exist
+    log_factor: Array  # [n, a]
 
 
 def expected_utilities(mixture: Array, table: Offer, mechanism: Mechanism, market: Market) -> ExpectedUtilities:
-    """What each action earns in expectation while every rival draws its action from its row of `mixture`, `[n, a]`."""
+    """What each action earns in expectation while every rival draws its action from its row of `mixture`, `[n, a]`.
+
+    Raises:
+        ValueError: a mechanism without a formula for mixed profiles.
+    """
     absent = np.isnan(table.quality)
     if mechanism.posts_prices:
-        z = demand.logits(table.score, market.beta, market.outside_value)
-        log_share = expected_log_shares(mixture, np.where(absent, -np.inf, z))
-        profit = table.price - table.cost
-        _, log = _signed_log(np.nan_to_num(profit), log_share)
-        scale = np.where(absent | (profit == 0), -np.inf, log).max(axis=1)
-        scale = np.where(np.isfinite(scale), scale, 0.0)
-        return ExpectedUtilities(np.where(absent, np.nan, profit * np.exp(log_share - scale[:, None])), scale)
+        z = np.where(absent, -np.inf, demand.logits(table.score, market.beta, market.outside_value))
+        return ExpectedUtilities(table.price - table.cost, expected_log_shares(mixture, z))
     if isinstance(mechanism.allocation, HighestScore) and isinstance(mechanism.payment, SecondScore):
         worth = mechanism.payment.settled_quality(table) - table.cost
         utility = expected_auction_utilities(mixture, table.score, worth, market.outside_value)
-        return ExpectedUtilities(utility, np.zeros(len(utility)))
+        return ExpectedUtilities(utility, np.zeros_like(utility))
     raise ValueError(f"mechanism {mechanism.name!r}: no formula for mixed profiles; pass pure ones")
 
 
@@ -194,14 +213,15 @@ def expected_log_shares(mixture: Array, z: Array, *, step: float = 0.25) -> Arra
     """
     result = np.full(z.shape, -np.inf)
     total = np.full(z.shape, 0.0)
+    with np.errstate(divide="ignore"):
+        log_mixture = np.log(mixture)[:, :, None]
     for x in _nodes(np.append(z[np.isfinite(z)], 0.0), len(z), step):
         y = z[:, :, None] + x  # [n, a, nodes], log(t e)
-        decay = np.exp(-np.exp(np.minimum(y, 7.0)))  # exp(-t e), 0 from t e = 745 on
-        laplace = np.maximum((mixture[:, :, None] * decay).sum(axis=1), 1e-320)  # [n, nodes], E exp(-t e_j)
-        log_laplace = np.log(laplace)
+        decay = np.exp(np.minimum(y, 600.0))  # t e; beyond e^600 the term is 0 whatever it is, and sums of these stay finite
+        log_laplace = np.logaddexp.reduce(log_mixture - decay, axis=1)  # [n, nodes], log E exp(-t e_j)
         before = np.cumsum(np.concatenate([np.zeros((1, len(x))), log_laplace[:-1]]), axis=0)
         after = np.cumsum(np.concatenate([log_laplace[1:], np.zeros((1, len(x)))])[::-1], axis=0)[::-1]
-        log_term = y - np.exp(np.minimum(y, 7.0)) + (before + after - np.exp(np.minimum(x, 7.0)))[:, None, :]
+        log_term = y - decay + (before + after - np.exp(np.minimum(x, 600.0)))[:, None, :]
         # A running log-sum-exp over blocks of nodes.
         top = np.maximum(result, log_term.max(axis=2))
         safe = np.where(np.isfinite(top), top, 0.0)

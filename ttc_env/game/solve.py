@@ -73,8 +73,8 @@ class Solution:
 
     @property
     def optimal_welfare(self) -> float:
-        """W*: the welfare of the social optimum."""
-        return self.best_possible.welfare
+        """W*: the welfare of the social optimum, computed as every other welfare here, so that ratios compare like with like."""
+        return float(self.at(self.optimum).welfare)
 
     @property
     def converged(self) -> bool:
@@ -98,7 +98,11 @@ class Solution:
 
     def at(self, profile: ArrayLike) -> Outcome:
         """The expected round if everybody plays `profile`, flat actions `[n]`, or several at once, `[n, k]`."""
-        return self.mechanism.play(self._table.take(np.asarray(profile)), self.market)
+        profile = np.asarray(profile)
+        n, actions = self._table.quality.shape
+        if profile.shape[:1] != (n,) or not np.issubdtype(profile.dtype, np.integer) or (profile < 0).any() or (profile >= actions).any():
+            raise ValueError(f"a profile holds an action index from 0 to {actions - 1} for each of {n} providers; got {profile}")
+        return self.mechanism.play(self._table.take(profile), self.market)
 
     def split(self, profile: ArrayLike) -> tuple[Profile, Profile, Profile]:
         """Flat actions as (level, price, claim) indices."""
@@ -234,6 +238,8 @@ def solve(market: Market, mechanism: str | Mechanism = "market", *, tolerance: f
     Raises:
         ValueError: an unknown mechanism, or an auction whose grid leaves out the truthful bid, so that it has no dominant strategy.
     """
+    if not isinstance(market, Market):
+        raise TypeError(f"solve needs a Market, not {type(market).__name__}; see ttc_env.load_market and Market.from_arrays")
     mechanism = get_mechanism(mechanism)
     if mechanism.posts_prices:
         game = mechanism.game(market)

@@ -206,6 +206,7 @@ class Market:
                 "build new arrays, or load curves with ttc_env.load_market"
             )
         if margin is not None:
+            validate_margin(margin)
             curves = [dataclasses.replace(curve, margin=float(margin)) for curve in curves]
         validate_quality(market.alpha, market.baseline)
         return dataclasses.replace(
@@ -255,9 +256,15 @@ class Market:
         return self._padded("cost")
 
 
+def validate_margin(margin: float) -> None:
+    """Raise unless margin >= 0: list price / cost - 1."""
+    if not (np.isfinite(margin) and margin >= 0):
+        raise ValueError(f"margin is {margin!r}; it must be a number >= 0: list price / cost - 1")
+
+
 def validate_quality(alpha: float, baseline: float) -> None:
     """Raise unless alpha > 0 (USD) and 0 <= baseline <= 1."""
-    if not (np.isfinite(alpha) and alpha > 0):
+    if not isinstance(alpha, (int, float, np.number)) or not (np.isfinite(alpha) and alpha > 0):
         raise ValueError(f"alpha is {alpha!r}; it must be a positive number of USD")
     if not 0.0 <= baseline <= 1.0:
         raise ValueError(f"baseline is {baseline!r}; it is a share of alpha and must lie in [0, 1]")

@@ -12,6 +12,7 @@ What was parsed is stored in a normal form, so that two samples voted for the sa
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import re
 from collections.abc import Sequence
@@ -22,7 +23,13 @@ from typing import Any
 
 from ttc_env.measure.backends.base import MissingExtra
 
+_READY = "ready"
+
 KINDS = ("exact", "choice", "math")
+
+
+class BadGold(ValueError):
+    """A task's gold answer cannot be read, so no answer to that question can be checked."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def check_math(text: str, gold: str) -> Verdict:
         return Verdict(None, False)
     target = math_verify.parse(gold if "\\boxed" in gold or "$" in gold else f"${gold}$", parsing_timeout=None)
     if not target:
-        raise ValueError(f"the gold answer {gold!r} is no mathematical expression; check the task's data")
+        raise BadGold(f"the gold answer {gold!r} is no mathematical expression; check the task's data")
     return Verdict(_normal_form(parsed[0]), bool(math_verify.verify(target, parsed, timeout_seconds=None)))
 
 
@@ -142,7 +149,7 @@ class WorkerPool:
         self.timeout = timeout
         self._context = multiprocessing.get_context("spawn")  # a fork would copy the engine's threads and locks
         self._workers = [self._start() for _ in range(processes)]
-        self._ready: set[Connection] = set()  # workers that have answered once, so their imports are done
+        self._ready: set[Connection] = set()  # workers that have said that they are up
 
     def _start(self) -> tuple[Any, Connection]:
         ours, theirs = self._context.Pipe()
@@ -152,7 +159,11 @@ class WorkerPool:
         return process, ours
 
     def run(self, jobs: Sequence[tuple[str, str, str, str | None]]) -> list[Verdict]:
-        """Verdicts of `check(*job)`, in order; a job that is late or whose worker dies gives no answer and says so in `problem`."""
+        """Verdicts of `check(*job)`, in order; a job that is late or whose worker dies gives no answer and says so in `problem`.
+
+        Raises:
+            RuntimeError: workers cannot start, or cannot check this task at all (a missing package, a gold answer that is none).
+        """
         verdicts: list[Verdict | None] = [None] * len(jobs)
         waiting = list(range(len(jobs)))[::-1]
         running: dict[Connection, tuple[int, int, float]] = {}  # connection -> worker, job, deadline
@@ -168,17 +179,33 @@ class WorkerPool:
             for connection in [c for c in running if c in answered]:
                 w, job, _ = running.pop(connection)
                 try:
-                    verdicts[job] = connection.recv()
-                    self._ready.add(connection)
+                    message = connection.recv()
                 except (EOFError, OSError):
+                    self._must_be_ready(connection)
                     verdicts[job] = Verdict(None, False, "worker died")
                     self._replace(w)
+                    continue
+                if message == _READY:
+                    self._ready.add(connection)
+                    running[connection] = (w, job, monotonic() + self.timeout)
+                elif isinstance(message, str):
+                    raise RuntimeError(message)
+                else:
+                    verdicts[job] = message
             for connection, (w, job, deadline) in list(running.items()):
                 if monotonic() >= deadline:
+                    self._must_be_ready(connection)
                     del running[connection]
                     verdicts[job] = Verdict(None, False, "timeout")
                     self._replace(w)
         return [verdict for verdict in verdicts if verdict is not None]
+
+    def _must_be_ready(self, connection: Connection) -> None:
+        if connection not in self._ready:
+            raise RuntimeError(
+                "a process that checks answers could not start (its own message stands above); in a script, put the call under "
+                "`if __name__ == '__main__':`, and run it from a file, not from standard input"
+            )
 
     def _replace(self, w: int) -> None:
         self._stop(w)
@@ -207,13 +234,18 @@ def _serve(connection: Connection) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     logging.disable(logging.CRITICAL)  # math-verify logs each expression that it gives up on
+    with contextlib.suppress(ImportError):  # slow to import, and not to be counted as checking
+        import math_verify  # noqa: F401
+    connection.send(_READY)
     while True:
         try:
             job = connection.recv()
         except EOFError:
             return
         try:
-            verdict = check(*job)
+            verdict: Verdict | str = check(*job)
+        except (MissingExtra, BadGold) as error:
+            verdict = str(error)  # no answer of this task can be checked: the parent raises it
         except Exception as error:
             verdict = Verdict(None, False, f"{type(error).__name__}: {error}")
         connection.send(verdict)

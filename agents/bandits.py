@@ -1,0 +1,168 @@
+"""Bandits: players that see their own profit and nothing else. EXP3, UCB, epsilon-greedy.
+
+Rivals learn at the same time, so that old rewards mislead: all three weigh recent rounds more. They learn from log profit (`agents.scale`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agents.base import Actions, Agent, Seats, best, pure, sample
+from agents.scale import check_scale, scaled
+from ttc_env.game.types import Array
+
+
+class Bandit(Agent):
+    """Base: estimates of what each action earns. `strategy` is the action with the best estimate."""
+
+    stochastic = True
+    learns = True
+    rounds = 20_000
+
+    def __init__(self, seats: Seats, scale: str = "log"):
+        super().__init__(seats)
+        self.scale = check_scale(self.name, scale)
+        self.draws = seats.draws()
+        self._there = np.broadcast_to(seats.available[:, :, None], seats.shape)
+        k, _, runs = seats.shape
+        self._rows = np.arange(k)[:, None], np.arange(runs)
+
+    def _at(self, action: Actions) -> tuple[Array, Actions, Array]:
+        """Index of the entries `[k, runs]` of a table `[k, a, runs]`."""
+        return self._rows[0], action, self._rows[1]
+
+    def update(self) -> None:
+        assert self.last is not None
+        self.t += 1
+        self.learn(self.last.action, scaled(self.last.reward, self.scale))
+
+    def learn(self, action: Actions, reward: Array) -> None:
+        """action, reward: `[k, runs]`."""
+        raise NotImplementedError
+
+    def estimates(self) -> Array:
+        """`[k, a, runs]`, -inf where an action does not exist."""
+        raise NotImplementedError
+
+    def strategy(self) -> Array:
+        return pure(self.estimates().argmax(axis=1), self.seats.shape[1])
+
+
+class EpsilonGreedy(Bandit):
+    """Mostly the best estimate, sometimes anything.
+
+    Args:
+        step: weight of the newest reward in its action's estimate.
+        final_exploration: epsilon falls geometrically from 1 to this over the planned rounds.
+    """
+
+    name = "epsilon_greedy"
+    state = ("draws", "mean", "count")
+
+    def __init__(self, seats: Seats, step: float = 0.1, final_exploration: float = 0.01, scale: str = "log"):
+        super().__init__(seats, scale)
+        self.step, self.final_exploration = float(step), float(final_exploration)
+        self.mean = np.zeros(seats.shape)
+        self.count = np.zeros(seats.shape)
+
+    def act(self, observation: Array | None = None) -> Actions:
+        epsilon = self.final_exploration ** min(1.0, self.t / max(1, self.seats.horizon - 1))
+        explores, choice = self.draws() < epsilon, self.draws()
+        return np.where(explores, sample(self._there.astype(np.float64), choice), best(self.estimates(), choice))
+
+    def learn(self, action: Actions, reward: Array) -> None:
+        at = self._at(action)
+        self.count[at] += 1.0
+        # A plain mean until there are enough rewards for a running one.
+        self.mean[at] += np.maximum(1.0 / self.count[at], self.step) * (reward - self.mean[at])
+
+    def estimates(self) -> Array:
+        return np.where(self._there & (self.count > 0), self.mean, -np.inf) if self.t else np.where(self._there, 0.0, -np.inf)
+
+
+class UCB(Bandit):
+    """Discounted upper confidence bounds (Garivier and Moulines 2011): mean + width sqrt(log N / n), rewards and counts fading.
+
+    Args:
+        memory: rounds after which an old reward weighs 1/e.
+        width: of the bonus, in e-folds of profit (or in USD with scale="raw").
+    """
+
+    name = "ucb"
+    state = ("draws", "total", "count")
+
+    def __init__(self, seats: Seats, memory: float = 2000.0, width: float = 0.05, scale: str = "log"):
+        super().__init__(seats, scale)
+        self.fade, self.width = float(np.exp(-1.0 / memory)), float(width)
+        self.total = np.zeros(seats.shape)
+        self.count = np.zeros(seats.shape)
+
+    def act(self, observation: Array | None = None) -> Actions:
+        tried = self.count > 1e-3
+        bonus = self.width * np.sqrt(np.log(self.count.sum(axis=1, keepdims=True) + 2.0) / np.where(tried, self.count, 1.0))
+        keys = np.where(self._there, np.where(tried, self.estimates() + bonus, np.inf), -np.inf)
+        return best(keys, self.draws())
+
+    def learn(self, action: Actions, reward: Array) -> None:
+        self.total *= self.fade
+        self.count *= self.fade
+        at = self._at(action)
+        self.total[at] += reward
+        self.count[at] += 1.0
+
+    def estimates(self) -> Array:
+        tried = self.count > 0
+        return (
+            np.where(self._there & tried, self.total / np.where(tried, self.count, 1.0), -np.inf)
+            if self.t
+            else np.where(self._there, 0.0, -np.inf)
+        )
+
+
+class EXP3(Bandit):
+    """Exponential weights on importance-weighted losses, with implicit exploration (EXP3-IX: Neu 2015).
+
+    A loss is how far the reward falls short of the best recent one, in units of `width`, capped at 1: rewards have no known range here.
+
+    Args:
+        width: e-folds of profit (or USD with scale="raw") that count as a total loss.
+        memory: rounds after which old losses weigh 1/e.
+        recent: rounds after which the best recent reward has come 1 - 1/e of the way down to current ones.
+    """
+
+    name = "exp3"
+    state = ("draws", "loss", "top")
+
+    def __init__(self, seats: Seats, width: float = 1.0, memory: float = 5000.0, recent: float = 500.0, scale: str = "log"):
+        super().__init__(seats, scale)
+        self.recent = float(recent)
+        self.width, self.fade = float(width), float(np.exp(-1.0 / memory))
+        self.loss = np.zeros(seats.shape)
+        self.top = np.zeros((seats.shape[0], seats.shape[2]))
+
+    @property
+    def _rate(self) -> Array:
+        count = self.seats.available.sum(axis=1)[:, None, None]
+        # Losses fade, so the effective horizon is `memory` at most.
+        horizon = min(max(self.t, 1), 1.0 / (1.0 - self.fade))
+        return 2.0 * np.sqrt(np.log(np.maximum(count, 2)) / (count * horizon))
+
+    def weights(self) -> Array:
+        loss = np.where(self._there, self.loss, np.inf)
+        weight = np.exp(-self._rate * (loss - loss.min(axis=1, keepdims=True)))
+        return weight / weight.sum(axis=1, keepdims=True)
+
+    def act(self, observation: Array | None = None) -> Actions:
+        return sample(self.weights(), self.draws())
+
+    def learn(self, action: Actions, reward: Array) -> None:
+        chance = self.weights()[self._at(action)]
+        # Rivals' first, clumsy rounds pay rewards that never come back; a benchmark that remembered them would make every action a total loss.
+        before = np.where(self.t == 1, reward, self.top)
+        self.top = np.maximum(before + (reward - before) / self.recent, reward)
+        loss = np.minimum((self.top - reward) / self.width, 1.0)
+        self.loss *= self.fade
+        self.loss[self._at(action)] += loss / (chance + 0.5 * self._rate[:, 0])
+
+    def estimates(self) -> Array:
+        return np.where(self._there, -self.loss, -np.inf)

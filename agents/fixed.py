@@ -1,0 +1,148 @@
+"""Players that do not learn: random, constant, truthful and shaded bidders; the planner's and the equilibrium's profile."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agents.base import Actions, Agent, Seats, pure, sample
+from ttc_env.game.solve import AuctionSolution
+from ttc_env.game.types import Array
+
+
+class Random(Agent):
+    """Every action that exists is equally likely, every round."""
+
+    name = "random"
+    stochastic = True
+    feedback = "none"
+    state = ("draws",)
+
+    def __init__(self, seats: Seats):
+        super().__init__(seats)
+        self.draws = seats.draws()
+
+    def act(self, observation: Array | None = None) -> Actions:
+        return sample(self.strategy(), self.draws())
+
+    def strategy(self) -> Array:
+        return self.seats.uniform()
+
+
+class Fixed(Agent):
+    """Base of players that always do one thing."""
+
+    feedback = "none"
+    rounds = 10
+
+    def __init__(self, seats: Seats):
+        super().__init__(seats)
+        self._action = self.choose()  # [k]
+
+    def choose(self) -> Actions:
+        """Flat action of each seat, `[k]`."""
+        raise NotImplementedError
+
+    def act(self, observation: Array | None = None) -> Actions:
+        return np.repeat(self._action[:, None], self.seats.shape[2], axis=1)
+
+    def strategy(self) -> Array:
+        return pure(self.act(), self.seats.shape[1])
+
+    def neutral(self) -> tuple[int, int]:
+        """Indices of the price choice and claim nearest to list price (truthful bid) and truth."""
+        price = int(np.abs(np.array(self.seats.price_choices) - self.seats.neutral_price).argmin())
+        return price, int(np.abs(np.array(self.seats.claims) - 1.0).argmin())
+
+    def join(self, level: Actions, price: int, claim: int) -> Actions:
+        _, prices, claims = self.seats.grid
+        return (np.asarray(level) * prices + price) * claims + claim
+
+    def efficient_level(self) -> Actions:
+        """`[k]`: argmax_l of q - c, the level that a truthful bidder offers (GAME.md, "Dominant strategy")."""
+        surplus = (self.seats.own.quality - self.seats.own.cost).reshape(len(self.seats.index), self.seats.grid[0], -1)[:, :, 0]
+        return np.nanargmax(surplus, axis=1)
+
+
+class Constant(Fixed):
+    """Always one level, at the list price or truthful bid.
+
+    Args:
+        level: the level's label (samples, or effort); the highest of each provider if None.
+
+    Raises:
+        ValueError: a provider has no level of that label.
+    """
+
+    name = "constant"
+
+    def __init__(self, seats: Seats, level: float | None = None):
+        self._level = level
+        super().__init__(seats)
+
+    def choose(self) -> Actions:
+        levels = []
+        for i, labels in zip(self.seats.index, self.seats.labels, strict=True):
+            if self._level is None:
+                levels.append(len(labels) - 1)
+                continue
+            at = np.flatnonzero(np.isclose(labels, self._level))
+            if not at.size:
+                raise ValueError(f"level {self._level:g} is unknown: provider_{i} has levels {', '.join(f'{x:g}' for x in labels)}")
+            levels.append(int(at[0]))
+        return self.join(np.array(levels), *self.neutral())
+
+
+class Truthful(Fixed):
+    """The level with the largest quality minus cost, at cost (auction) or list price (market), with the true claim: dominant in the auction ([TTC])."""
+
+    name = "truthful"
+
+    def choose(self) -> Actions:
+        return self.join(self.efficient_level(), *self.neutral())
+
+
+class Shaded(Fixed):
+    """As `Truthful`, but asking more: price choices above the truthful one, as many steps as `steps` (where the grid has them)."""
+
+    name = "shaded"
+
+    def __init__(self, seats: Seats, steps: int = 1):
+        self._steps = int(steps)
+        super().__init__(seats)
+
+    def choose(self) -> Actions:
+        price, claim = self.neutral()
+        return self.join(self.efficient_level(), min(price + self._steps, len(self.seats.price_choices) - 1), claim)
+
+
+class Equilibrium(Fixed):
+    """Plays its part of an equilibrium: market `which` = "worst" (in welfare), "lowest" or "highest" PNE; auction: the dominant strategy."""
+
+    name = "equilibrium"
+    sees_solver = True
+
+    def __init__(self, seats: Seats, which: str = "worst"):
+        if which not in ("worst", "lowest", "highest"):
+            raise ValueError(f"equilibrium: which is {which!r}; choose 'worst', 'lowest' or 'highest'")
+        self._which = which
+        super().__init__(seats)
+
+    def choose(self) -> Actions:
+        assert self.seats.config is not None
+        solution = self.seats.config.solve()
+        profile = solution.actions if isinstance(solution, AuctionSolution) else getattr(solution, self._which)
+        return np.asarray(profile)[list(self.seats.index)]
+
+
+class Planner(Fixed):
+    """Plays its part of the social optimum: what a planner would have everybody do under the market's rules."""
+
+    name = "planner"
+    sees_solver = True
+
+    def choose(self) -> Actions:
+        assert self.seats.config is not None
+        solution = self.seats.config.solve()
+        # In the auction the dominant strategies already reach the most welfare that there is.
+        profile = solution.actions if isinstance(solution, AuctionSolution) else solution.optimum
+        return np.asarray(profile)[list(self.seats.index)]

@@ -1,0 +1,99 @@
+"""No-regret learning with full feedback: Hedge, regret matching, regret matching+.
+
+All three work on `Payoffs.loss`, each round's payoffs divided by their best, which lies in [0, 2]. It keeps their guarantees (losses are bounded) and theorem 3's conclusion
+(dominated actions are played ever more rarely), and what they drive to zero is the mean *relative* regret. Raw utilities would not do: at beta = 1e5 a losing
+provider's utilities span hundreds of orders of magnitude between rounds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agents.base import Actions, Agent, Seats, sample
+from ttc_env.game.types import Array
+
+
+class NoRegret(Agent):
+    """Base: draws from a mixed strategy, and updates it from the losses of all own actions."""
+
+    sees_rivals = True
+    stochastic = True
+    learns = True
+    feedback = "full"
+    rounds = 5000
+
+    def __init__(self, seats: Seats):
+        super().__init__(seats)
+        self.draws = seats.draws()
+        self._there = np.broadcast_to(seats.available[:, :, None], seats.shape)
+
+    def act(self, observation: Array | None = None) -> Actions:
+        return sample(self.strategy(), self.draws())
+
+    def update(self) -> None:
+        assert self.last is not None
+        assert self.last.payoffs is not None
+        self.t += 1
+        loss = np.where(self._there, self.last.payoffs.loss(), 0.0)
+        self.learn(loss)
+
+    def learn(self, loss: Array) -> None:
+        """loss: `[k, a, runs]`, 0 where an action does not exist."""
+        raise NotImplementedError
+
+
+class Hedge(NoRegret):
+    """Weights exp(-rate_t x cumulative loss), rate_t = scale sqrt(log m / t) (Freund and Schapire 1997; anytime rate: Cesa-Bianchi and Lugosi 2006, theorem 2.3)."""
+
+    name = "hedge"
+    state = ("draws", "total")
+
+    def __init__(self, seats: Seats, scale: float = 2.0):
+        super().__init__(seats)
+        self.scale = float(scale)
+        self.total = np.zeros(seats.shape)
+
+    def learn(self, loss: Array) -> None:
+        self.total += loss
+
+    def strategy(self) -> Array:
+        count = self.seats.available.sum(axis=1)[:, None, None]
+        rate = self.scale * np.sqrt(np.log(np.maximum(count, 2)) / max(self.t, 1))
+        total = np.where(self._there, self.total, np.inf)
+        weight = np.exp(-rate * (total - total.min(axis=1, keepdims=True)))
+        return weight / weight.sum(axis=1, keepdims=True)
+
+
+class RegretMatching(NoRegret):
+    """Plays each action in proportion to how much better it would have done, summed over all rounds; uniform where none would (Hart and Mas-Colell 2000)."""
+
+    name = "regret_matching"
+    state = ("draws", "regret")
+
+    def __init__(self, seats: Seats):
+        super().__init__(seats)
+        self.regret = np.zeros(seats.shape)
+
+    def learn(self, loss: Array) -> None:
+        mean = (self.strategy() * loss).sum(axis=1, keepdims=True)
+        self.regret += np.where(self._there, mean - loss, 0.0)
+
+    def strategy(self) -> Array:
+        positive = np.where(self._there, np.maximum(self.regret, 0.0), 0.0)
+        total = positive.sum(axis=1, keepdims=True)
+        # In pure play the mean regret is exactly 0, and rounding can turn all of it negative: then the least bad action, not noise.
+        if self.t == 0:
+            return self.seats.uniform()
+        regret = np.where(self._there, self.regret, -np.inf)
+        least = (regret == regret.max(axis=1, keepdims=True)).astype(np.float64)
+        return np.where(total > 0, positive / np.where(total > 0, total, 1.0), least / least.sum(axis=1, keepdims=True))
+
+
+class RegretMatchingPlus(RegretMatching):
+    """Regret matching that forgets negative sums (Tammelin 2014)."""
+
+    name = "regret_matching_plus"
+
+    def learn(self, loss: Array) -> None:
+        super().learn(loss)
+        np.maximum(self.regret, 0.0, out=self.regret)

@@ -1,0 +1,214 @@
+"""Independent PPO in plain torch: all providers' networks as one batched network, all markets as one batch.
+
+Every seat has its own actor and critic; weights carry a leading seat axis, so one matrix product serves all providers. No weight, gradient or statistic is shared between seats: gradients are
+clipped per seat, and Adam works entry by entry. Compact on purpose: read it beside Schulman et al. (2017), section 3 and algorithm 1.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.arena import NotFinite
+from agents.base import Actions, Agent, Seats, pure, sample
+from agents.scale import check_scale, scaled
+from ttc_env.game.types import Array
+
+
+class TorchPPO(Agent):
+    """PPO with a clipped surrogate, for all seats at once.
+
+    Args:
+        steps: rounds between updates; each update sees steps x runs samples per provider.
+        epochs, minibatches: passes over the samples, and parts of each pass.
+        clip: of the probability ratio.
+        discount: 0 by default; a round's profit depends on that round's actions alone.
+        entropy: weight of the entropy bonus.
+        hidden: width of both hidden layers.
+        scale: "log" or "raw", what is learned from (`agents.scale`).
+        device: torch's name of a device, "cpu" or "cuda".
+    """
+
+    name = "ppo_torch"
+    stochastic = True
+    learns = True
+    needs_observation = True
+    parallel = True
+    rounds = 400
+
+    def __init__(
+        self,
+        seats: Seats,
+        steps: int = 32,
+        epochs: int = 10,
+        minibatches: int = 4,
+        clip: float = 0.2,
+        rate: float = 1e-3,
+        discount: float = 0.0,
+        entropy: float = 0.0,
+        hidden: int = 64,
+        scale: str = "log",
+        device: str = "cpu",
+    ):
+        super().__init__(seats)
+        self.steps, self.epochs, self.minibatches = int(steps), int(epochs), int(minibatches)
+        self.clip, self.discount, self.entropy, self.scale = float(clip), float(discount), float(entropy), check_scale(self.name, scale)
+        self.device = torch.device(device)
+        self._generator = torch.Generator().manual_seed(
+            int(np.random.SeedSequence([*seats.seeds[:1], *seats.index, 4]).generate_state(1)[0])
+        )
+        self.draws = seats.draws()
+        _, a, _ = seats.shape
+        d = seats.observation_size
+        self._mask = torch.tensor(np.where(seats.available, 0.0, -np.inf)[:, None, :], dtype=torch.float32, device=self.device)
+        self.weights = {
+            name: weight
+            for net, out, gain in (("actor", a, 0.01), ("critic", 1, 1.0))
+            for layer, shape, scale_ in ((1, (d, hidden), 1.4), (2, (hidden, hidden), 1.4), (3, (hidden, out), gain))
+            for name, weight in self._layer(f"{net}{layer}", shape, scale_)
+        }
+        self.optimiser = torch.optim.Adam(list(self.weights.values()), lr=rate, eps=1e-5)
+        self._rollout: list[tuple[Array, Actions, Array, Array, bool]] = []
+        self._observation = np.zeros((len(seats.index), len(seats.seeds), d), np.float32)
+        self._log: dict[str, float] = {}
+
+    def _layer(self, name: str, shape: tuple[int, int], gain: float) -> list[tuple[str, Tensor]]:
+        weight = torch.empty(len(self.seats.index), *shape)
+        for one in weight:
+            torch.nn.init.orthogonal_(one, gain, generator=self._generator)
+        bias = torch.zeros(len(self.seats.index), 1, shape[1])
+        return [(f"{name}.weight", weight.to(self.device).requires_grad_()), (f"{name}.bias", bias.to(self.device).requires_grad_())]
+
+    def _net(self, net: str, x: Tensor) -> Tensor:
+        """`[k, batch, d]` -> `[k, batch, out]`."""
+        w = self.weights
+        for layer in (1, 2):
+            x = torch.tanh(torch.baddbmm(w[f"{net}{layer}.bias"], x, w[f"{net}{layer}.weight"]))
+        return torch.baddbmm(w[f"{net}3.bias"], x, w[f"{net}3.weight"])
+
+    def _log_policy(self, x: Tensor) -> Tensor:
+        return torch.log_softmax(self._net("actor", x) + self._mask, dim=-1)
+
+    def _tensor(self, values: Array) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=self.device)
+
+    def act(self, observation: Array | None = None) -> Actions:
+        assert observation is not None
+        self._observation = observation
+        with torch.no_grad():
+            chance = self._log_policy(self._tensor(observation)).exp().cpu().numpy()
+        return sample(np.moveaxis(chance, 2, 1).astype(np.float64), self.draws())
+
+    def update(self) -> None:
+        feedback = self.last
+        assert feedback is not None
+        assert feedback.observation is not None
+        self.t += 1
+        self._rollout.append((self._observation, feedback.action, scaled(feedback.reward, self.scale), feedback.observation, feedback.over))
+        following = feedback.first_observation if feedback.first_observation is not None else feedback.observation
+        self._observation = following
+        if len(self._rollout) == self.steps:
+            self._train()
+            self._rollout.clear()
+
+    def _train(self) -> None:
+        seen, actions, rewards, final, _ = (list(x) for x in zip(*self._rollout, strict=True))
+        k, _, runs = self.seats.shape
+        x = self._tensor(np.stack(seen, axis=1)).reshape(k, self.steps * runs, -1)
+        with torch.no_grad():
+            # One-step targets: episodes are truncated, never terminated, so that the value after the round always counts.
+            after = (
+                self._net("critic", self._tensor(np.stack(final, axis=1)).reshape(k, self.steps * runs, -1))[..., 0]
+                if self.discount
+                else 0.0
+            )
+            target = self._tensor(np.stack(rewards, axis=1)).reshape(k, -1) + self.discount * after
+            action = torch.as_tensor(np.stack(actions, axis=1).reshape(k, -1, 1), device=self.device)
+            old = self._log_policy(x).gather(2, action)[..., 0]
+            advantage = target - self._net("critic", x)[..., 0]
+        count = x.shape[1]
+        for _ in range(self.epochs):
+            order = torch.randperm(count, generator=self._generator).to(self.device)
+            for part in order.chunk(self.minibatches):
+                log_policy = self._log_policy(x[:, part])
+                ratio = torch.exp(log_policy.gather(2, action[:, part])[..., 0] - old[:, part])
+                gain = advantage[:, part]
+                gain = (gain - gain.mean(dim=1, keepdim=True)) / (gain.std(dim=1, keepdim=True) + 1e-8)
+                surrogate = torch.minimum(ratio * gain, ratio.clamp(1 - self.clip, 1 + self.clip) * gain)
+                spread = -(log_policy.exp() * log_policy.clamp_min(-1e9)).sum(dim=2)
+                error = (self._net("critic", x[:, part])[..., 0] - target[:, part]) ** 2
+                # Means over samples, sums over seats: each seat has its own loss.
+                loss = (0.5 * error - surrogate - self.entropy * spread).mean(dim=1).sum()
+                self.optimiser.zero_grad()
+                loss.backward()
+                self._clip_gradients()
+                self.optimiser.step()
+        self._log = {"value_error": float(error.detach().mean()), "entropy": float(spread.detach().mean())}
+
+    def _clip_gradients(self, largest: float = 0.5) -> None:
+        norms = torch.stack([w.grad.flatten(1).norm(dim=1) for w in self.weights.values() if w.grad is not None]).norm(dim=0)  # [k]
+        if not torch.isfinite(norms).all():
+            at = int(torch.nonzero(~torch.isfinite(norms))[0])
+            raise NotFinite(
+                f"gradient is not finite in round {self.t} for provider_{self.seats.index[at]}, learner {self.name}, {self.seats.description}"
+            )
+        shrink = (largest / (norms + 1e-6)).clamp(max=1.0)[:, None, None]
+        for weight in self.weights.values():
+            if weight.grad is not None:
+                weight.grad.mul_(shrink)
+
+    def greedy(self, observation: Array | None = None) -> Array:
+        with torch.no_grad():
+            choice = self._log_policy(self._tensor(self._observation if observation is None else observation)).argmax(dim=2).cpu().numpy()
+        return pure(choice, self.seats.shape[1])
+
+    def strategy(self) -> Array:
+        return self.greedy()
+
+    def diagnostics(self) -> Mapping[str, float]:
+        return self._log
+
+    def state_dict(self) -> dict[str, Any]:
+        content = io.BytesIO()
+        torch.save(
+            {
+                "weights": {n: w.detach().cpu() for n, w in self.weights.items()},
+                "optimiser": self.optimiser.state_dict(),
+                "generator": self._generator.get_state(),
+            },
+            content,
+        )
+        rollout = (
+            {
+                name: np.stack(values)
+                for name, values in zip(("seen", "actions", "rewards", "final", "over"), zip(*self._rollout, strict=True), strict=True)
+            }
+            if self._rollout
+            else {}
+        )
+        return {
+            "t": self.t,
+            "torch": np.frombuffer(content.getvalue(), np.uint8),
+            "draws": self.draws.state_dict(),
+            "observation": self._observation,
+            "rollout": rollout,
+        }
+
+    def load_state_dict(self, content: Mapping[str, Any]) -> None:
+        self.t = int(content["t"])
+        saved = torch.load(io.BytesIO(np.asarray(content["torch"], np.uint8).tobytes()), weights_only=True)
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(saved["weights"][name])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self._generator.set_state(saved["generator"])
+        self.draws.load_state_dict(content["draws"])
+        self._observation = np.asarray(content["observation"], np.float32)
+        rollout = content["rollout"]
+        fields = ("seen", "actions", "rewards", "final", "over")
+        self._rollout = [tuple(rollout[f][t] for f in fields) for t in range(len(rollout["over"]))] if rollout else []  # type: ignore[misc]

@@ -1,0 +1,64 @@
+"""Checkpoints: nested dicts and lists of arrays, numbers and strings, in one .npz file without pickles, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.records import write_atomically
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` to `path`. A run killed at any moment leaves the old file or the new one."""
+    arrays: dict[str, np.ndarray] = {}
+    skeleton = json.dumps(_strip(content, arrays))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, skeleton=np.frombuffer(skeleton.encode(), np.uint8), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+
+    write_atomically(path, write)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read what `save` wrote.
+
+    Raises:
+        ValueError: not a checkpoint.
+    """
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        skeleton = json.loads(arrays.pop("skeleton").tobytes().decode())
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a checkpoint of this program ({error}); delete it to start anew") from error
+    return _fill(skeleton, arrays)
+
+
+def _strip(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _strip(inner, arrays) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strip(inner, arrays) for inner in value]
+    if isinstance(value, np.ndarray):
+        name = f"array_{len(arrays)}"
+        arrays[name] = value
+        return {"__array__": name}
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def _fill(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"__array__"}:
+            return arrays[value["__array__"]]
+        return {key: _fill(inner, arrays) for key, inner in value.items()}
+    return [_fill(inner, arrays) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,82 @@
+"""Regenerate the kept table of learners: `python -m baselines.run`.
+
+Every cell (learner, setting, game, beta) is one file in --cells; cells that are there are not run again, so the command can be stopped and started, and several can share the
+work (--learners, --settings). At the end, or with --report alone, the files are gathered into baselines/results/*.csv, baselines/README.md and the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from agents.arena import NotFinite
+from baselines.records import write_csv
+from baselines.suite import KEPT, QUICK, SETTINGS, SUITE, Cell, cells
+from baselines.training import Plan, Run
+
+
+def run_cell(cell: Cell) -> pd.DataFrame:
+    """Train and evaluate one cell: its metrics, with the cell's name and CPU time in every row."""
+    started = time.process_time()
+    table = Run(Plan.of(cell.config)).train()
+    seconds = time.process_time() - started
+    table = table[[name for name in KEPT if name in table]].copy()
+    for at, (name, value) in enumerate(cell.key.items()):
+        table.insert(at, name, value)
+    return table.assign(cpu_seconds=round(seconds / cell.entry.seeds, 4))
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m baselines.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cells", type=Path, default=Path("results/baselines/cells"), help="folder of per-cell files")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of README.md and results/ (default: this package)")
+    parser.add_argument("--learners", default="", help="only these, comma separated")
+    parser.add_argument("--settings", default="", help="only these: " + "; ".join(SETTINGS) + " (semicolon separated)")
+    parser.add_argument("--no-report", action="store_true", help="run cells only")
+    parser.add_argument("--report", action="store_true", help="gather what is there, run nothing")
+    parser.add_argument("--quick", action="store_true", help="a few cells, for tests")
+    parser.add_argument("--quiet", action="store_true", help="no line per cell")
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    suite = QUICK if options.quick else SUITE
+    learners = {x for x in options.learners.split(",") if x}
+    settings = {x.strip() for x in options.settings.split(";") if x.strip()}
+    for given, known in ((learners, {entry.learner for entry in suite}), (settings, set(SETTINGS))):
+        if given - known:
+            parser.error(f"unknown: {', '.join(sorted(given - known))}; choose from {', '.join(sorted(known))}")
+    everything = [
+        cell for cell in cells(suite) if (not learners or cell.entry.learner in learners) and (not settings or cell.setting in settings)
+    ]
+    failed = 0
+    for cell in everything if not options.report else []:
+        path = options.cells / cell.file
+        if path.exists():
+            continue
+        try:
+            table = run_cell(cell)
+        except NotFinite as error:
+            print(f"{cell.file}: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        write_csv(path, table)
+        if not options.quiet:
+            last = table[table.step == table.step.max()]
+            print(
+                f"{cell.file}: relative regret {last.relative_regret.mean():.2%}, welfare {last.welfare_to_equilibrium.mean():.3f} of equilibrium, {table.cpu_seconds.iloc[0]:.2f} s a run",
+                flush=True,
+            )
+    if not options.no_report:
+        from baselines import report
+
+        report.write(options.cells, options.out, suite)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The kept table: resumable, and its parts consistent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from baselines import impulse, run
+from baselines.suite import QUICK, RL_GAMES, SUITE, cells
+from ttc_env.game.curves import BENCHMARKS, METHODS
+
+
+def test_quick_run_writes_table_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    arguments = ["--quick", "--quiet", "--cells", str(tmp_path / "cells"), "--out", str(tmp_path)]
+    assert run.main(arguments) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "python -m baselines.run" in text
+    assert "best_response" in text
+    final = pd.read_csv(tmp_path / "results" / "final.csv")
+    assert len(final) == sum(cell.entry.seeds for cell in cells(QUICK))
+    assert (final[final.learner == "best_response"].relative_regret < 1e-6).all()
+    # Cells that exist are not run again; one that is gone is.
+    files = sorted((tmp_path / "cells").rglob("*.csv"))
+    before = {f: f.stat().st_mtime_ns for f in files}
+    files[0].unlink()
+    assert run.main([*arguments, "--no-report"]) == 0
+    assert all((f.stat().st_mtime_ns == before[f]) == (f != files[0]) for f in files)
+
+
+def test_the_suite_covers_what_it_says() -> None:
+    everything = list(cells(SUITE))
+    assert len({cell.file for cell in everything}) == len(everything)
+    assert {game[0] for game in RL_GAMES} == set(BENCHMARKS)
+    assert {game[1] for game in RL_GAMES} == set(METHODS)
+    for entry in SUITE:
+        assert entry.seeds >= (5 if entry.family == "RL" else 10)
+
+
+def test_unknown_learner_lists_those_of_the_suite(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run.main(["--learners", "wizard"])
+    assert "best_response" in capsys.readouterr().err
+
+
+def test_impulse_response_is_a_best_reply_and_greedy_play_otherwise() -> None:
+    config = impulse.duopoly(*impulse.CASES[0])
+    arena = impulse.train(config, sessions=3, rounds=300)
+    table = impulse.respond(arena)
+    assert sorted(table["round"].unique()) == list(range(-5, impulse.WINDOW + 1))
+    one = table[(table.session == 1)].set_index("round")
+    rival = int(one.level_1[0])
+    profits = [config.play(config.table.take(np.array([level, rival]))).utility[0] for level in range(6)]
+    assert one.level_0[0] == int(np.argmax(profits))
+    assert one.profit_0[0] == pytest.approx(max(profits))
+    summary = impulse.summarise(config, table)
+    assert 0 <= summary["at_equilibrium"] <= 1
+    assert summary["sessions"] == 3
