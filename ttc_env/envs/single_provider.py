@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -117,7 +118,13 @@ class SingleProviderEnv(gymnasium.Env[np.ndarray, Any]):
         if seed is not None or self._opponents is None:
             self._opponents = self._make(self.config, self._others, int(self.np_random.integers(2**31)))
         self._observations, infos = self._env.reset(seed=seed, options=options)
-        return self._observations[self._me], infos[self._me]
+        return self._observations[self._me], self._own(infos)
+
+    def _own(self, infos: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        """This provider's info, with a mask of its own: Gymnasium wants new data on every call."""
+        info = infos[self._me]
+        info["action_mask"] = copy.deepcopy(info["action_mask"])
+        return info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Play one round against the opponents.
@@ -134,7 +141,7 @@ class SingleProviderEnv(gymnasium.Env[np.ndarray, Any]):
         over = truncations[self._me]
         flat = self.config.choose([actions[agent] for agent in self._env.possible_agents])
         self._opponents.observe(flat, {a: rewards[a] for a in others}, {a: self._observations[a] for a in others}, over)
-        return self._observations[self._me], rewards[self._me], False, over, infos[self._me]
+        return self._observations[self._me], rewards[self._me], False, over, self._own(infos)
 
     def render(self) -> Any:
         """The last round; see `MarketEnv.render`."""
