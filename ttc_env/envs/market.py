@@ -76,7 +76,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     query, `profit` per served query), `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
     played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per arriving user). Under sampled demand also
     `served` and `correct`, the numbers of users and of right answers (`correct` needs accuracy curves). `infos="basic"` gives the mask
-    alone, and saves the time that regrets take.
+    alone. Infos are dicts whose entries are worked out when one is first read, so that unread ones cost almost nothing.
 
     ## Starting State
 
