@@ -70,7 +70,7 @@ class EnvConfig:
         """A new space for one provider; all providers have equal ones."""
         if self.actions == "continuous":
             return spaces.Box(-1.0, 1.0, (len(self.grid),), np.float32)
-        return spaces.Discrete(self.grid[0]) if len(self.grid) == 1 else spaces.MultiDiscrete(self.grid)
+        return spaces.Discrete(self.grid[0]) if len(self.grid) == 1 else spaces.MultiDiscrete(list(self.grid))
 
     def action_mask(self, i: int) -> Any:
         """Which choices exist for provider i, as Gymnasium's `space.sample(mask)` takes it: int8, 1 = available; None for a Box.

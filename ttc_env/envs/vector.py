@@ -343,14 +343,15 @@ class VectorMarketEnv:
         for start in range(0, self.num_envs, step):
             at = slice(start, min(start + step, self.num_envs))
             which = np.arange(at.start, at.stop) % g
-            pick = (lambda x: x[:, 0, :, None]) if g == 1 else (lambda x, which=which: np.moveaxis(x[:, which], 1, 2))  # -> [n, a, b]
-            table = type(raw)(*(pick(x) for x in (raw.quality, raw.claim, raw.price, raw.cost)))
+            # [n, G, a] -> [n, a, b]; one market serves all environments.
+            markets = np.zeros(1, np.intp) if g == 1 else which
+            table = Offer(*(np.moveaxis(x[:, markets], 1, 2) for x in (raw.quality, raw.claim, raw.price, raw.cost)))
             some = type(raw)(*(x[:, at] for x in (offer.quality, offer.claim, offer.price, offer.cost)))
             profit, log_share = self.config.mechanism.deviations(table, some, self.rounds.market(at))
-            rows = (np.moveaxis(np.broadcast_to(x, (n, a, len(which))), 1, 2).reshape(-1, a) for x in (profit, log_share))
+            profit, log_share = (np.moveaxis(np.broadcast_to(x, (n, a, len(which))), 1, 2).reshape(-1, a) for x in (profit, log_share))
             own = outcome.profit_per_query[:, at].reshape(-1), outcome.log_share[:, at].reshape(-1)
             noise = float(noise_of[0]) if g == 1 else np.tile(noise_of[which], n)
-            _, loss, share_lost = compare_rows(*rows, *own, noise)
+            _, loss, share_lost = compare_rows(profit, log_share, *own, noise)
             regret[:, at], relative[:, at] = loss.reshape(n, -1), share_lost.reshape(n, -1)
         return regret, relative
 
