@@ -44,8 +44,8 @@ class TorchPPO(Agent):
     def __init__(
         self,
         seats: Seats,
-        steps: int = 32,
-        epochs: int = 10,
+        steps: int = 16,
+        epochs: int = 5,
         minibatches: int = 4,
         clip: float = 0.2,
         rate: float = 1e-3,

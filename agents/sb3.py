@@ -272,7 +272,7 @@ class PPOAgent(OnPolicy):
     name = "ppo"
     algorithm = PPO
     rounds = 400
-    defaults: ClassVar[Mapping[str, Any]] = {"n_steps": 32, "n_epochs": 10, "learning_rate": 1e-3, "gamma": 0.0, "ent_coef": 0.0}
+    defaults: ClassVar[Mapping[str, Any]] = {"n_steps": 16, "n_epochs": 5, "learning_rate": 1e-3, "gamma": 0.0, "ent_coef": 0.0}
 
     @classmethod
     def sized(cls, copies: int) -> dict[str, Any]:

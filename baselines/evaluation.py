@@ -12,7 +12,7 @@
 | `welfare`, `welfare_ratio`, `welfare_to_equilibrium`, `price_of_anarchy` | USD per arriving user; W / W*; W / W(worst PNE); W* / W | |
 | `user_value` | USD per arriving user | share-weighted quality minus payment |
 | `overcompute` | doublings | share-weighted log2 of chosen over socially optimal tokens (cost stands for tokens: it is proportional) |
-| `collusion` | | (profit - profit at PNE) / (joint maximum - profit at PNE): 0 at the PNE, 1 for a cartel (market) |
+| `collusion` | | (profit - profit at PNE) / (joint maximum - profit at PNE): 0 at the PNE, 1 for a cartel; NaN where a cartel would gain less than 1% (market) |
 | `shading` | | auction: share-weighted markup of bid over cost, 0 = truth; `efficient_winner`: share served by the provider with the largest w |
 
 Regrets are exact. For mixed play the other columns are means over `DRAWS` profiles drawn from a fixed seed.
@@ -36,6 +36,8 @@ from ttc_env.game.types import Array
 DRAWS = 256
 COUNTED = 0.01
 """Providers with a smaller share do not count in medians and in `levels_exact`."""
+ROOM = 0.01
+"""The collusion index needs a cartel to earn this much more than the equilibrium, relative to it; otherwise it is a ratio to nothing, and NaN."""
 PURE = 1.0 - 1e-9
 """A strategy that puts this much on one action is pure."""
 
@@ -116,7 +118,7 @@ class Judge:
             row["inside_bracket"] = self._inside(strategy, s)
             base, joint = self._profits
             profit = float(outcome.utility.sum(axis=0).mean())
-            row["collusion"] = (profit - base) / (joint - base) if joint - base > 1e-12 * abs(joint) else float("nan")
+            row["collusion"] = (profit - base) / (joint - base) if joint - base > ROOM * abs(base) else float("nan")
         else:
             markup = offer.price / offer.cost - 1.0
             worth = np.nanmax(config.market.quality - config.market.cost, axis=1)

@@ -13,6 +13,7 @@ from baselines.suite import QUICK, RL_GAMES, SUITE, cells
 from ttc_env.game.curves import BENCHMARKS, METHODS
 
 
+@pytest.mark.slow
 def test_quick_run_writes_table_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     arguments = ["--quick", "--quiet", "--cells", str(tmp_path / "cells"), "--out", str(tmp_path)]
     assert run.main(arguments) == 0

@@ -96,6 +96,7 @@ def test_sigkill_while_writing_leaves_the_last_good_checkpoint(tmp_path: Path) -
     assert content["weights"].sum() == 499500.0
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     """SIGKILL in the middle of a run: the same command finishes it with the numbers of an unbroken run."""
     command = [
@@ -192,6 +193,7 @@ def test_help_names_every_option_and_learner(capsys: pytest.CaptureFixture[str])
         assert word in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", ["ppo", "ppo_torch", "a2c"])
 def test_torch_learners_resume_and_log(learner: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
