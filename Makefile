@@ -11,12 +11,15 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow and not gpu" --ignore=tests/agents --ignore=tests/baselines
 
-# Everything but the measuring part: learners and baselines too, which need torch. TORCH names one version, so that pip takes a CPU build of it wherever
-# one is to be had (a local wheel "2.13.0+cpu" counts as 2.13.0); set TORCH= to keep a torch of your own, or to any other requirement.
+# Everything but real engines and GPUs, with every extra but vLLM, the slow tests included. TORCH names one version, so that pip takes a CPU build
+# of it wherever one is to be had (a local wheel "2.13.0+cpu" counts as 2.13.0); set TORCH= to keep a torch of your own, or to any other requirement.
 TORCH ?= torch==2.13.0
 
 test-all: $(VENV)/.train
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not engine" --ignore=tests/measure
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not engine"
+
+slow: $(VENV)/.train
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not gpu and not engine"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -36,7 +39,7 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.train: $(VENV)/.dev
 	@if [ -n "$(TORCH)" ]; then $(BIN)/python -m pip install --quiet $(TORCH) || $(BIN)/python -m pip install --quiet torch; fi
-	$(BIN)/python -m pip install --quiet --editable ".[dev,train]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,train,tasks]"
 	touch $@
 
 # The measuring part, in an environment of its own: vLLM pins its torch. The CPU build of vLLM (a third-party rebuild, for tests only) may
@@ -50,8 +53,7 @@ test-measure: $(MEASURE)/.ready
 
 $(MEASURE)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(MEASURE)
-	$(MEASURE)/bin/python -m pip install --quiet --editable . "datasets>=3.0" "math-verify[antlr4_13_2]>=0.7" "reasoning-gym>=0.1.20" \
-		"tqdm>=4.66" "pytest>=8.3" "hypothesis>=6.110"
+	$(MEASURE)/bin/python -m pip install --quiet --editable ".[tasks]" "pytest>=8.3" "hypothesis>=6.110"
 	@if [ -z "$(MEASURE_ENGINE)" ]; then \
 		echo "REAL ENGINE: not tested (MEASURE_ENGINE is empty)" > $(MEASURE)/engine.txt; \
 	elif $(MEASURE)/bin/python -m pip install --quiet $(MEASURE_ENGINE) > $(MEASURE)/engine.log 2>&1; then \

@@ -12,11 +12,12 @@ from ttc_env.game.sweep import sweep
 def check(found, at, market):
     one = ttc_env.solve(market)
     n = market.num_providers
+    rtol = 1e-12 + 1e-17 * market.beta  # beta V is known to its last digit only, which shares near a tie magnify
     for profile, expected in ((found.lowest, one.lowest), (found.highest, one.highest), (found.optimum, one.optimum)):
         np.testing.assert_array_equal(profile[at][:n], expected if expected is not None else np.full(n, -1))
         assert (profile[at][n:] == -1).all()
     for name in ("welfare", "optimal_welfare", "price_of_anarchy", "price_of_stability"):
-        np.testing.assert_allclose(getattr(found, name)[at], getattr(one, name), rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(getattr(found, name)[at], getattr(one, name), rtol=rtol, err_msg=name)
     assert found.unique[at] == one.unique
     assert found.complete[at]
     assert found.converged[at]

@@ -93,7 +93,8 @@ class BatchRounds:
         self.profit_scale = self._put(tables.profit_scale if one else tables.profit_scale[market])
         self.level_counts = self._put(tables.level_counts if one else tables.level_counts[:, market])  # [n, 1] or [n, num_envs]
         choices = config.mechanism.tariff.choices
-        self._dial_range = tuple(float(np.log(config.mechanism.tariff.multiple(choices[k]))) for k in (0, -1)) if self.dialled else (0.0, 0.0)
+        low_choice, high_choice = (float(np.log(config.mechanism.tariff.multiple(choices[k]))) if self.dialled else 0.0 for k in (0, -1))
+        self._dial_range = low_choice, high_choice
         low, high = ((tables.scales[name] if one else tables.scales[name][market]) for name in ("smallest", "largest"))
         self._money = self._put(low), self._put(np.log1p(high / low))
 
@@ -208,7 +209,7 @@ class BatchRounds:
     def _dialled_offers(self, actions: Any, columns: slice) -> Offers:
         dial, index = self._unit_parts(actions, columns)
         table, take, xp = self.table, self.take, self.xp
-        price = take(table.base, index) * rounds.price_on_dial(dial[1], *self._dial_range, xp)
+        price = take(table.base, index) * rounds.price_on_dial(dial[1], self._dial_range[0], self._dial_range[1], xp)
         score = take(table.claim, index) - price
         cost = take(table.cost, index)
         if self.tables.kind == "auction":

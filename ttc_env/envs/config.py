@@ -70,18 +70,19 @@ class EnvConfig:
         """A new space for one provider; all providers have equal ones."""
         if self.actions == "continuous":
             return spaces.Box(-1.0, 1.0, (len(self.grid),), np.float32)
-        return spaces.Discrete(self.grid[0]) if len(self.grid) == 1 else spaces.MultiDiscrete(self.grid)
+        return spaces.Discrete(self.grid[0]) if len(self.grid) == 1 else spaces.MultiDiscrete(list(self.grid))
 
     def action_mask(self, i: int) -> Any:
         """Which choices exist for provider i, as Gymnasium's `space.sample(mask)` takes it: int8, 1 = available; None for a Box.
 
-        A Box needs none: its level dial is divided into as many bins as the provider has levels. The arrays are read-only.
+        A Box needs none: its level dial is divided into as many bins as the provider has levels. New arrays on each call.
         """
-        return self.action_masks[i]
+        mask = self.action_masks[i]
+        return tuple(part.copy() for part in mask) if isinstance(mask, tuple) else None if mask is None else mask.copy()
 
     @cached_property
     def action_masks(self) -> tuple[Any, ...]:
-        """`action_mask` of every provider."""
+        """`action_mask` of every provider; the arrays are read-only, and the same from step to step."""
         if self.actions == "continuous":
             return (None,) * len(self.agents)
         levels = [frozen_array(row, np.int8) for row in self.market.available]

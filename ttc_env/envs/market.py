@@ -76,7 +76,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     query, `profit` per served query), `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
     played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per arriving user). Under sampled demand also
     `served` and `correct`, the numbers of users and of right answers (`correct` needs accuracy curves). `infos="basic"` gives the mask
-    alone, and saves the time that regrets take.
+    alone. Infos are dicts whose entries are worked out when one is first read, so that unread ones cost almost nothing.
 
     ## Starting State
 
@@ -109,7 +109,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     - v0: first version (0.1.0).
     """
 
-    metadata = {  # noqa: RUF012 (PettingZoo's contract)
+    metadata: dict[str, Any] = {  # noqa: RUF012 (PettingZoo's contract)
         "name": "ttc_env_v0",
         "render_modes": ["human", "ansi", "rgb_array"],
         "is_parallelizable": True,
@@ -219,7 +219,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         assert self._vector is not None
         flat, offer = self.config.offer(chosen)
         if self.config.actions == "continuous":
-            actions = np.asarray(chosen, dtype=np.float64).reshape(1, len(flat), -1)
+            actions: np.ndarray = np.asarray(chosen, dtype=np.float64).reshape(1, len(flat), -1)
         else:
             parts = np.unravel_index(flat, self.config.grid)
             actions = np.stack(parts, axis=1)[None] if len(parts) > 1 else parts[0][None]

@@ -41,7 +41,7 @@ def scales(quality: Array, claim: Array, price: Array, cost: Array, list_price: 
 
     money = np.abs(np.concatenate([price, cost, list_price], axis=2))
     money = np.where(money > 0, money, np.nan)  # a comparison with NaN is False
-    none = np.isnan(money).all(axis=(0, 2))
+    none = np.atleast_1d(np.isnan(money).all(axis=(0, 2)))
     # Nobody can be paid more than the largest price, bid or settled quality, nor lose more than cost and rivals' score.
     profit = 2.0 * largest(quality, claim, price, cost) + np.abs(outside_value)
     money = np.where(none[:, None], 1.0, money)
@@ -146,7 +146,8 @@ class ObservationLayout:
     def _scales(self) -> dict[str, float]:
         table, market = self.config.table, self.config.market
         offers = (x[:, None, :] for x in (table.quality, table.claim, table.price, table.cost))
-        found = scales(*offers, market.price[:, None, :], np.array([market.outside_value]))
+        quality, claim, price, cost = offers
+        found = scales(quality, claim, price, cost, market.price[:, None, :], np.array([market.outside_value]))
         return {name: float(x[0]) for name, x in found.items()}
 
     @property
@@ -166,7 +167,7 @@ class ObservationLayout:
         return symmetric_log(x, *self._money)
 
     @cached_property
-    def _static(self) -> Array:
+    def _static(self) -> np.ndarray:
         """`[n, private_size]` float32: what does not change from round to round, zeros elsewhere."""
         market = self.config.market
         block = np.zeros((market.num_providers, self.private_size), np.float32)
@@ -181,7 +182,7 @@ class ObservationLayout:
             block[:, self.slices[name]] = np.nan_to_num(values)
         return block
 
-    def blocks(self, last: Round | None, time_left: float) -> tuple[Array, Array, Array]:
+    def blocks(self, last: Round | None, time_left: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Private `[n, private_size]`, public `[n, size - private_size]` as each provider may see it, and the public block `[...]` in full."""
         n = self.config.market.num_providers
         private = self._static.copy()
@@ -202,12 +203,12 @@ class ObservationLayout:
             seen[mask] = 0.0
         return private, seen, public
 
-    def observations(self, last: Round | None, time_left: float) -> Array:
+    def observations(self, last: Round | None, time_left: float) -> np.ndarray:
         """`[n, size]` float32 in [-1, 1]."""
         private, seen, _ = self.blocks(last, time_left)
         return np.concatenate([private, seen], axis=1)
 
-    def state(self, last: Round | None, time_left: float) -> Array:
+    def state(self, last: Round | None, time_left: float) -> np.ndarray:
         """`[state_size]` float32 in [-1, 1]: everything, whatever providers may see; for centralised critics."""
         private, _, public = self.blocks(last, time_left)
         return np.concatenate([private[:, self.config.market.num_providers :].ravel(), public])

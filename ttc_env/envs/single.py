@@ -1,6 +1,6 @@
 """One round of one environment, in plain Python: the formulas of `ttc_env.game.rounds` on numbers in place of arrays.
 
-A second implementation, because at nine providers NumPy spends its time on being called: this one plays a round in about a third of the time
+A second implementation, because at nine providers NumPy spends its time on being called: this one takes a fraction of the time
 (BENCHMARKS.md). It looks up the same tables and does the same operations in the same order, so its answers have the same bits as the
 batched rounds (tests/envs/test_vector.py).
 """

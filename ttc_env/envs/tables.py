@@ -53,8 +53,8 @@ class RoundTables:
     @cached_property
     def _stacked(self) -> _Stacked:
         n, m, g = self.batch.quality.shape
-        rows = (np.moveaxis(x, 2, 1).reshape(n * g, m) for x in (self.batch.quality, self.batch.price, self.batch.cost))
-        return _Stacked(*rows, n * g, m)
+        quality, price, cost = (np.moveaxis(x, 2, 1).reshape(n * g, m) for x in (self.batch.quality, self.batch.price, self.batch.cost))
+        return _Stacked(quality, price, cost, n * g, m)
 
     @cached_property
     def level_counts(self) -> np.ndarray:
@@ -75,7 +75,7 @@ class RoundTables:
         level, price, claim = mechanism.split(np.arange(self.num_actions), market)
         return mechanism.join(np.minimum(level, self.level_counts[:, :, None] - 1), price, claim, market=market)
 
-    def _flat(self, table: Array) -> Array:
+    def _flat(self, table: np.ndarray) -> Any:
         """`[n, G, a]` -> `[n, G a]`, absent levels replaced."""
         return np.ascontiguousarray(np.take_along_axis(table, self.played, axis=2)).reshape(len(table), -1)
 

@@ -17,7 +17,7 @@ from ttc_env.envs.tables import RoundTables
 from ttc_env.game.continuous import best_continuous_reply
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import Offer, Outcome
-from ttc_env.game.regret import compare
+from ttc_env.game.regret import compare, resolution
 from ttc_env.game.types import Market
 
 _BLOCK = 2048  # environments per pass: a round's temporaries then stay in the processor's cache
@@ -113,6 +113,7 @@ class VectorMarketEnv:
             self.action_space = spaces.MultiDiscrete(np.broadcast_to(config.grid if k > 1 else config.grid[0], (self.num_envs, *shape)))
         self._static = self.rounds._put(self.tables.static)
         self._rng = self._generator(None)
+        self._flags: tuple[Any, Any]
         self._t, self._running = 0, False
         self._last: Played | None = None
         if backend == "numpy":
@@ -335,21 +336,22 @@ class VectorMarketEnv:
         """Regret and relative regret, `[n, num_envs]`: `Mechanism.deviations` and `regret.compare`, some environments at a time."""
         raw, g, n = self.tables.raw, len(self.batch), self.num_agents
         a = raw.quality.shape[2]
-        amounts = [np.nanmax(np.abs(x), axis=(0, 2)) for x in (raw.quality, raw.claim, raw.price)]
-        resolution = 16 * np.finfo(np.float64).eps * np.max(amounts, axis=0)  # [G], as `regret.resolution`
+        each = (Offer(*(x[:, j] for x in (raw.quality, raw.claim, raw.price, raw.cost))) for j in range(g))
+        noise_of = np.array([resolution(table, self.config.mechanism) for table in each])  # [G]
         regret, relative = np.empty(offer.quality.shape), np.empty(offer.quality.shape)
         step = max(1, (1 << 18) // (n * a))
         for start in range(0, self.num_envs, step):
             at = slice(start, min(start + step, self.num_envs))
             which = np.arange(at.start, at.stop) % g
-            pick = (lambda x: x[:, 0, :, None]) if g == 1 else (lambda x, which=which: np.moveaxis(x[:, which], 1, 2))  # -> [n, a, b]
-            table = type(raw)(*(pick(x) for x in (raw.quality, raw.claim, raw.price, raw.cost)))
+            # [n, G, a] -> [n, a, b]; one market serves all environments.
+            markets = np.zeros(1, np.intp) if g == 1 else which
+            table = Offer(*(np.moveaxis(x[:, markets], 1, 2) for x in (raw.quality, raw.claim, raw.price, raw.cost)))
             some = type(raw)(*(x[:, at] for x in (offer.quality, offer.claim, offer.price, offer.cost)))
             profit, log_share = self.config.mechanism.deviations(table, some, self.rounds.market(at))
-            rows = (np.moveaxis(np.broadcast_to(x, (n, a, len(which))), 1, 2).reshape(-1, a) for x in (profit, log_share))
+            profit, log_share = (np.moveaxis(np.broadcast_to(x, (n, a, len(which))), 1, 2).reshape(-1, a) for x in (profit, log_share))
             own = outcome.profit_per_query[:, at].reshape(-1), outcome.log_share[:, at].reshape(-1)
-            noise = float(resolution[0]) if g == 1 else np.tile(resolution[which], n)
-            _, loss, share_lost = compare_rows(*rows, *own, noise)
+            noise = float(noise_of[0]) if g == 1 else np.tile(noise_of[which], n)
+            _, loss, share_lost = compare_rows(profit, log_share, *own, noise)
             regret[:, at], relative[:, at] = loss.reshape(n, -1), share_lost.reshape(n, -1)
         return regret, relative
 
@@ -374,12 +376,12 @@ class VectorMarketEnv:
         """Nothing is held open."""
 
 
-def compare_rows(profit: Any, log_share: Any, own_profit: Any, own_log_share: Any, resolution: Any) -> Any:
+def compare_rows(profit: Any, log_share: Any, own_profit: Any, own_log_share: Any, noise: Any) -> Any:
     """`regret.compare` with a resolution per row."""
-    if np.ndim(resolution) == 0:
-        return compare(profit, log_share, own_profit, own_log_share, resolution)
-    profit = np.where(np.abs(profit) <= resolution[:, None], 0.0, profit)
-    return compare(profit, log_share, np.where(np.abs(own_profit) <= resolution, 0.0, own_profit), own_log_share)
+    if np.ndim(noise) == 0:
+        return compare(profit, log_share, own_profit, own_log_share, noise)
+    profit = np.where(np.abs(profit) <= noise[:, None], 0.0, profit)
+    return compare(profit, log_share, np.where(np.abs(own_profit) <= noise, 0.0, own_profit), own_log_share)
 
 
 def vector_env(

@@ -110,7 +110,10 @@ def sweep(
         numbers[:, at] = found.welfare.reshape(3, len(at), k)
         flags[:, at] = found.flags.reshape(3, len(at), k)
         iterations = max(iterations, found.iterations)
-    return Sweep(played, *profiles, *numbers, *flags, iterations)
+    lowest, highest, optimum = profiles
+    worst, best, optimal = numbers
+    unique, complete, converged = flags
+    return Sweep(played, lowest, highest, optimum, worst, best, optimal, unique, complete, converged, iterations)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +150,7 @@ def _bracket(z: Array, value: Array, profit: Array, tolerance: float, max_sweeps
     A market with a provider that earns nothing anywhere does not count as come to rest: theorem 3 does not hold for it.
     """
     earns = profit > 0.0  # False for NaN; actions that earn nothing are strictly dominated where another earns
-    regular = earns.any(axis=1).all(axis=0)
+    regular: NDArray[np.bool_] = np.asarray(earns.any(axis=1).all(axis=0))
     z_top = np.where(earns, z, -np.inf).max(axis=1)
     z_top = np.where(np.isfinite(z_top), z_top, 0.0)
     inverse = np.divide(1.0, profit, out=np.full(profit.shape, np.inf), where=earns)
@@ -158,7 +161,7 @@ def _bracket(z: Array, value: Array, profit: Array, tolerance: float, max_sweeps
     factor = np.exp(tolerance + rounding)
     row, entry = np.arange(len(z))[:, None], np.arange(z.shape[2])
     ends = np.stack([by_value[0].argmin(axis=1), by_value[1].argmax(axis=1)])
-    resting = ~regular  # nothing to wait for
+    resting: NDArray[np.bool_] = ~regular  # nothing to wait for
     for sweep_number in range(1, max_sweeps + 1):
         open_ = np.flatnonzero(~resting)
         if not len(open_):
