@@ -12,7 +12,14 @@ from matplotlib.ticker import PercentFormatter
 import ttc_env
 from baselines.published import GAMES, Trajectory
 
-TITLES = {"gsm8k": "GSM8K", "aime": "AIME", "gpqa": "GPQA", "majority": "majority vote", "best_of_n": "best of n", "reasoning": "reasoning effort"}
+TITLES = {
+    "gsm8k": "GSM8K",
+    "aime": "AIME",
+    "gpqa": "GPQA",
+    "majority": "majority vote",
+    "best_of_n": "best of n",
+    "reasoning": "reasoning effort",
+}
 MARKET, AUCTION, OPTIMUM, USERS = "#b5482d", "#2b6a99", "#4f8f5b", "#7a5195"
 BENCHMARK_COLOURS = {"gsm8k": "#2b6a99", "aime": "#b5482d", "gpqa": "#4f8f5b"}
 METHOD_LINES = {"majority": "-", "best_of_n": "--", "reasoning": ":"}
@@ -54,7 +61,9 @@ def curves() -> Figure:
         axis.set_ylabel("USD per 1000 queries", fontsize=8)
         _clean(axis)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=9, fontsize=8, frameon=False)
-    figure.suptitle("Quality (solid) usually rises with samples; what users keep of it, quality minus list price (dashed), soon falls", fontsize=12)
+    figure.suptitle(
+        "Quality (solid) usually rises with samples; what users keep of it, quality minus list price (dashed), soon falls", fontsize=12
+    )
     return figure
 
 
@@ -91,7 +100,12 @@ def inefficiency(sweep: pd.DataFrame) -> Figure:
     for benchmark, method in GAMES:
         rows = sweep[(sweep.benchmark == benchmark) & (sweep.method == method)]
         axis.plot(
-            rows.beta, rows.inefficiency_percent, color=BENCHMARK_COLOURS[benchmark], ls=METHOD_LINES[method], lw=1.7, label=_title(benchmark, method)
+            rows.beta,
+            rows.inefficiency_percent,
+            color=BENCHMARK_COLOURS[benchmark],
+            ls=METHOD_LINES[method],
+            lw=1.7,
+            label=_title(benchmark, method),
         )
     for beta in (200, 1000, 100000):
         axis.axvline(beta, color="grey", lw=0.6, alpha=0.6)
@@ -126,7 +140,10 @@ def gains(summary: pd.DataFrame) -> Figure:
         _clean(axis)
 
     stack(axes[0], {"gain_compute": ("over-compute cured", MARKET), "gain_choice": ("everyone served by the best provider", AUCTION)})
-    stack(axes[1], {"gain_users": ("users", USERS), "gain_winner": ("winning provider", OPTIMUM), "gain_others": ("other providers", "#999999")})
+    stack(
+        axes[1],
+        {"gain_users": ("users", USERS), "gain_winner": ("winning provider", OPTIMUM), "gain_others": ("other providers", "#999999")},
+    )
     axes[0].set_yticks(rows, labels, fontsize=7)
     axes[0].set_ylim(-0.7, len(summary) - 0.3)
     axes[0].set_title("Where the gain comes from", fontsize=11)

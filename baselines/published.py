@@ -147,7 +147,9 @@ def comparison(cells: list[Cell]) -> pd.DataFrame:
     printed = published_results().set_index(["benchmark", "method", "beta", "quantity"])["value"].to_dict()
     rows = []
     for cell in cells:
-        rows += [(cell.benchmark, cell.method, f"{cell.beta:g}" if cell.beta < 1e5 else "100000", k, v) for k, v in cell.quantities().items()]
+        rows += [
+            (cell.benchmark, cell.method, f"{cell.beta:g}" if cell.beta < 1e5 else "100000", k, v) for k, v in cell.quantities().items()
+        ]
     for cell in cells:
         if cell.beta == STUDIED_BETAS[0]:  # The auction does not depend on beta.
             rows += [(cell.benchmark, cell.method, "auction", k, v) for k, v in cell.auction_quantities().items()]

@@ -57,7 +57,9 @@ def manifest(**facts: Any) -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": versions,
         "data_sha256": {
-            f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(data.iterdir(), key=lambda f: f.name) if f.name.endswith(".csv")
+            f.name: hashlib.sha256(f.read_bytes()).hexdigest()
+            for f in sorted(data.iterdir(), key=lambda f: f.name)
+            if f.name.endswith(".csv")
         },
         **facts,
     }

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from baselines.published import GAMES
 from baselines.training import TrainConfig
-from ttc_env.game.curves import BENCHMARKS, METHODS, STUDIED_BETAS
+from ttc_env.game.curves import STUDIED_BETAS
 
-GAMES = tuple((benchmark, method) for benchmark in BENCHMARKS for method in METHODS)
 SETTINGS = {"market, fixed prices": ("market", "fixed"), "market, level and price": ("market", "grid"), "auction": ("auction", "grid")}
 """Name -> (mechanism, prices)."""
 FIXED, AUCTION = ("market, fixed prices",), ("auction",)

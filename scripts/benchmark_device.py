@@ -48,7 +48,9 @@ def device_rows(bench: Any, device: str) -> dict[str, str]:
         n = env.num_agents
         parts = [torch.randint(0, k, (n, size), device=on) for k in env.config.grid]
         actions = torch.stack(parts).permute(2, 1, 0)  # columns in memory
-        bench.add(f"env steps/s, step with observations, 2^{power} envs", size / seconds(lambda env=env, a=actions: env.step(a)), None, "higher")
+        bench.add(
+            f"env steps/s, step with observations, 2^{power} envs", size / seconds(lambda env=env, a=actions: env.step(a)), None, "higher"
+        )
         plain = seconds(lambda env=env, a=actions: env.rewards(a))
         bench.add(f"env steps/s, round alone, 2^{power} envs", size / plain, None, "higher")
         if on.type == "cuda":

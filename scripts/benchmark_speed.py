@@ -93,7 +93,10 @@ def pettingzoo_rows(bench: Bench) -> None:
     basic, full = (stepper(ttc_env.parallel_env(infos=infos, **endless)) for infos in ("basic", "full"))
     bench.pair("the same with default infos, over infos='basic'", full, basic, 2.0, "infos not read")
     bench.pair("the same with every info read", lambda: dict(full()[4]["provider_0"]), basic, None, "exact regrets of 9 x 54 actions")
-    others: list[tuple[str, int, Callable[[], Any], float]] = [("PettingZoo's rps", 2, _rps, 0.5), ("mpe2's simple_spread", 3, _spread, 0.1)]
+    others: list[tuple[str, int, Callable[[], Any], float]] = [
+        ("PettingZoo's rps", 2, _rps, 0.5),
+        ("mpe2's simple_spread", 3, _spread, 0.1),
+    ]
     for label, count, make, target in others:
         try:
             with warnings.catch_warnings():
@@ -229,7 +232,13 @@ def machine() -> dict[str, str]:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         model = next((line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")), model)
-    return {"cpu": model, "cores": str(os.cpu_count()), "python": platform.python_version(), "numpy": np.__version__, "ttc_env": ttc_env.__version__}
+    return {
+        "cpu": model,
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "ttc_env": ttc_env.__version__,
+    }
 
 
 def main() -> None:

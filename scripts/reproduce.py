@@ -93,9 +93,7 @@ def draw(out: Path, summary: pd.DataFrame, sweep: pd.DataFrame) -> None:
         from baselines import figures
     except ImportError as error:
         raise SystemExit(f"figures need matplotlib: pip install 'ttc-env[plot]', or pass --no-figures ({error})") from error
-    runs = {
-        f"beta = {beta:g}": published.trajectory(ttc_env.load_market("gsm8k", "majority", beta=beta)) for beta in (200.0, 1000.0, 1e5)
-    }
+    runs = {f"beta = {beta:g}": published.trajectory(ttc_env.load_market("gsm8k", "majority", beta=beta)) for beta in (200.0, 1000.0, 1e5)}
     drift = next(iter(runs.values()))
     solution = ttc_env.solve(drift.market)
     auction = ttc_env.solve(drift.market, "auction")
@@ -105,7 +103,9 @@ def draw(out: Path, summary: pd.DataFrame, sweep: pd.DataFrame) -> None:
     made = {
         "headline": figures.headline(drift, curve.tokens[auction.levels[auction.winner]], auction.welfare, solution.optimal_welfare),
         "curves": figures.curves(),
-        "dynamics": figures.dynamics(runs, "GSM8K, majority vote: providers climb to the equilibrium; the less rational users are, the more compute"),
+        "dynamics": figures.dynamics(
+            runs, "GSM8K, majority vote: providers climb to the equilibrium; the less rational users are, the more compute"
+        ),
         "inefficiency": figures.inefficiency(sweep),
         "gains": figures.gains(summary),
     }
@@ -132,11 +132,15 @@ def main(arguments: Iterable[str] | None = None) -> int:
     write_csv(out / "sweep.csv", sweep)
     if not options.no_figures:
         draw(out, summary, sweep)
-    facts = manifest(seeds="0, for the order of moves in the dynamics figures; nothing else is random", betas=[*STUDIED_BETAS], sweep_betas=options.betas)
+    facts = manifest(
+        seeds="0, for the order of moves in the dynamics figures; nothing else is random", betas=[*STUDIED_BETAS], sweep_betas=options.betas
+    )
     write_json(out / "manifest.json", facts)
 
     show(summary, table)
-    print(f"Money in USD per query. The largest error is against the printed five decimals, so up to {published.PRINT_RESOLUTION:.1e} is equality.")
+    print(
+        f"Money in USD per query. The largest error is against the printed five decimals, so up to {published.PRINT_RESOLUTION:.1e} is equality."
+    )
     compared = table[table.printed != ""]
     off = compared[compared.note != ""]
     for row in off.itertuples():

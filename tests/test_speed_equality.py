@@ -28,7 +28,10 @@ VARIANTS = {
     "auction": {"mechanism": "auction"},
     "auction, truthful": {"mechanism": "auction", "prices": "fixed"},
     "auction, claims": {"mechanism": "auction", "claims": (0.8, 1.0, 1.25), "settlement": "claimed"},
-    "auction, ties": {"mechanism": "auction", "market": ttc_env.Market.from_arrays([[1.0, 0.9]] * 3, [[0.2, 0.1]] * 3, [[0.1, 0.05]] * 3, beta=1)},
+    "auction, ties": {
+        "mechanism": "auction",
+        "market": ttc_env.Market.from_arrays([[1.0, 0.9]] * 3, [[0.2, 0.1]] * 3, [[0.1, 0.05]] * 3, beta=1),
+    },
     "auction nobody wins": {"mechanism": "auction", "market": UNEVEN.replace(outside_value=2.0)},
     "own": {"information": "own"},
     "prices public": {"information": "prices", "mechanism": "auction"},

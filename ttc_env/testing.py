@@ -94,8 +94,11 @@ def _episodes(env: ParallelEnv[Any, Any, Any], seed: int, max_rounds: int) -> li
             observations, rewards, terminations, truncations, infos = env.step(actions)
             assert _same(actions, given), "step() wrote into its argument"
             for name, result in (
-                ("observations", observations), ("rewards", rewards), ("terminations", terminations),
-                ("truncations", truncations), ("infos", infos),
+                ("observations", observations),
+                ("rewards", rewards),
+                ("terminations", terminations),
+                ("truncations", truncations),
+                ("infos", infos),
             ):
                 assert set(result) == set(agents), f"step() returned {name} for {sorted(result)}, not for the live agents {agents}"
             for agent in agents:

@@ -256,9 +256,10 @@ def test_solve_solves_the_game_that_is_played():
     infos = env.step({agent: np.array([level[i], price[i]]) for i, agent in enumerate(env.agents)})[4]
     assert infos["provider_0"]["nash_conv"] <= 1e-12
     assert infos["provider_0"]["welfare"] == pytest.approx(float(solution.at(solution.lowest).welfare), rel=1e-12)
-    assert ttc_env.env("market", prices=(0.8, 1.0, 4.0)).unwrapped.solve().unique == ttc_env.solve(
-        ttc_env.load_market(), pay_per_token((0.8, 1.0, 4.0))
-    ).unique
+    assert (
+        ttc_env.env("market", prices=(0.8, 1.0, 4.0)).unwrapped.solve().unique
+        == ttc_env.solve(ttc_env.load_market(), pay_per_token((0.8, 1.0, 4.0))).unique
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -302,7 +303,12 @@ def test_bad_options_are_refused(options, words):
 
 @pytest.mark.parametrize(
     ("action", "words"),
-    [(np.array([6, 0]), "provider_0: action"), (np.array([-1, 0]), "provider_0: action"), (np.array([0.5, 0.5]), "integer"), (3, "integer")],
+    [
+        (np.array([6, 0]), "provider_0: action"),
+        (np.array([-1, 0]), "provider_0: action"),
+        (np.array([0.5, 0.5]), "integer"),
+        (3, "integer"),
+    ],
 )
 def test_bad_actions_are_refused_by_name(action, words):
     env = ttc_env.parallel_env()

@@ -118,4 +118,22 @@ def random_game(rng: np.random.Generator, *, flavour: str, max_providers: int = 
     return PostedPriceGame(value, profit, value + profit, beta, outside)
 
 
-FLAVOURS = ["smooth", "ties", "ties_shifted", "indifferent", "fractions", "beta_zero", "beta_huge", "beta_large", "zero_margin", "some_zero", "losses", "losing", "losing_ties", "far_below", "equal", "curve", "multiple"]
+FLAVOURS = [
+    "smooth",
+    "ties",
+    "ties_shifted",
+    "indifferent",
+    "fractions",
+    "beta_zero",
+    "beta_huge",
+    "beta_large",
+    "zero_margin",
+    "some_zero",
+    "losses",
+    "losing",
+    "losing_ties",
+    "far_below",
+    "equal",
+    "curve",
+    "multiple",
+]

@@ -116,7 +116,9 @@ def test_lines_are_those_of_the_file(tmp_path):
         load_market(path, alpha=1)
 
 
-@pytest.mark.parametrize("text", ["", "provider,level,accuracy,tokens\na,1,0.5,10,7,8\n", "provider,level,accuracy,tokens\na,1,0.5,10\nb,1,0.5,10,9\n"])
+@pytest.mark.parametrize(
+    "text", ["", "provider,level,accuracy,tokens\na,1,0.5,10,7,8\n", "provider,level,accuracy,tokens\na,1,0.5,10\nb,1,0.5,10,9\n"]
+)
 def test_files_that_are_no_tables_are_named(tmp_path, text):
     path = tmp_path / "broken.csv"
     path.write_text(text)

@@ -81,7 +81,9 @@ def test_exact_tie_at_an_interval_end():
 
 def test_columns_are_those_of_the_game_behind_padding_and_duplicates():
     nan = np.nan
-    game = PostedPriceGame([[0.5, 0.2, 0.5, nan], [0.1, nan, 0.3, 0.3]], [[0.1, 0.9, 0.1, nan], [0.1, nan, 5.0, 5.0]], np.zeros((2, 4)), 50.0)
+    game = PostedPriceGame(
+        [[0.5, 0.2, 0.5, nan], [0.1, nan, 0.3, 0.3]], [[0.1, 0.9, 0.1, nan], [0.1, nan, 5.0, 5.0]], np.zeros((2, 4)), 50.0
+    )
     assert as_set(equilibria(game).profiles) == as_set(log_regrets(game)[0][log_regrets(game)[1] < 1e-9])
     assert as_set(equilibria(game).profiles) == {(0, 2), (0, 3), (2, 2), (2, 3)}
 
@@ -160,7 +162,13 @@ def test_best_reply_against_all_actions(flavour):
             with np.errstate(divide="ignore", invalid="ignore"):
                 size = np.log(np.abs(game.profit[i])) - np.logaddexp(0, rivals[i] - z[i])
             best = np.nanmax(game.profit[i])
-            rank = np.where(game.profit[i] > 0, size, -np.inf) if best > 0 else np.where(game.profit[i] == best, 0, -np.inf) if best == 0 else -size
+            rank = (
+                np.where(game.profit[i] > 0, size, -np.inf)
+                if best > 0
+                else np.where(game.profit[i] == best, 0, -np.inf)
+                if best == 0
+                else -size
+            )
             ties = np.flatnonzero(rank >= np.nanmax(rank) - 1e-9 * (1 + 1e-6 * np.nanmax(np.abs(z))))
             assert low[i] == ties[game.value[i, ties].argmin()]
             assert high[i] == ties[game.value[i, ties].argmax()]
@@ -268,9 +276,7 @@ def test_bystanders_do_not_hide_equilibria():
         profit = np.tile([0.5, 0.7, 1.0], (500, 1))
         pair_value, pair_profit = np.array([[0.0, 2.0, 3.0]] * 2), np.array([[1.0, rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.6)]] * 2)
         outside = float(rng.uniform(-4, 0))
-        crowd = PostedPriceGame(
-            np.concatenate([value, pair_value]), np.concatenate([profit, pair_profit]), np.ones((502, 3)), 1.0, outside
-        )
+        crowd = PostedPriceGame(np.concatenate([value, pair_value]), np.concatenate([profit, pair_profit]), np.ones((502, 3)), 1.0, outside)
         alone = PostedPriceGame(pair_value, pair_profit, np.ones((2, 3)), 1.0, float(np.logaddexp(outside, 0.0)))
         with_crowd, without = equilibria(crowd), equilibria(alone)
         assert with_crowd.complete

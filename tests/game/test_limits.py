@@ -73,7 +73,9 @@ def test_beta_infinity(flavour):
 
 
 def test_winner_shades_its_value_to_the_rivals_best():
-    game = PostedPriceGame([[5.0, 3.0, 2.0, 1.0], [2.0, 1.0, np.nan, np.nan]], [[1.0, 2.0, 5.0, 9.0], [1.0, 2.0, np.nan, np.nan]], np.ones((2, 4)), 1.0)
+    game = PostedPriceGame(
+        [[5.0, 3.0, 2.0, 1.0], [2.0, 1.0, np.nan, np.nan]], [[1.0, 2.0, 5.0, 9.0], [1.0, 2.0, np.nan, np.nan]], np.ones((2, 4)), 1.0
+    )
     limit = limit_beta_infinity(game)
     # V = 2 ties with the rival: half of 5 is more than all of 2. V = 1 would lose everything.
     assert limit.profile.tolist() == [2, 0]

@@ -11,13 +11,20 @@ from ttc_env.game.mechanisms import pay_per_token, second_price_auction
 from ttc_env.game.regret import assess, expected_log_shares, expected_utilities, nash_conv, regret, relative_regret
 from ttc_env.game.types import Market
 
-MECHANISMS = [pay_per_token(), pay_per_token((0.5, 2.0)), second_price_auction((-0.5, 0.0, 1.0)), second_price_auction((0.0,), "claimed", (1.0, 1.5))]
+MECHANISMS = [
+    pay_per_token(),
+    pay_per_token((0.5, 2.0)),
+    second_price_auction((-0.5, 0.0, 1.0)),
+    second_price_auction((0.0,), "claimed", (1.0, 1.5)),
+]
 
 
 def random_market(rng, n, m):
     # Tenths, so that scores and utilities tie often.
     quality, price, cost = (rng.integers(low, high, (n, m)) / 10 for low, high in ((1, 5), (0, 4), (0, 3)))
-    return Market.from_arrays(quality, price, cost, beta=rng.choice([0.0, 1.0, 10.0, 1000.0, 1e5, 1e7]), outside_value=rng.choice([0.0, 0.1]))
+    return Market.from_arrays(
+        quality, price, cost, beta=rng.choice([0.0, 1.0, 10.0, 1000.0, 1e5, 1e7]), outside_value=rng.choice([0.0, 0.1])
+    )
 
 
 def enumerate_utilities(mixture, mechanism, market):

@@ -56,8 +56,10 @@ def test_market_solution_fits_its_parts(market):
     for profile in solution.equilibria:
         assert assess(profile, pay_per_token(), market).relative.max() <= 1e-6
     outcome = solution.outcome
-    assert solution.welfare == pytest.approx(float((solution.shares * (outcome.offer.quality - outcome.offer.cost)).sum())
-                                             + solution.outside_share * market.outside_value, abs=1e-12)
+    assert solution.welfare == pytest.approx(
+        float((solution.shares * (outcome.offer.quality - outcome.offer.cost)).sum()) + solution.outside_share * market.outside_value,
+        abs=1e-12,
+    )
     assert solution.welfare <= solution.optimal_welfare + 1e-12
     assert solution.mean_price == pytest.approx(float((solution.shares * outcome.offer.price).sum()), abs=1e-15)
     if solution.welfare > 0:
@@ -121,7 +123,9 @@ def test_environments_with_continuous_prices_solve_themselves():
     config = env.unwrapped.config
     offer = solution.highest
     assert config.regret(offer, config.play(offer)).relative.max() <= 1e-8
-    assert ttc_env.parallel_env("auction", "gpqa", actions="continuous").unwrapped.solve().welfare == solve(config.market, "auction").welfare
+    assert (
+        ttc_env.parallel_env("auction", "gpqa", actions="continuous").unwrapped.solve().welfare == solve(config.market, "auction").welfare
+    )
 
 
 def test_a_game_without_equilibrium_says_so():

@@ -277,7 +277,10 @@ class BatchRounds:
             parts = [self.take(part, played.index) for part in table.action_seen]
         else:
             parts = list(played.dial)
-        return [self.take(table.quality_seen, played.index), price, played.share], [*parts, played.reward * self._of(self.profit_scale, columns)]
+        return [self.take(table.quality_seen, played.index), price, played.share], [
+            *parts,
+            played.reward * self._of(self.profit_scale, columns),
+        ]
 
     def show(self, played: Played, columns: slice, public: np.ndarray, own: np.ndarray) -> None:
         """`seen`, written into the columns of `public` `[3 n + 2, num_envs]` and `own` `[k + 1, n, num_envs]`. NumPy."""

@@ -116,7 +116,9 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         "render_fps": 2,
     }
 
-    def __init__(self, mechanism: Any = "market", benchmark: Any = None, method: str | None = None, *, render_mode: str | None = None, **options: Any):
+    def __init__(
+        self, mechanism: Any = "market", benchmark: Any = None, method: str | None = None, *, render_mode: str | None = None, **options: Any
+    ):
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode is {render_mode!r}; choose {', '.join(map(repr, self.metadata['render_modes']))} or None")
         self.config: EnvConfig = make_config(mechanism, benchmark, method, **options)

@@ -79,6 +79,8 @@ def figure(config: EnvConfig, history: list[Outcome], levels: list[np.ndarray]) 
     welfare.set_ylabel("USD per arriving user", fontsize=8)
     welfare.tick_params(labelsize=8)
     welfare.legend(loc="lower right", fontsize=8, frameon=False)
-    canvas_figure.suptitle(f"{config.mechanism.name}: {market.benchmark or 'own curves'} {market.method or ''}, beta {market.beta:g}", fontsize=11)
+    canvas_figure.suptitle(
+        f"{config.mechanism.name}: {market.benchmark or 'own curves'} {market.method or ''}, beta {market.beta:g}", fontsize=11
+    )
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -138,7 +138,9 @@ class RoundTables:
     def scales(self) -> dict[str, Array]:
         """`[G]` each; see `observations.scales`."""
         raw = self.raw
-        return scales(raw.quality, raw.claim, raw.price, raw.cost, self._stacked.price.reshape(*raw.quality.shape[:2], -1), self.batch.outside_value)
+        return scales(
+            raw.quality, raw.claim, raw.price, raw.cost, self._stacked.price.reshape(*raw.quality.shape[:2], -1), self.batch.outside_value
+        )
 
     @cached_property
     def quality_seen(self) -> np.ndarray:

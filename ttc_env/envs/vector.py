@@ -127,7 +127,10 @@ class VectorMarketEnv:
             import torch
 
             device = self.rounds.start.device
-            self._flags = torch.zeros(self.num_envs, dtype=torch.bool, device=device), torch.ones(self.num_envs, dtype=torch.bool, device=device)
+            self._flags = (
+                torch.zeros(self.num_envs, dtype=torch.bool, device=device),
+                torch.ones(self.num_envs, dtype=torch.bool, device=device),
+            )
 
     @property
     def num_agents(self) -> int:
@@ -276,7 +279,9 @@ class VectorMarketEnv:
         if self.backend == "numpy":
             actions = np.asarray(actions)
         if tuple(actions.shape) not in ((*shape, k), *([shape] if k == 1 else [])):
-            raise ValueError(f"actions have shape {tuple(actions.shape)}; expected {(*shape, k) if k > 1 else shape}: [num_envs, providers, parts]")
+            raise ValueError(
+                f"actions have shape {tuple(actions.shape)}; expected {(*shape, k) if k > 1 else shape}: [num_envs, providers, parts]"
+            )
         if self.config.actions == "continuous":
             if self.backend == "numpy" and self.check_actions and not np.isfinite(actions).all():
                 raise ValueError("actions hold NaN or infinity; they must be numbers in [-1, 1]")
@@ -293,7 +298,9 @@ class VectorMarketEnv:
             for part, size in zip(parts, self.config.grid, strict=True):
                 if part.view(unsigned).max() >= size:
                     b, i = np.argwhere((part < 0) | (part >= size))[0]
-                    raise ValueError(f"environment {b}, provider_{i}: action {actions[b, i].tolist()} is not in {self.config.action_space()}")
+                    raise ValueError(
+                        f"environment {b}, provider_{i}: action {actions[b, i].tolist()} is not in {self.config.action_space()}"
+                    )
         return actions
 
     # --- the last round, in full ---
@@ -421,6 +428,13 @@ def vector_env(
         batch = MarketBatch.of(market)
         config = make_config(mechanism, benchmark, method, market=batch.market(0), infos=infos, **options)
     return VectorMarketEnv(
-        num_envs, config, batch, backend=backend, device=device, autoreset=autoreset, observations=observations, copy=copy,
+        num_envs,
+        config,
+        batch,
+        backend=backend,
+        device=device,
+        autoreset=autoreset,
+        observations=observations,
+        copy=copy,
         check_actions=check_actions,
     )

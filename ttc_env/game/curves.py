@@ -154,7 +154,9 @@ def _read(benchmark: str | os.PathLike[str] | pd.DataFrame, method: str | None) 
     if isinstance(benchmark, str) and benchmark == "measured":
         return measured_curves(), "measured_curves.csv"
     if not isinstance(benchmark, (str, os.PathLike)):
-        raise ValueError(f"benchmark is {benchmark!r}; give a name ({', '.join(BENCHMARKS)}, measured), a path to a CSV file, or a DataFrame")
+        raise ValueError(
+            f"benchmark is {benchmark!r}; give a name ({', '.join(BENCHMARKS)}, measured), a path to a CSV file, or a DataFrame"
+        )
     path = Path(benchmark)
     if path.suffix.lower() == ".csv" or path.exists():
         if not path.exists():
@@ -193,7 +195,9 @@ def _select(table: pd.DataFrame, source: str, benchmark: str | None, method: str
     for column, wanted in (("benchmark", benchmark), ("method", method)):
         if column not in table:
             if wanted is not None:
-                raise ValueError(f"{source}: {column} {wanted!r} was asked for, but there is no column {column!r}; add it, or leave {column} out")
+                raise ValueError(
+                    f"{source}: {column} {wanted!r} was asked for, but there is no column {column!r}; add it, or leave {column} out"
+                )
             continue
         there = list(dict.fromkeys(table[column]))
         if wanted is None and len(there) > 1:

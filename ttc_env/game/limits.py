@@ -76,9 +76,7 @@ def limit_beta_infinity(game: PostedPriceGame) -> Limit:
     if not candidate.any(axis=1).all():
         at = int(np.flatnonzero(~candidate.any(axis=1))[0])
         nan = np.full(n, np.nan)
-        reason = (
-            f"provider {at} has no action with a positive profit: it is indifferent, or wants no users, and the limit depends on what it does"
-        )
+        reason = f"provider {at} has no action with a positive profit: it is indifferent, or wants no users, and the limit depends on what it does"
         return Limit(np.zeros(n, dtype=np.intp), nan, np.nan, np.zeros(n, dtype=bool), nan, np.nan, np.nan, False, reason)
     # 1. Everybody's highest V, at its highest profit.
     value = np.where(candidate, game.value, -np.inf)

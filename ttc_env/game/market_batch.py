@@ -32,7 +32,9 @@ class MarketBatch:
                 f"got {shape}, {self.price.shape}, {self.cost.shape}"
             )
         if self.beta.shape != shape[2:] or self.outside_value.shape != shape[2:]:
-            raise ValueError(f"beta and outside_value need one number per market, {shape[2:]}; got {self.beta.shape}, {self.outside_value.shape}")
+            raise ValueError(
+                f"beta and outside_value need one number per market, {shape[2:]}; got {self.beta.shape}, {self.outside_value.shape}"
+            )
         if not (np.isfinite(self.beta) & (self.beta >= 0)).all() or not np.isfinite(self.outside_value).all():
             raise ValueError("beta must be finite and >= 0 (1/USD), outside_value finite (USD/query), in every market")
         if not self.available.any(axis=1).all():
@@ -86,8 +88,11 @@ class MarketBatch:
     def market(self, g: int) -> Market:
         """Market g on its own, its providers named by number."""
         return Market.from_arrays(
-            self.quality[:, :, g], self.price[:, :, g], self.cost[:, :, g],
-            beta=float(self.beta[g]), outside_value=float(self.outside_value[g]),
+            self.quality[:, :, g],
+            self.price[:, :, g],
+            self.cost[:, :, g],
+            beta=float(self.beta[g]),
+            outside_value=float(self.outside_value[g]),
         )
 
     def game(self, g: int) -> PostedPriceGame:

@@ -253,9 +253,7 @@ class Mechanism:
         if not self.posts_prices:
             raise ValueError(f"mechanism {self.name!r} is not a posted-price game: users do not choose by logit among posted prices")
         offer = self.offers(market)
-        return PostedPriceGame(
-            offer.score, offer.price - offer.cost, offer.quality - offer.cost, market.beta, market.outside_value
-        )
+        return PostedPriceGame(offer.score, offer.price - offer.cost, offer.quality - offer.cost, market.beta, market.outside_value)
 
     def play(self, offer: Offer, market: Market) -> Outcome:
         """One round, in expectation: a pure function of the offers `[n, ...]`."""
@@ -298,9 +296,7 @@ def pay_per_token(factors: Sequence[float] = (1.0,)) -> Mechanism:
     return Mechanism("market", PerToken(tuple(factors)), Logit(), Posted())
 
 
-def second_price_auction(
-    markups: Sequence[float] = (0.0,), settlement: str = "delivered", claims: Sequence[float] = (1.0,)
-) -> Mechanism:
+def second_price_auction(markups: Sequence[float] = (0.0,), settlement: str = "delivered", claims: Sequence[float] = (1.0,)) -> Mechanism:
     """The reverse second-price auction ([TTC]).
 
     Args:

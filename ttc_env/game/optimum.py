@@ -99,9 +99,7 @@ class _Value(NamedTuple):
         return np.where((self.x_top == other.x_top) & (rise == 0.0), ahead, rise)
 
 
-def maximise_share_weighted(
-    z: ArrayLike, weight: ArrayLike, outside_weight: ArrayLike = 0.0, *, max_iterations: int = 1_000
-) -> Maximum:
+def maximise_share_weighted(z: ArrayLike, weight: ArrayLike, outside_weight: ArrayLike = 0.0, *, max_iterations: int = 1_000) -> Maximum:
     """Maximise sum_i s_i x_i + s_0 x_0 over profiles, exactly.
 
     Args:

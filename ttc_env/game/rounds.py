@@ -26,7 +26,10 @@ from ttc_env.game.types import Array
 NARROW = 500
 """Where all |k| are at most this, e = f 2^k fits into a double with room for sums and quotients, and needs no scaling."""
 
-_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # log 2 in two parts: k times the first is exact for |k| < 2^20
+_LN2_HIGH, _LN2_LOW = (
+    6.93147180369123816490e-01,
+    1.90821492927058770002e-10,
+)  # log 2 in two parts: k times the first is exact for |k| < 2^20
 
 
 def split_exponential(z: ArrayLike) -> tuple[Array, NDArray[np.int64]]:

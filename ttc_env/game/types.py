@@ -96,7 +96,9 @@ class Provider:
                 raise ValueError(f"provider {self.name!r}: {field} has shape {values.shape}, levels {shape}; give one entry per level")
             if not np.isfinite(values).all():
                 at = int(np.flatnonzero(~np.isfinite(values))[0])
-                raise ValueError(f"provider {self.name!r}: {field} at level index {at} is {values[at]}; it must be a finite number of USD/query")
+                raise ValueError(
+                    f"provider {self.name!r}: {field} at level index {at} is {values[at]}; it must be a finite number of USD/query"
+                )
 
     @classmethod
     def from_curve(cls, curve: Curve, alpha: float, baseline: float, quality_function: QualityFunction) -> Provider:
