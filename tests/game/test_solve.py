@@ -103,6 +103,8 @@ def test_continuous_prices_are_the_limit_of_fine_grids():
     assert dial.converged
     assert dial.unique
     assert dial.gap <= 1e-9
+    assert dial.optimal_welfare == pytest.approx(fine.optimal_welfare, rel=1e-12)
+    assert dial.price_of_anarchy == pytest.approx(fine.price_of_anarchy, rel=1e-3)
     assert dial.welfare == pytest.approx(fine.welfare, rel=1e-3)
     np.testing.assert_allclose(dial.provider_profit, fine.provider_profit, rtol=5e-3)
 

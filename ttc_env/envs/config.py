@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from gymnasium import spaces
 
-from ttc_env.game.continuous import best_continuous_reply, solve_continuous
+from ttc_env.game.continuous import ContinuousSolution, best_continuous_reply, solve_continuous
 from ttc_env.game.curves import load_market
 from ttc_env.game.mechanisms import MECHANISMS, Mechanism, Offer, Outcome, pay_per_token, second_price_auction
 from ttc_env.game.regret import Regret, compare, resolution
@@ -63,7 +63,7 @@ class EnvConfig:
 
     @cached_property
     def optimal_welfare(self) -> float:
-        """The most welfare that any profile reaches, USD per arriving user (with continuous prices: on the grid of choices)."""
+        """The most welfare that any profile reaches, USD per arriving user (with continuous prices it is reached at an end of the dial)."""
         return optimal_welfare(self.market, self.mechanism)
 
     def action_space(self) -> spaces.Space[Any]:
@@ -156,9 +156,9 @@ class EnvConfig:
         utility = outcome.utility
         return Regret(utility, utility + regret, best, regret, relative)
 
-    def solve(self) -> Solution | AuctionSolution | Any:
+    def solve(self) -> Solution | AuctionSolution | ContinuousSolution:
         """The exact solution of the game that this environment plays."""
-        if self.actions == "continuous" and len(self.mechanism.tariff.choices) > 1:
+        if self.actions == "continuous" and len(self.mechanism.tariff.choices) > 1 and self.mechanism.posts_prices:
             return solve_continuous(self.mechanism, self.market)
         return solve(self.market, self.mechanism)
 

@@ -16,6 +16,7 @@ from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.single import SingleRound, SingleRounds
 from ttc_env.envs.tables import RoundTables
 from ttc_env.envs.vector import VectorMarketEnv
+from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import Offer, Outcome
 from ttc_env.game.solve import AuctionSolution, Solution
@@ -75,8 +76,12 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     With `infos="full"` (default), for each agent: `action_mask` (None for a Box); `level`, `quality`, `price`, `cost`, `payment`, `profit` (all USD per
     query, `profit` per served query), `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
     played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per arriving user). Under sampled demand also
-    `served` and `correct`, the numbers of users and of right answers (`correct` needs accuracy curves). `infos="basic"` gives the mask
+    `served` and `correct`, the numbers of users and of right answers (`correct` needs accuracy curves). All but those two are
+    expectations, also where demand is sampled and observations show what was drawn. They are worked out when first read; `infos="basic"` gives the mask
     alone. Infos are dicts whose entries are worked out when one is first read, so that unread ones cost almost nothing.
+
+    `solve()` of an auction needs the truthful bid 0 among `prices` (and the true claim 1.0 among `claims`, if quality is paid as delivered):
+    without it no strategy is dominant, and it says so.
 
     ## Starting State
 
@@ -150,7 +155,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     def action_space(self, agent: str) -> spaces.Space[Any]:
         return self._action_spaces[agent]
 
-    def solve(self) -> Solution | AuctionSolution | Any:
+    def solve(self) -> Solution | AuctionSolution | ContinuousSolution:
         """The exact solution of the game that this environment plays; with a price grid, profiles hold flat actions (`Solution.split`)."""
         return self.config.solve()
 

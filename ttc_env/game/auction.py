@@ -38,6 +38,10 @@ class AuctionSolution:
     converged = True
     iterations = 0
 
+    def __repr__(self) -> str:
+        winner = "no trade" if self.winner is None else f"{self.market.names[self.winner]} wins for {self.payment:.6g}"
+        return f"AuctionSolution({self.market!r}: {winner}, welfare {self.welfare:.6g})"
+
     @property
     def gap(self) -> float:
         """NashConv of the reported strategies."""

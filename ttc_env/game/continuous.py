@@ -13,8 +13,10 @@ import numpy as np
 from ttc_env.game import demand
 from ttc_env.game.free_prices import best_markup
 from ttc_env.game.mechanisms import HighestScore, Mechanism, Offer, Outcome, SecondScore
+from ttc_env.game.optimum import social_optimum
 from ttc_env.game.regret import Regret, compare
 from ttc_env.game.types import Array, Market
+from ttc_env.game.welfare import price_of_anarchy
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +28,7 @@ class ContinuousSolution:
     lowest_levels: np.ndarray  # [n]
     highest_levels: np.ndarray  # [n]
     outcome: Outcome  # at the equilibrium of less welfare of the two
+    optimal_welfare: float  # W*: attained with every price at one end of its dial, so that the grid's optimum is exact
     unique: bool  # lowest and highest coincide, up to `tolerance`
     converged: bool
     iterations: int
@@ -35,6 +38,11 @@ class ContinuousSolution:
     @property
     def welfare(self) -> float:
         return float(self.outcome.welfare)
+
+    @property
+    def price_of_anarchy(self) -> float:
+        """W* / welfare; NaN where that is not positive."""
+        return price_of_anarchy(self.optimal_welfare, self.welfare)[0]
 
     @property
     def user_value(self) -> float:
@@ -94,18 +102,18 @@ def best_continuous_reply(mechanism: Mechanism, market: Market, offer: Offer, ou
     return Regret(utility, best_utility, level, regret, relative)
 
 
-def solve_continuous(mechanism: Mechanism, market: Market, *, tolerance: float = 1e-12, max_sweeps: int = 100_000):  # type: ignore[no-untyped-def]
+def solve_continuous(mechanism: Mechanism, market: Market, *, tolerance: float = 1e-12, max_sweeps: int = 100_000) -> ContinuousSolution:
     """The lowest and the highest equilibrium with continuous prices, by monotone sweeps (GAME.md, theorem 3, which holds for any action set).
 
-    For an auction this is the solution in dominant strategies, which a finer bid changes nothing about.
+    Args:
+        tolerance: the sweeps end when no value moves by more than this share of the largest quality.
+        max_sweeps: most sweeps from each end.
 
     Raises:
-        ValueError: a mechanism that neither posts prices nor is a second-score auction.
+        ValueError: not a posted-price mechanism. (For an auction a finer bid changes nothing: see `solve`.)
     """
-    from ttc_env.game.solve import solve
-
-    if not mechanism.posts_prices:
-        return solve(market, mechanism)
+    # At given rivals e (w - lambda) is monotone in the price, so the planner's prices are ends of the dial, which the grid holds.
+    best_possible = social_optimum(mechanism.game(market)).welfare
     base = mechanism.tariff.base(market)
     low, high = (mechanism.tariff.price(base, mechanism.tariff.choices[k]) for k in (0, -1))
     ends = []
@@ -128,4 +136,4 @@ def solve_continuous(mechanism: Mechanism, market: Market, *, tolerance: float =
     gap = max(float(best_continuous_reply(mechanism, market, o, r).relative.max()) for _, o, r in ends)
     worst = at_low if at_low.welfare <= at_high.welfare else at_high
     unique = bool((low_levels == high_levels).all() and np.abs(lowest.price - highest.price).max() <= 1e3 * tolerance * scale)
-    return ContinuousSolution(lowest, highest, low_levels, high_levels, worst, unique, converged, iterations, gap, tolerance)
+    return ContinuousSolution(lowest, highest, low_levels, high_levels, worst, best_possible, unique, converged, iterations, gap, tolerance)

@@ -36,6 +36,10 @@ class Solution:
     pne: equilibrium.Equilibria  # all PNE and how they were found
     best_possible: optimum.Optimum  # the social optimum and how it was found
 
+    def __repr__(self) -> str:
+        count = f"{len(self.equilibria)}{'' if self.complete else ' or more'} PNE{' (unique)' if self.unique else ''}"
+        return f"Solution({self.market!r}: {count}, welfare {self.welfare:.6g} of {self.optimal_welfare:.6g})"
+
     @property
     def equilibria(self) -> Profile:
         """`[k, n]` all PNE, in lexicographic order."""

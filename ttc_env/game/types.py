@@ -84,6 +84,9 @@ class Provider:
     cost: Array  # [m] USD/query, c
     curve: Curve | None = None
 
+    def __repr__(self) -> str:
+        return f"Provider({self.name!r}, {len(self.levels)} levels)"
+
     def __post_init__(self) -> None:
         for field in ("levels", "quality", "price", "cost"):
             object.__setattr__(self, field, frozen_array(getattr(self, field)))
@@ -123,6 +126,10 @@ class Market:
     quality_function: QualityFunction = QualityFunction()
     benchmark: str | None = None
     method: str | None = None
+
+    def __repr__(self) -> str:
+        where = f"{self.benchmark or 'own curves'} {self.method or ''}".rstrip()
+        return f"Market({where}: {self.num_providers} providers, up to {self.num_levels} levels, beta={self.beta:g})"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "providers", tuple(self.providers))
@@ -285,6 +292,9 @@ class PostedPriceGame:
     surplus: Array  # [n, m] USD/query, w = q - c
     beta: float  # 1/USD
     outside_value: float = 0.0  # USD/query, V_0
+
+    def __repr__(self) -> str:
+        return f"PostedPriceGame({self.value.shape[0]} providers, {self.value.shape[1]} actions, beta={self.beta:g})"
 
     def __post_init__(self) -> None:
         for field in ("value", "profit", "surplus"):
