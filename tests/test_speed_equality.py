@@ -24,6 +24,7 @@ VARIANTS = {
     "beta 0": {"beta": 0.0},
     "outside value": {"outside_value": 0.005, "beta": 1e4},
     "one provider": {"providers": ["Qwen2-7B"]},
+    "one bidder": {"mechanism": "auction", "providers": ["Qwen2-7B"]},
     "uneven grids": {"market": UNEVEN},
     "auction": {"mechanism": "auction"},
     "auction, truthful": {"mechanism": "auction", "prices": "fixed"},
@@ -69,6 +70,90 @@ def test_the_environment_is_the_batch_to_the_last_bit(variant):
             np.testing.assert_array_equal(np.array(list(seen.values())), full[b])
             np.testing.assert_array_equal(single.state(), state[b])
             assert set(over.values()) == {bool(truncations[b])}
+
+
+DISCRETE = [name for name, options in VARIANTS.items() if options.get("actions") != "continuous"]
+
+
+@pytest.mark.parametrize("variant", DISCRETE)
+def test_numba_is_numpy_to_the_last_bit(variant):
+    pytest.importorskip("numba")
+    options = {"max_cycles": 3, "infos": "full", **VARIANTS[variant]}
+    ours, theirs = (ttc_env.vector_env(1100, backend=backend, **options) for backend in ("numpy", "numba"))  # some blocks and a rest
+    np.testing.assert_array_equal(ours.reset(seed=0)[0].full(), theirs.reset(seed=0)[0].full())
+    for t in range(4):
+        actions = actions_of(ours, t)
+        np.testing.assert_array_equal(theirs.rewards(actions), ours.rewards(actions))
+        obs, rewards, _, _, infos = ours.step(actions)
+        nobs, nrewards, _, _, ninfos = theirs.step(actions if t % 2 else actions.astype(np.int32))
+        np.testing.assert_array_equal(nrewards, rewards)
+        np.testing.assert_array_equal(nobs.full(), obs.full())
+        np.testing.assert_array_equal(nobs.state(), obs.state())
+        assert ninfos.keys() == infos.keys()
+        for name in infos.keys() - {"final_obs"}:
+            np.testing.assert_array_equal(ninfos[name], infos[name], err_msg=name)
+
+
+@pytest.mark.parametrize("variant", DISCRETE)
+def test_the_compiled_environment_is_the_plain_one_to_the_last_bit(variant):
+    pytest.importorskip("numba")
+    options = {"max_cycles": 8, **VARIANTS[variant]}
+    plain, compiled = (ttc_env.parallel_env(backend=backend, **options) for backend in ("numpy", "numba"))
+    plain.reset(seed=0)
+    compiled.reset(seed=0)
+    for agent in plain.agents:
+        plain.action_space(agent).seed(7)
+    while plain.agents:
+        actions = {agent: plain.action_space(agent).sample() for agent in plain.agents}
+        seen, rewards, *_, infos = plain.step(actions)
+        cseen, crewards, *_, cinfos = compiled.step(actions)
+        assert crewards == rewards
+        for agent, info in infos.items():
+            assert [cinfos[agent][name] for name in info if name != "action_mask"] == [info[name] for name in info if name != "action_mask"]
+        np.testing.assert_array_equal(np.array(list(cseen.values())), np.array(list(seen.values())))
+        np.testing.assert_array_equal(compiled.state(), plain.state())
+    assert not compiled.agents
+
+
+def test_numba_plays_markets_of_their_own():
+    pytest.importorskip("numba")
+    markets = [ttc_env.load_market(name, beta=beta) for name, beta in (("gsm8k", 1e5), ("gpqa", 1e3), ("gsm8k", 10.0))]
+    for options in ({}, {"mechanism": "auction"}, {"mechanism": "auction", "claims": (0.9, 1.0)}):
+        ours, theirs = (ttc_env.vector_env(700, market=markets, backend=backend, **options) for backend in ("numpy", "numba"))
+        ours.reset()
+        theirs.reset()
+        actions = actions_of(ours, 5)
+        obs, rewards, *_ = ours.step(actions)
+        nobs, nrewards, *_ = theirs.step(actions)
+        np.testing.assert_array_equal(nrewards, rewards)
+        np.testing.assert_array_equal(nobs.full(), obs.full())
+
+
+def test_numba_refuses_what_it_does_not_play():
+    pytest.importorskip("numba")
+    for options in ({"actions": "continuous"}, {"demand": "sampled"}):
+        for make in (ttc_env.parallel_env, lambda **options: ttc_env.vector_env(2, **options)):
+            with pytest.raises(ValueError, match="use backend='numpy'"):
+                make(backend="numba", **options)
+    env = ttc_env.vector_env(600, backend="numba")
+    env.reset()
+    actions = actions_of(env, 0)
+    actions[580, 3, 1] = 9
+    with pytest.raises(ValueError, match=r"environment 580, provider_3: action \[\d, 9\] is not in"):
+        env.step(actions)
+    actions[580, 3, 1] = -1
+    with pytest.raises(ValueError, match="environment 580, provider_3"):
+        env.step(actions)
+    single = ttc_env.parallel_env(backend="numba")
+    single.reset()
+    for bad in (9, -1):
+        with pytest.raises(ValueError, match="provider_0"):
+            single.step({agent: np.array([0, bad]) for agent in single.agents})
+    with pytest.raises(ValueError, match="got float64"):
+        single.step({agent: np.array([0.0, 0.5]) for agent in single.agents})
+    seen = [single.step({agent: kind for agent in single.agents})[0]["provider_0"] for kind in (np.array([1, 2]), np.int32([1, 2]), [1, 2])]
+    for other in seen[1:]:
+        np.testing.assert_array_equal(other[:-1], seen[0][:-1])
 
 
 @pytest.mark.parametrize("variant", SAMPLED)

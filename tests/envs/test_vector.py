@@ -155,7 +155,7 @@ def test_a_pickled_batch_goes_on():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"backend": "jax"}, "'numpy' or 'torch'"),
+        ({"backend": "jax"}, "'numpy', 'numba' or 'torch'"),
         ({"autoreset": "later"}, "'same_step' or 'disabled'"),
         ({"observations": "some"}, "'blocks' or 'full'"),
         ({"num_envs": 0}, "at least 1"),

@@ -10,10 +10,11 @@ from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
 from ttc_env.envs.batch_observation import BatchObservation
+from ttc_env.envs.compiled import CompiledSingle
 from ttc_env.envs.config import EnvConfig, make_config
 from ttc_env.envs.infos import Info, LazyRound
 from ttc_env.envs.observations import ObservationLayout
-from ttc_env.envs.single import SingleRound, SingleRounds
+from ttc_env.envs.single import SingleRounds
 from ttc_env.envs.tables import RoundTables
 from ttc_env.envs.vector import VectorMarketEnv
 from ttc_env.game.continuous import ContinuousSolution
@@ -106,6 +107,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `information` | `"full"` | `"full"`, `"prices"`, `"own"` |
     | `max_cycles` | 100 | rounds per episode |
     | `infos` | `"full"` | or `"basic"` |
+    | `backend` | `"numpy"` | or `"numba"`: rounds are compiled, some seconds once (extra `fast`; discrete actions and expected demand) |
     | `render_mode` | None | `"ansi"` (a table), `"human"` (prints it), `"rgb_array"` (a figure; needs the extra `plot`) |
 
     ## Version History
@@ -121,8 +123,17 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     }
 
     def __init__(
-        self, mechanism: Any = "market", benchmark: Any = None, method: str | None = None, *, render_mode: str | None = None, **options: Any
+        self,
+        mechanism: Any = "market",
+        benchmark: Any = None,
+        method: str | None = None,
+        *,
+        render_mode: str | None = None,
+        backend: str = "numpy",
+        **options: Any,
     ):
+        if backend not in ("numpy", "numba"):
+            raise ValueError(f"backend is {backend!r}; choose 'numpy' or 'numba' ('torch' plays batches: ttc_env.vector_env)")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode is {render_mode!r}; choose {', '.join(map(repr, self.metadata['render_modes']))} or None")
         self.config: EnvConfig = make_config(mechanism, benchmark, method, **options)
@@ -136,10 +147,14 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
         batch = MarketBatch.of(self.config.market)
         tables = RoundTables(self.config, batch)
-        self._single = SingleRounds(tables) if SingleRounds.can_play(tables) else None
+        self._single: Any = (
+            CompiledSingle(tables) if backend == "numba" else SingleRounds(tables) if SingleRounds.can_play(tables) else None
+        )
         self._vector = VectorMarketEnv(1, self.config, batch, autoreset="disabled", copy=False) if self._single is None else None
+        self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
+        self._basic_infos = [{"action_mask": mask} for mask in self.config.action_masks]
         self._t = 0
-        self._last: SingleRound | BatchObservation | None = None
+        self._last: Any = None  # the round played last: a `SingleRound`, a `CompiledRound` or a `BatchObservation`
         self._history: list[Outcome] = []
         self._levels: list[np.ndarray] = []
 
@@ -190,21 +205,20 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             raise ValueError(f"step needs an action for every agent; {', '.join(missing)} gave none") from None
         self._t += 1
         over = self._t >= self.max_cycles
-        time_left = max(0.0, 1.0 - self._t / self.max_cycles)
+        time_left = 0.0 if over else 1.0 - self._t / self.max_cycles
         rows, rewards, source = self._play_single(chosen, time_left) if self._single is not None else self._play_vector(chosen, time_left)
         if over:
             self.agents = []
         if self.render_mode is not None:
             self._record(chosen)
-        masks = self.config.action_masks
         if self.config.infos == "basic":
-            infos: dict[str, dict[str, Any]] = {agent: {"action_mask": mask} for agent, mask in zip(agents, masks, strict=False)}
+            infos: dict[str, dict[str, Any]] = dict(zip(agents, map(dict.copy, self._basic_infos), strict=False))
         else:
-            lazy = LazyRound(source)
+            lazy, masks = LazyRound(source), self.config.action_masks
             infos = {agent: Info((lazy, i), masks[i]) for i, agent in enumerate(agents)}
         return (
             dict(zip(agents, rows, strict=False)), dict(zip(agents, rewards, strict=False)),
-            dict.fromkeys(agents, False), dict.fromkeys(agents, over), infos,
+            self._flags[False].copy(), self._flags[over].copy(), infos,
         )  # fmt: skip
 
     def _play_single(self, chosen: list[Any], time_left: float) -> tuple[Any, list[float], Any]:
@@ -213,7 +227,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         assert single is not None
         try:
             played = single.play(single.keys(chosen), time_left)
-        except (KeyError, AttributeError, TypeError):
+        except (KeyError, AttributeError, TypeError, ValueError, BufferError):
             # Unusual containers, or actions outside the space: `choose` sorts them out, or says what is wrong.
             flat = self.config.choose(chosen)
             played = single.play(single.keys_of(np.unravel_index(flat, self.config.grid)), time_left)
@@ -251,10 +265,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             return self.layout.state(None, max(0.0, 1.0 - self._t / self.max_cycles))
         if isinstance(self._last, BatchObservation):
             return self._last.state()[0]
-        last, n = self._last, len(self.possible_agents)
-        private = np.array([np.frombuffer(block, np.float32)[n:] for block in last.private])
-        private[:, -1] = last.profit
-        return np.concatenate([private.ravel(), np.frombuffer(last.public, np.float32)])
+        assert self._single is not None
+        return self._single.state(self._last)
 
     def _infos(
         self, flat: Any, offer: Offer | None, share: list[float] | None, reward: list[float] | None, counts: dict[str, np.ndarray]

@@ -19,6 +19,8 @@ import numpy as np
 from ttc_env.envs.observations import hidden
 from ttc_env.envs.tables import RoundTables
 
+_MOST_POWERS = 1 << 18  # entries of a list of powers of two
+
 
 class SingleRound(NamedTuple):
     """What a round came to, provider by provider."""
@@ -46,8 +48,13 @@ class SingleRounds:
         self.auction, self.narrow = tables.kind == "auction", tables.kind == "logit" and tables.narrow
         self.users, self.outside_value = config.users, float(tables.batch.outside_value[0])
         self.profit_scale = float(tables.profit_scale[0])
-        self._powers = [2.0**-k for k in range(1023)]  # 2^-1022 is the smallest number of full precision; beyond it counts as 0
+        # 2^-k by k: 2^-1022 is the smallest number of full precision, and beyond it counts as 0. Long enough for all of this market's k.
+        spread = 0 if self.auction else int(max(tables.split[1].max(), 0) - tables.split[1].min())
+        self._every_power = spread < _MOST_POWERS
+        self._powers = [2.0**-k if k < 1023 else 0.0 for k in range(spread + 1 if self._every_power else 1023)]
         self._public = partial(struct.pack, f"={3 * self.n + 2}f")  # struct keeps the parsed format
+        self._profit = array("f", bytes(4 * self.n))
+        self._write_profit = partial(struct.pack_into, f"={self.n}f", self._profit, 0)
         self._flat: list[dict[Any, int]] = []
         self._rows = [self._actions(tables, i) for i in range(self.n)]
         d = tables.static.shape[2] + self.parts + 1  # length of a private block
@@ -116,11 +123,12 @@ class SingleRounds:
             top, powers = max(exponent), self._powers
             if top < 0:
                 top = 0
-            if top - min(exponent) < 1023:
+            if self._every_power:
                 e = [f * powers[top - k] for f, k in zip(fraction, exponent, strict=False)]
+                outside = powers[top]
             else:
                 e = [f * powers[top - k] if top - k < 1023 else 0.0 for f, k in zip(fraction, exponent, strict=False)]
-            outside = powers[top] if top < 1023 else 0.0
+                outside = powers[top] if top < 1023 else 0.0
         total = outside
         for x in e:
             total += x
@@ -149,8 +157,15 @@ class SingleRounds:
         """`[n, d]` float32: the observations, from private blocks, profits and the public block."""
         # The public block stands between private blocks and at the end: joining does it in one go.
         buffer = bytearray(public).join((*private, b""))
-        memoryview(buffer).cast("f")[self.profit_entry :: self.size] = array("f", profit)
+        self._write_profit(*profit)
+        memoryview(buffer).cast("f")[self.profit_entry :: self.size] = self._profit
         observations = np.ndarray((self.n, self.size), np.float32, buffer)
         if self.hidden is not None:
             observations[self.hidden] = 0.0
         return observations
+
+    def state(self, played: SingleRound) -> np.ndarray:
+        """`[state_size]` float32: the global state after this round."""
+        private = np.array([np.frombuffer(block, np.float32)[self.n :] for block in played.private])
+        private[:, -1] = played.profit
+        return np.concatenate([private.ravel(), np.frombuffer(played.public, np.float32)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from gymnasium import spaces
@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from ttc_env.envs.batch import BatchRounds, Played
 from ttc_env.envs.batch_observation import BatchObservation
+from ttc_env.envs.compiled import CompiledRounds
 from ttc_env.envs.config import EnvConfig, make_config
 from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.tables import RoundTables
@@ -82,15 +83,15 @@ class VectorMarketEnv:
         check_actions: bool = True,
     ):
         for name, value, allowed in (
-            ("backend", backend, ("numpy", "torch")),
+            ("backend", backend, ("numpy", "numba", "torch")),
             ("autoreset", autoreset, ("same_step", "disabled")),
             ("observations", observations, ("blocks", "full")),
         ):
             if value not in allowed:
-                raise ValueError(f"{name} is {value!r}; choose {' or '.join(map(repr, allowed))}")
+                raise ValueError(f"{name} is {value!r}; choose {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}")
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
             raise ValueError(f"num_envs is {num_envs!r}; it must be a whole number, at least 1")
-        if device is not None and backend == "numpy":
+        if device is not None and backend != "torch":
             raise ValueError(f"device={device!r} needs backend='torch'")
         if len(batch) > num_envs:
             raise ValueError(f"{len(batch)} markets for {num_envs} environments; raise num_envs, so that each market is played")
@@ -98,7 +99,7 @@ class VectorMarketEnv:
         self.backend, self.autoreset, self.observations = backend, autoreset, observations
         self.copy, self.check_actions = copy, check_actions
         self.tables = RoundTables(config, batch)
-        self.rounds = BatchRounds(self.tables, self.num_envs, backend, device)
+        self.rounds = BatchRounds(self.tables, self.num_envs, "torch" if backend == "torch" else "numpy", device)
         self.layout = ObservationLayout(config)
         self.agents = tuple(f"provider_{i}" for i in range(batch.num_providers))
         n, k = batch.num_providers, len(config.grid)
@@ -116,7 +117,11 @@ class VectorMarketEnv:
         self._flags: tuple[Any, Any]
         self._t, self._running = 0, False
         self._last: Played | None = None
-        if backend == "numpy":
+        self._compiled: CompiledRounds | None = None
+        if backend == "numba":
+            rounds = self.rounds
+            self._compiled = CompiledRounds(self.tables, rounds.start, rounds.outside_value, rounds.profit_scale)
+        if backend != "torch":
             b = self.num_envs
             self._public = np.zeros((3 * n + 2, b), np.float32)
             self._own = np.zeros((k + 1, n, b), np.float32)
@@ -137,7 +142,7 @@ class VectorMarketEnv:
         return self.batch.num_providers
 
     def _generator(self, seed: int | None) -> Any:
-        if self.backend == "numpy":
+        if self.backend != "torch":
             from gymnasium.utils import seeding
 
             return seeding.np_random(seed)[0]
@@ -184,12 +189,12 @@ class VectorMarketEnv:
             self._running = False
         terminations = self._flags[0]
         if self.copy:
-            terminations, truncations = (x.copy() if self.backend == "numpy" else x.clone() for x in (terminations, truncations))
+            terminations, truncations = (x.copy() if self.backend != "torch" else x.clone() for x in (terminations, truncations))
         return self._shown(obs), reward, terminations, truncations, infos
 
     def play(self, actions: Any, time_left: float) -> tuple[BatchObservation, Any]:
         """A round and nothing else: actions are not checked, no episode is counted, nothing is copied. Returns observations and rewards."""
-        if self.backend == "numpy":
+        if self.backend != "torch":
             obs = self._play_blocks(actions, time_left)
             return obs, self._reward.T.copy() if self.copy else self._reward.T
         self._last = self.rounds.play(actions, self._rng)
@@ -200,9 +205,12 @@ class VectorMarketEnv:
         actions = self._checked(actions)
         if self.backend == "torch":
             return self.rounds.play(actions, self._rng).reward.T
-        for columns in self._blocks():
-            played = self.rounds.play(actions[columns], self._rng, columns)
-            self._reward[:, columns], self._share[:, columns] = played.reward, played.share
+        if self._compiled is not None:
+            self._compiled.play(actions, self._share, self._reward, self._index, self._public, self._own, shown=False)
+        else:
+            for columns in self._blocks():
+                played = self.rounds.play(actions[columns], self._rng, columns)
+                self._reward[:, columns], self._share[:, columns] = played.reward, played.share
         return self._reward.T.copy() if self.copy else self._reward.T
 
     def _blocks(self) -> Iterator[slice]:
@@ -224,7 +232,9 @@ class VectorMarketEnv:
     def _play_blocks(self, actions: np.ndarray, time_left: float) -> BatchObservation:
         public, own = self._public, self._own
         extra: list[Played] = []
-        for columns in self._blocks():
+        if self._compiled is not None:
+            self._compiled.play(actions, self._share, self._reward, self._index, public, own, shown=True)
+        for columns in self._blocks() if self._compiled is None else ():
             played = self.rounds.play(actions[columns], self._rng, columns)
             self.rounds.show(played, columns, public, own)
             self._reward[:, columns], self._share[:, columns], self._index[:, columns] = played.reward, played.share, played.index
@@ -253,7 +263,7 @@ class VectorMarketEnv:
 
     def _first(self) -> BatchObservation:
         """Before the first round."""
-        if self.backend == "numpy":
+        if self.backend != "torch":
             self._public[:], self._own[:] = 0.0, 0.0
             self._public[-1] = 1.0
             return self._views()
@@ -269,21 +279,21 @@ class VectorMarketEnv:
             return obs
         if self.observations == "full":
             return obs.full()
-        if self.backend == "numpy" and (self.copy if copy is None else copy):
+        if self.backend != "torch" and (self.copy if copy is None else copy):
             return BatchObservation(obs.static, obs.own.copy(order="K"), obs.public.copy(order="K"), obs.information)
         return obs
 
     def _checked(self, actions: Any) -> Any:
         shape = (self.num_envs, self.num_agents)
         k = len(self.config.grid)
-        if self.backend == "numpy":
+        if self.backend != "torch":
             actions = np.asarray(actions)
         if tuple(actions.shape) not in ((*shape, k), *([shape] if k == 1 else [])):
             raise ValueError(
                 f"actions have shape {tuple(actions.shape)}; expected {(*shape, k) if k > 1 else shape}: [num_envs, providers, parts]"
             )
         if self.config.actions == "continuous":
-            if self.backend == "numpy" and self.check_actions and not np.isfinite(actions).all():
+            if self.backend != "torch" and self.check_actions and not np.isfinite(actions).all():
                 raise ValueError("actions hold NaN or infinity; they must be numbers in [-1, 1]")
             return actions
         if k == 1 and len(actions.shape) == 3:
@@ -292,16 +302,19 @@ class VectorMarketEnv:
             return actions
         if actions.dtype.kind not in "iu":
             raise ValueError(f"actions are {actions.dtype}; expected integers")
-        if self.check_actions:
+        if self.check_actions and self._compiled is not None:
+            if (outside := self._compiled.outside(actions)) is not None:
+                self._refuse(actions, *outside)
+        elif self.check_actions:
             parts = [actions] if k == 1 else [actions[..., j] for j in range(k)]
             unsigned = np.dtype(f"u{actions.dtype.itemsize}")  # where negative numbers are large ones
             for part, size in zip(parts, self.config.grid, strict=True):
                 if part.view(unsigned).max() >= size:
-                    b, i = np.argwhere((part < 0) | (part >= size))[0]
-                    raise ValueError(
-                        f"environment {b}, provider_{i}: action {actions[b, i].tolist()} is not in {self.config.action_space()}"
-                    )
+                    self._refuse(actions, *np.argwhere((part < 0) | (part >= size))[0])
         return actions
+
+    def _refuse(self, actions: np.ndarray, b: int, i: int) -> NoReturn:
+        raise ValueError(f"environment {b}, provider_{i}: action {actions[b, i].tolist()} is not in {self.config.action_space()}")
 
     # --- the last round, in full ---
 
@@ -311,12 +324,12 @@ class VectorMarketEnv:
         Raises:
             RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).
         """
-        last = Played(*(None if x is None else np.asarray(x if self.backend == "numpy" else x.cpu()) for x in self.last))
+        last = Played(*(None if x is None else np.asarray(x if self.backend != "torch" else x.cpu()) for x in self.last))
         mechanism, tables = self.config.mechanism, self.tables
         offer, market = self.rounds.offer(last.index, last.price), self.rounds.market()
         outcome = mechanism.play(offer, market)
         share = last.share
-        start = np.asarray(self.rounds.start if self.backend == "numpy" else self.rounds.start.cpu())
+        start = np.asarray(self.rounds.start if self.backend != "torch" else self.rounds.start.cpu())
         columns = {
             "level": tables.level.reshape(-1)[last.index],
             "action": last.index - start,
@@ -413,13 +426,14 @@ def vector_env(
         num_envs: how many.
         mechanism, benchmark, method, options: as for `ttc_env.parallel_env`.
         market: one `Market`, or several of one shape (a sequence, or a `MarketBatch`): environment b plays market b modulo their number.
-        backend: `"numpy"`, or `"torch"` with everything on `device`.
+        backend: `"numpy"`; `"numba"`, compiled, several times faster after some seconds of compilation (extra `fast`; discrete actions and
+            expected demand); or `"torch"` with everything on `device`.
         autoreset, observations, copy, infos: see `VectorMarketEnv`.
-        check_actions: whether integers outside the action space raise (NumPy). Unchecked ones read another action's entry.
+        check_actions: whether integers outside the action space raise (NumPy, numba). Unchecked ones read another action's entry.
 
     Raises:
         ValueError, TypeError: an option that is unknown or out of range.
-        ImportError: `backend="torch"` without torch.
+        ImportError: `backend="torch"` without torch, or `"numba"` without numba.
     """
     if market is None or isinstance(market, Market):
         config = make_config(mechanism, benchmark, method, market=market, infos=infos, **options)
