@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 import warnings
@@ -87,15 +88,21 @@ def pettingzoo_rows(bench: Bench) -> None:
         ("market", {}), ("market, fixed prices", {"prices": "fixed"}), ("market, beta V in the thousands", {"benchmark": "aime", "beta": 1e5}),
         ("auction", {"mechanism": "auction"}),
     ):  # fmt: skip
-        env = ttc_env.parallel_env(infos="basic", **options, **endless)
-        idle = Idle(env.possible_agents, env.observation_space("provider_0"), env.action_space("provider_0"))
-        bench.pair(f"PettingZoo step over an idle env, 9 agents: {label}", stepper(env), stepper(idle), 2.6)
+        for backend, target, how in (("numpy", 2.6, ""), ("numba", 1.6, ", compiled")):
+            name = f"PettingZoo step over an idle env, 9 agents: {label}{how}"
+            try:
+                env = ttc_env.parallel_env(infos="basic", backend=backend, **options, **endless)
+            except ImportError as error:
+                bench.add(name, None, target, note=str(error))
+                continue
+            idle = Idle(env.possible_agents, env.observation_space("provider_0"), env.action_space("provider_0"))
+            bench.pair(name, stepper(env), stepper(idle), target)
     basic, full = (stepper(ttc_env.parallel_env(infos=infos, **endless)) for infos in ("basic", "full"))
     bench.pair("the same with default infos, over infos='basic'", full, basic, 2.0, "infos not read")
     bench.pair("the same with every info read", lambda: dict(full()[4]["provider_0"]), basic, None, "exact regrets of 9 x 54 actions")
     others: list[tuple[str, int, Callable[[], Any], float]] = [
-        ("PettingZoo's rps", 2, _rps, 0.5),
-        ("mpe2's simple_spread", 3, _spread, 0.1),
+        ("PettingZoo's rps", 2, _rps, 0.1),
+        ("mpe2's simple_spread", 3, _spread, 0.02),
     ]
     for label, count, make, target in others:
         try:
@@ -135,35 +142,20 @@ def _restarting(env: Any) -> Callable[[], Any]:
 
 
 def batch_rows(bench: Bench) -> None:
-    loop = compile_c_loop()
     for size in (1024, 65536):
         env = ttc_env.vector_env(size, copy=False, max_cycles=10**9)
         env.reset(seed=0)
-        n = env.num_agents
         env.action_space.seed(0)
-        columns = np.ascontiguousarray(env.action_space.sample().transpose(2, 1, 0))  # [k, n, num_envs]: read fastest
-        actions = columns.transpose(2, 1, 0)
-        tables, prices = env.tables, env.config.grid[1]
-        if loop is None:
-            bench.add(f"batched round over a C loop, {size} envs", None, 5.5, note="no C compiler found")
-        else:
-            share, reward = np.empty((n, size)), np.empty((n, size))
-
-            def c_loop(loop=loop, columns=columns, tables=tables, share=share, reward=reward, prices=prices) -> None:
-                loop(columns, tables.attraction, tables.gain, share, reward, prices)
-
-            def play(env=env, actions=actions) -> None:
-                env.rewards(actions)
-
-            c_loop()
-            np.testing.assert_array_equal(env.rewards(actions).T, reward)  # the same bits
-            env.check_actions = False  # as the loop
-            bench.pair(f"batched round over a C loop, {size} envs", play, c_loop, 5.5)
-            env.check_actions = True
-        bench.pair(
-            f"step with observation blocks over the round alone, {size} envs",
-            lambda env=env, actions=actions: env.step(actions), lambda env=env, actions=actions: env.rewards(actions), 2.0,
-        )  # fmt: skip
+        actions = np.ascontiguousarray(env.action_space.sample().transpose(2, 1, 0)).transpose(2, 1, 0)  # columns in memory: read fastest
+        _batch(bench, env, actions, 5.5)
+        compiled = None
+        try:
+            compiled = ttc_env.vector_env(size, copy=False, max_cycles=10**9, backend="numba")
+        except ImportError as error:
+            bench.add(f"batched round over a C loop, {size} envs, compiled", None, 1.35, note=str(error))
+        if compiled is not None:
+            compiled.reset(seed=0)
+            _batch(bench, compiled, actions, 1.35, ", compiled")
         if size == 1024:
             full = ttc_env.vector_env(size, copy=False, max_cycles=10**9, observations="full")
             full.reset(seed=0)
@@ -173,6 +165,28 @@ def batch_rows(bench: Bench) -> None:
             )  # fmt: skip
             _cartpole(bench, env, actions)
             _torch(bench, size, env, actions)
+
+
+def _batch(bench: Bench, env: Any, actions: np.ndarray, target: float, how: str = "") -> None:
+    """The round alone over the same in C, and the step over the round."""
+    size, n = env.num_envs, env.num_agents
+    loop = compile_c_loop()
+    if loop is None:
+        bench.add(f"batched round over a C loop, {size} envs{how}", None, target, note="no C compiler found")
+    else:
+        columns, tables, prices = actions.transpose(2, 1, 0), env.tables, env.config.grid[1]
+        share, reward = np.empty((n, size)), np.empty((n, size))
+
+        def c_loop() -> None:
+            loop(columns, tables.attraction, tables.gain, share, reward, prices)
+
+        c_loop()
+        np.testing.assert_array_equal(env.rewards(actions).T, reward)  # the same bits
+        env.check_actions = False  # as the loop
+        bench.pair(f"batched round over a C loop, {size} envs{how}", lambda: env.rewards(actions), c_loop, target)
+        env.check_actions = True
+    name = f"step with observation blocks over the round alone, {size} envs{how}"
+    bench.pair(name, lambda: env.step(actions), lambda: env.rewards(actions), 2.0)
 
 
 def _cartpole(bench: Bench, env: Any, actions: np.ndarray) -> None:
@@ -194,6 +208,15 @@ def _torch(bench: Bench, size: int, env: Any, actions: np.ndarray) -> None:
     other.reset(seed=0)
     tensor = torch.as_tensor(actions)
     bench.pair(name, lambda: other.step(tensor), lambda: env.step(actions), None)
+    name = f"torch's compiled round over its eager one (CPU), {size} envs"
+    if bench.quick or shutil.which("c++") is None:
+        bench.add(name, None, None, note="left out: --quick" if bench.quick else "no C++ compiler found")
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = torch.compile(other.rounds.play)
+        compiled(tensor)
+    bench.pair(name, lambda: compiled(tensor), lambda: other.rounds.play(tensor), None)
 
 
 def solver_rows(bench: Bench) -> None:

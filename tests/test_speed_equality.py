@@ -1,5 +1,7 @@
 """One game, many roads: the environment in plain Python, the batched rounds in NumPy and torch, and the log-domain formulas agree."""
 
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -234,6 +236,20 @@ def test_a_round_compiles_as_one_graph(variant):
     actions = torch.as_tensor(actions_of(env, 0))
     compiled = torch.compile(lambda x: env.rounds.play(x).reward, backend="eager", fullgraph=True)  # a graph break raises
     assert torch.equal(compiled(actions), env.rounds.play(actions).reward)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch's compiler needs a C++ compiler")
+@pytest.mark.parametrize("variant", ["market", "beta V in the thousands", "auction", "continuous"])
+def test_a_compiled_round_is_the_same_round(variant):
+    torch = pytest.importorskip("torch")
+    env = ttc_env.vector_env(600, backend="torch", **VARIANTS[variant])
+    env.reset(seed=0)
+    actions = torch.as_tensor(actions_of(env, 0))
+    compiled, eager = torch.compile(env.rounds.play, fullgraph=True)(actions), env.rounds.play(actions)
+    for ours, theirs in ((compiled.reward, eager.reward), (compiled.share, eager.share)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-18)
 
 
 @settings(max_examples=60, deadline=None)
