@@ -54,15 +54,14 @@ class CompiledRounds:
         module = kernels()
         grid = tables.config.grid
         kind, *numbers = _kind(tables)
-        strides = [int(np.prod(grid[part + 1 :])) for part in range(len(grid))] + [0, 0]
+        self._sizes = np.array(grid, np.int64)
         self._play, self._first_outside = module.play, module.first_outside
         seen = np.stack([tables.quality_seen, tables.price_seen, *tables.action_seen])
         self.tables = module.Tables(
             kind,
             *(np.ascontiguousarray(x).reshape(-1) for x in numbers),
             seen.reshape(len(seen), -1),
-            np.array(grid, np.int64),
-            tuple(strides[:3]),
+            (int(np.prod(grid[1:])), int(len(grid) > 1)),
             start.astype(np.int64),
             outside_value.astype(np.float64),
             profit_scale.astype(np.float64),
@@ -70,13 +69,13 @@ class CompiledRounds:
         )
 
     def columns(self, actions: np.ndarray) -> np.ndarray:
-        """Actions `[b, n]` or `[b, n, k]` as the kernels read them: `[k, n, b]` int64, without a copy if their memory is laid out so."""
+        """Actions `[b, n]` or `[b, n, k]` as `[k, n, b]` int64, without a copy if their memory is laid out so."""
         return np.ascontiguousarray(actions.reshape(*actions.shape[:2], -1).transpose(2, 1, 0), dtype=np.int64)
 
     def outside(self, actions: np.ndarray) -> tuple[int, int] | None:
         """An environment and a provider whose action is outside the space, if there are any."""
         columns = self.columns(actions)
-        at = self._first_outside(columns, self.tables.sizes)
+        at = self._first_outside(columns, self._sizes)
         if at < 0:
             return None
         _, provider, environment = np.unravel_index(at, columns.shape)
@@ -84,7 +83,10 @@ class CompiledRounds:
 
     def play(self, actions: np.ndarray, share: Any, reward: Any, index: Any, public: Any, own: Any, *, shown: bool) -> None:
         """One round, written into columns (`rounds_numba.play`)."""
-        self._play(self.tables, self.columns(actions), share, reward, shown, index, public, own)
+        columns = self.columns(actions)
+        if len(columns) == 3:  # kernels read two parts: the last two become one
+            columns = np.stack([columns[0], columns[1] * self._sizes[2] + columns[2]])
+        self._play(self.tables, columns, share, reward, shown, index, public, own)
 
 
 class CompiledRound:

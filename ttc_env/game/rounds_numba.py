@@ -35,8 +35,7 @@ class Tables(NamedTuple):
     exponent: Any  # [entries] int64, k; empty if kind is not SCALED_MARKET
     gain: Any  # [entries] USD, profit if all users came; or USD/query, what serving is worth before the rivals' score is paid
     seen: Any  # [2 + k, entries] float32: quality, price, and the k parts of an action, as observations show them
-    sizes: Any  # [k] int64: how many choices each part of an action has
-    strides: Any  # 3 numbers: entries from one choice of a part to the next; 0 where an action has fewer parts
+    strides: Any  # 2 numbers: entries from one level to the next, and from one price and claim to the next (0 if there is one only)
     start: Any  # [n, 1] or [n, b] int64: entry of a provider's first action
     outside_value: Any  # [1] or [b] USD/query
     profit_scale: Any  # [1] or [b]: rewards times this are what observations show
@@ -49,7 +48,7 @@ def play(tables: Any, actions: Any, share: Any, reward: Any, shown: bool, index:
 
     Args:
         tables: `Tables`.
-        actions: `[k, n, b]` int64, in their space (`first_outside`).
+        actions: int64, in their space (`first_outside`): levels `[1, n, b]`; or `[2, n, b]`, with prices, or price * claims + claim.
         share, reward: `[n, b]`, are written: chances to serve, and USD.
         shown: whether to write the rest too. If not, they may have any content.
         index: `[n, b]` int64, the tables' entries that were played.
@@ -74,7 +73,7 @@ def play(tables: Any, actions: Any, share: Any, reward: Any, shown: bool, index:
 
 @compiled
 def first_outside(actions: Any, sizes: Any) -> int:
-    """Where `actions.flat` first leaves its space, else -1. actions: `[k, n, b]`."""
+    """Where `actions.flat` first leaves its space, else -1. actions: `[k, n, b]`; sizes: `[k]`, how many choices each part has."""
     k, n, b = actions.shape
     for part in range(k):
         for i in range(n):
@@ -89,48 +88,42 @@ def first_outside(actions: Any, sizes: Any) -> int:
 
 
 @compiled
-def parts(actions: Any, i: int, first: int, to: int) -> Any:
-    """Provider i's level, price and claim. Where actions have fewer parts the last one comes again: its stride is 0."""
-    last = len(actions) - 1
-    return actions[0, i, first:to], actions[min(1, last), i, first:to], actions[last, i, first:to]
-
-
-@compiled
 def look_up(tables: Any, actions: Any, first: int, size: int, share: Any, reward: Any) -> None:
     """What the tables have for each action: its value, in `share`, and its gain, in `reward`."""
     value, gain, start = tables.value, tables.gain, tables.start
-    p, q, r = tables.strides
-    to = first + size
+    p, q = tables.strides
+    to, last = first + size, len(actions) - 1
     for i in range(len(share)):
-        x, y, z = parts(actions, i, first, to)
-        s, g = share[i, first:to], reward[i, first:to]
+        x, y = actions[0, i, first:to], actions[last, i, first:to]
+        s, r = share[i, first:to], reward[i, first:to]
         if start.shape[1] == 1:
             here = start[i, 0]
             for j in range(size):
-                entry = np.uint64(here + x[j] * p + y[j] * q + z[j] * r)
-                s[j], g[j] = value[entry], gain[entry]
+                entry = np.uint64(here + x[j] * p + y[j] * q)
+                s[j], r[j] = value[entry], gain[entry]
         else:
             there = start[i, first:to]
             for j in range(size):
-                entry = np.uint64(there[j] + x[j] * p + y[j] * q + z[j] * r)
-                s[j], g[j] = value[entry], gain[entry]
+                entry = np.uint64(there[j] + x[j] * p + y[j] * q)
+                s[j], r[j] = value[entry], gain[entry]
 
 
 @compiled
 def entries(tables: Any, actions: Any, first: int, size: int, index: Any) -> None:
     """Where the tables have each action."""
     start = tables.start
-    p, q, r = tables.strides
-    to = first + size
+    p, q = tables.strides
+    to, last = first + size, len(actions) - 1
     for i in range(len(index)):
-        x, y, z = parts(actions, i, first, to)
-        at = index[i, first:to]
+        x, y, at = actions[0, i, first:to], actions[last, i, first:to], index[i, first:to]
         if start.shape[1] == 1:
-            at[:] = start[i, 0]
+            here = start[i, 0]
+            for j in range(size):
+                at[j] = here + x[j] * p + y[j] * q
         else:
-            at[:] = start[i, first:to]
-        for j in range(size):
-            at[j] += x[j] * p + y[j] * q + z[j] * r
+            there = start[i, first:to]
+            for j in range(size):
+                at[j] = there[j] + x[j] * p + y[j] * q
 
 
 @compiled
@@ -200,7 +193,6 @@ def auction_shares(tables: Any, first: int, size: int, share: Any, reward: Any) 
 def show(tables: Any, index: Any, first: int, size: int, share: Any, reward: Any, public: Any, own: Any) -> None:
     """What observations show of a round, as float32."""
     n, k, to = len(share), len(own) - 1, first + size
-    quality_seen, price_seen = tables.seen[0], tables.seen[1]
     unit = np.empty(size)
     if len(tables.profit_scale) == 1:
         unit[:] = tables.profit_scale[0]
@@ -208,14 +200,13 @@ def show(tables: Any, index: Any, first: int, size: int, share: Any, reward: Any
         unit[:] = tables.profit_scale[first:to]
     for i in range(n):
         at, s, r = index[i, first:to], share[i, first:to], reward[i, first:to]
-        quality, price, seen_share, profit = public[i, first:to], public[n + i, first:to], public[2 * n + i, first:to], own[k, i, first:to]
-        for j in range(size):
-            entry = np.uint64(at[j])
-            quality[j], price[j], seen_share[j], profit[j] = quality_seen[entry], price_seen[entry], s[j], r[j] * unit[j]
-        for part in range(k):
-            table, row = tables.seen[2 + part], own[part, i, first:to]
+        for column in range(2 + k):
+            seen, row = tables.seen[column], public[column * n + i, first:to] if column < 2 else own[column - 2, i, first:to]
             for j in range(size):
-                row[j] = table[np.uint64(at[j])]
+                row[j] = seen[np.uint64(at[j])]
+        row, profit = public[2 * n + i, first:to], own[k, i, first:to]
+        for j in range(size):
+            row[j], profit[j] = s[j], r[j] * unit[j]
 
 
 class OneTables(NamedTuple):
