@@ -121,8 +121,10 @@ def maximise_share_weighted(z: ArrayLike, weight: ArrayLike, outside_weight: Arr
     Source: derived in docs, not in the paper (GAME.md, theorem 4).
     """
     z, x = np.asarray(z, dtype=np.float64), np.asarray(weight, dtype=np.float64)
-    n, m, *batch = z.shape if z.shape == x.shape else np.broadcast_shapes(z.shape, x.shape)
-    z, x = (np.ascontiguousarray(np.broadcast_to(table, (n, m, *batch))).reshape(n, m, -1) for table in (z, x))
+    if z.shape != x.shape:
+        z, x = np.broadcast_arrays(z, x)
+    n, m, *batch = x.shape
+    z, x = np.ascontiguousarray(z).reshape(n, m, -1), np.ascontiguousarray(x).reshape(n, m, -1)
     missing = np.isnan(x)
     if missing.any():
         z, x = np.where(missing, 0.0, z), np.where(missing, -np.inf, x)
@@ -163,21 +165,28 @@ def maximise_share_weighted(z: ArrayLike, weight: ArrayLike, outside_weight: Arr
 
 def _rough(z: Array, x: Array, x_0: Array, first: Index, max_rounds: int = 30) -> Index:
     """The same rounds in plain doubles: a profile that is usually the maximum already, and never needs to be. z, x: `[n, m, b]`."""
-    b = z.shape[2]
-    z_top = z.max(axis=1, keepdims=True)
-    e = z - z_top  # each provider's own scale
+    n, _, b = z.shape
+    z_top = z.max(axis=1)
+    e = z - z_top[:, None]  # each provider's own scale
     np.exp(e, out=e)
     np.maximum(e, 1e-300, out=e)  # keeps the sign of e (x - lambda)
     top = np.maximum(z_top.max(axis=0), 0.0)
-    scale, e_0 = np.exp(z_top - top)[:, 0], np.exp(-top[0])
+    scale = np.exp(z_top - top)
+    sums = np.empty((2, n + 1, b))  # e x and e of the chosen actions; the outside option last
+    ex, chosen = sums[0, :n], sums[1, :n]
+    sums[1, n] = np.exp(-top)
+    sums[0, n] = sums[1, n] * x_0
+    blocks = _blocks(z.shape)
     profile, value = x.argmax(axis=1), np.float64(-np.inf)
     for _ in range(max_rounds):
         at = first + b * profile
-        share = scale * e.take(at)
-        before, value = value, ((share * x.take(at)).sum(axis=0) + e_0 * x_0) / (share.sum(axis=0) + e_0)
+        np.multiply(e.take(at), scale, out=chosen)
+        np.multiply(x.take(at), chosen, out=ex)
+        numerator, denominator = sums.sum(axis=1)
+        before, value = value, numerator / denominator
         if not (value > before).any():
             break
-        for rows in _blocks(z.shape):
+        for rows in blocks:
             key = x[rows] - value
             key *= e[rows]
             key.argmax(axis=1, out=profile[rows])
