@@ -119,3 +119,13 @@ def test_nobody_can_raise_welfare_alone(seed, flavour):
         neighbours.append(np.where(row == i, c, found.profile))
     every = share_weighted(game, np.array(neighbours), game.surplus, game.outside_value)
     assert every[0] >= every.max() - 1e-15 * max(1.0, float(np.nanmax(np.abs(game.surplus))))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_equal_weights_leave_nothing_to_choose(weight):
+    """Every share-weighted sum is the weight itself: delta is exactly 0, and the first action stands."""
+    z = np.random.default_rng(15).normal(0, 1e4, (4, 3, 5))
+    found = maximise_share_weighted(z, np.full((4, 3, 1), weight), weight)
+    assert (found.value == weight).all()
+    assert found.converged
+    assert not found.profile.any()

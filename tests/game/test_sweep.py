@@ -54,6 +54,46 @@ def test_odd_markets():
     assert np.isnan(found.price_of_anarchy[1, 0]) == np.isnan(ttc_env.solve(below).price_of_anarchy)
 
 
+def posted(attraction, profit):
+    """A market at beta 1 with e_l = attraction and pi_l = profit, the same for every provider (V = log e, cost 0)."""
+    attraction, profit = np.asarray(attraction, float), np.asarray(profit, float)
+    return ttc_env.Market.from_arrays([np.log(attraction) + profit] * 2, [profit] * 2, [0.0 * profit] * 2, beta=1.0)
+
+
+# Two providers, each with e = 1 and pi = 1, or e = 3 and a profit that makes it indifferent against one rival total A_-i (1 / U_l =
+# (1 + A_-i / e_l) / pi_l): against a low rival A_-i = 2 and pays 5/9, against a high rival A_-i = 4 and pays 7/15.
+TIES = {"indifferent at the bottom, strict at the top": 5 / 9, "strict at the bottom, indifferent at the top": 7 / 15}
+
+
+@pytest.mark.parametrize("tie", TIES)
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_exact_ties_keep_the_bracket_open(tie, order):
+    """Both corners are equilibria. The climb must take the lowest V of equal replies, the fall the highest, or the two meet in one corner."""
+    attraction, profit = np.array([1.0, 3.0])[order], np.array([1.0, TIES[tie]])[order]
+    market = posted(attraction, profit)
+    found = sweep(market)
+    check(found, (0, 0), market)
+    low = order.index(0)
+    assert found.lowest[0, 0].tolist() == [low, low]
+    assert found.highest[0, 0].tolist() == [1 - low, 1 - low]
+    assert not found.unique[0, 0]
+
+
+@pytest.mark.parametrize("columns", [[0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 1, 0]])
+@pytest.mark.parametrize("high_profit", [0.4, 0.6])
+def test_of_identical_actions_the_first(columns, high_profit):
+    """A bracket closed in one V: the first of the columns that offer it, as one by one. Equally good optima: the first, too."""
+    market = posted(np.array([1.0, 3.0])[columns], np.array([1.0, high_profit])[columns])
+    found, one = sweep(market), ttc_env.solve(market)
+    first = columns.index(int(high_profit > 0.5))
+    assert found.lowest[0, 0].tolist() == found.highest[0, 0].tolist() == [first, first]
+    assert found.unique[0, 0]  # up to actions of equal value
+    for mine, expected in ((found.lowest, one.lowest), (found.highest, one.highest), (found.optimum, one.optimum)):
+        np.testing.assert_array_equal(mine[0, 0], expected)
+    optimum = columns.index(columns[int(found.optimum[0, 0, 0])])
+    assert found.optimum[0, 0].tolist() == [optimum, optimum]
+
+
 def test_errors():
     with pytest.raises(ValueError, match="at least one"):
         sweep([])

@@ -33,11 +33,13 @@ def log_rivals(z: ArrayLike, outside: ArrayLike = 0.0) -> Array:
     Leave-one-out by sums from both ends: subtracting a provider that holds nearly all of A would leave only rounding.
     """
     z = np.asarray(z, dtype=np.float64)
-    before = np.zeros_like(z)  # log of the outside option and everybody before i
-    after = np.full_like(z, -np.inf)  # log of everybody after i
-    np.logaddexp.accumulate(np.concatenate([np.zeros_like(z[:1]) + outside, z[:-1]]), axis=0, out=before)
-    if len(z) > 1:
-        after[:-1] = np.logaddexp.accumulate(z[:0:-1], axis=0)[::-1]
+    before, after = np.empty_like(z), np.empty_like(z)
+    # log of the outside option and everybody before i
+    before[0], before[1:] = outside, z[:-1]
+    np.logaddexp.accumulate(before, axis=0, out=before)
+    # log of everybody after i
+    after[-1] = -np.inf
+    np.logaddexp.accumulate(z[:0:-1], axis=0, out=after[-2::-1])
     return np.logaddexp(before, after)
 
 

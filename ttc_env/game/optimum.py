@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ttc_env.game.demand import logits
 from ttc_env.game.replies import Index
 from ttc_env.game.types import Array, PostedPriceGame
 
+_SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
 _BLOCK = 1 << 16  # table entries per pass: temporaries then stay in the processor's cache
 
 
@@ -80,22 +81,28 @@ def joint_profit_maximum(game: PostedPriceGame, *, max_iterations: int = 1_000) 
 
 
 class _Value(NamedTuple):
-    """lambda = x_top + delta, with delta = sign exp(log_size). All `[b]`."""
+    """lambda = x_top + delta, with delta = rest exp(scale). All `[b]`."""
 
     x_top: Array
-    sign: Array  # -1, 0, 1
-    log_size: Array  # of |delta|; 0 where sign is 0
+    rest: Array  # of any sign
+    scale: Array  # a log, <= 0
 
     @property
     def delta(self) -> Array:
-        return self.sign * np.exp(self.log_size)
+        return self.rest * np.exp(self.scale)
+
+    @property
+    def log_size(self) -> Array:
+        """log |delta|, also where delta underflows; 0 where delta is 0."""
+        nothing = self.rest == 0.0
+        return np.where(nothing, 0.0, np.log(np.abs(np.where(nothing, 1.0, self.rest))) + self.scale)
 
     def rise_over(self, other: _Value) -> Array:
         """Positive where self is the larger; in the weights' unit where that can be told in doubles, else a sign."""
         rise = (self.x_top - other.x_top) + (self.delta - other.delta)
         # Both measured from one x_top: signs and logs decide, even where delta itself underflows.
-        ahead = np.sign(self.sign - other.sign)
-        ahead = np.where((self.sign == other.sign) & (self.sign != 0), self.sign * np.sign(self.log_size - other.log_size), ahead)
+        sign, other_sign = np.sign(self.rest), np.sign(other.rest)
+        ahead = np.where(sign == other_sign, sign * np.sign(self.log_size - other.log_size), np.sign(sign - other_sign))
         return np.where((self.x_top == other.x_top) & (rise == 0.0), ahead, rise)
 
 
@@ -113,27 +120,37 @@ def maximise_share_weighted(z: ArrayLike, weight: ArrayLike, outside_weight: Arr
 
     Source: derived in docs, not in the paper (GAME.md, theorem 4).
     """
-    z, weight = np.asarray(z, dtype=np.float64), np.asarray(weight, dtype=np.float64)
-    n, m, *batch = np.broadcast_shapes(z.shape, weight.shape)
-    z, x = np.broadcast_to(z, (n, m, *batch)).reshape(n, m, -1), np.broadcast_to(weight, (n, m, *batch)).reshape(n, m, -1)
-    exists = ~np.isnan(x)
-    if not exists.all():
-        z, x = np.where(exists, z, 0.0), np.where(exists, x, -np.inf)
+    z, x = np.asarray(z, dtype=np.float64), np.asarray(weight, dtype=np.float64)
+    if z.shape != x.shape:
+        z, x = np.broadcast_arrays(z, x)
+    n, m, *batch = x.shape
+    z, x = np.ascontiguousarray(z).reshape(n, m, -1), np.ascontiguousarray(x).reshape(n, m, -1)
+    missing = np.isnan(x)
+    if missing.any():
+        z, x = np.where(missing, 0.0, z), np.where(missing, -np.inf, x)
     b = z.shape[2]
-    x_0 = np.broadcast_to(np.asarray(outside_weight, dtype=np.float64), tuple(batch)).reshape(b)
-    provider, entry = np.arange(n)[:, None], np.arange(b)
+    # What everybody but the providers brings to a profile's value: the outside option, with logit 0.
+    z_0, x_0 = np.zeros((1, b)), np.empty((1, b))
+    x_0.reshape(batch)[...] = outside_weight
+    first = np.arange(0, n * m * b, m * b)[:, None] + np.arange(b)  # where each provider's first action is in the flat tables
+
+    def worth(profile: Index) -> _Value:
+        at = first + b * profile
+        return _evaluate(np.concatenate([z.take(at), z_0]), np.concatenate([x.take(at), x_0]))
+
     # 1. Start near the maximum.
-    profile = _rough(z, x, x_0)
-    value = _evaluate(z[provider, profile, entry], x[provider, profile, entry], x_0)
+    profile = _rough(z, x, x_0[0], first)
+    value = worth(profile)
     gap = np.zeros(b)
     done = np.zeros(b, dtype=bool)
     for iteration in range(1, max_iterations + 1):
         # 2. Everybody's best answer to lambda, and what it is worth.
         answer = _answers(z, x, value)
-        moved = (answer != profile).any(axis=0) & ~done
-        if not moved.any():
-            return _maximum(profile, value, batch, iteration, True, np.zeros(b))
-        answer_value = _evaluate(z[provider, answer, entry], x[provider, answer, entry], x_0)
+        differs = answer != profile
+        if not differs.any():
+            return _maximum(profile, value, batch, iteration, True, 0.0)
+        moved = differs.any(axis=0) & ~done
+        answer_value = worth(answer)
         # 3. Go on while lambda rises. A test of |change| < tolerance could stop at a wrong profile.
         rise = answer_value.rise_over(value)
         better = moved & (rise > 0.0)
@@ -142,88 +159,89 @@ def maximise_share_weighted(z: ArrayLike, weight: ArrayLike, outside_weight: Arr
         profile = np.where(better, answer, profile)
         value = _Value(*(np.where(better, new, old) for new, old in zip(answer_value, value, strict=True)))
         if done.all():
-            return _maximum(profile, value, batch, iteration, True, np.zeros(b))
-    return _maximum(profile, value, batch, max_iterations, False, gap)
+            return _maximum(profile, value, batch, iteration, True, 0.0)
+    return _maximum(profile, value, batch, max_iterations, False, float(gap.max()))
 
 
-def _rough(z: Array, x: Array, x_0: Array, max_rounds: int = 30) -> Index:
-    """The same rounds in plain doubles, three passes each: a profile that is usually the maximum already, and never needs to be."""
-    n, m, b = z.shape
-    provider, entry = np.arange(n)[:, None], np.arange(b)
-    e = np.exp(z - z.max(axis=1, keepdims=True))
+def _rough(z: Array, x: Array, x_0: Array, first: Index, max_rounds: int = 30) -> Index:
+    """The same rounds in plain doubles: a profile that is usually the maximum already, and never needs to be. z, x: `[n, m, b]`."""
+    n, _, b = z.shape
+    z_top = z.max(axis=1)
+    e = z - z_top[:, None]  # each provider's own scale
+    np.exp(e, out=e)
     np.maximum(e, 1e-300, out=e)  # keeps the sign of e (x - lambda)
-    step = max(1, _BLOCK // (m * b))
-    profile = x.argmax(axis=1)
-    answer = np.empty_like(profile)
+    top = np.maximum(z_top.max(axis=0), 0.0)
+    scale = np.exp(z_top - top)
+    sums = np.empty((2, n + 1, b))  # e x and e of the chosen actions; the outside option last
+    ex, chosen = sums[0, :n], sums[1, :n]
+    sums[1, n] = np.exp(-top)
+    sums[0, n] = sums[1, n] * x_0
+    blocks = _blocks(z.shape)
+    profile, value = x.argmax(axis=1), np.float64(-np.inf)
     for _ in range(max_rounds):
-        chosen = z[provider, profile, entry]
-        top = np.maximum(chosen.max(axis=0), 0.0)
-        share, share_0 = np.exp(chosen - top), np.exp(-top)
-        value = ((share * x[provider, profile, entry]).sum(axis=0) + share_0 * x_0) / (share.sum(axis=0) + share_0)
-        for start in range(0, n, step):
-            rows = slice(start, start + step)
-            answer[rows] = (e[rows] * (x[rows] - value)).argmax(axis=1)
-        if np.array_equal(answer, profile):
+        at = first + b * profile
+        np.multiply(e.take(at), scale, out=chosen)
+        np.multiply(x.take(at), chosen, out=ex)
+        numerator, denominator = sums.sum(axis=1)
+        before, value = value, numerator / denominator
+        if not (value > before).any():
             break
-        profile, answer = answer, profile
+        for rows in blocks:
+            key = x[rows] - value
+            key *= e[rows]
+            key.argmax(axis=1, out=profile[rows])
     return profile
 
 
-def _maximum(profile: Index, value: _Value, batch: list[int], iterations: int, converged: bool, gap: Array) -> Maximum:
+def _blocks(shape: tuple[int, ...]) -> list[slice]:
+    """Row ranges small enough for the cache."""
+    n, m, b = shape
+    step = max(1, _BLOCK // (m * b))
+    return [slice(start, start + step) for start in range(0, n, step)]
+
+
+def _maximum(profile: Index, value: _Value, batch: list[int], iterations: int, converged: bool, gap: float) -> Maximum:
     total = (value.x_top + value.delta).reshape(batch)
-    return Maximum(profile.reshape(len(profile), *batch), total, iterations, converged, float(gap.max()))
+    return Maximum(profile.reshape(len(profile), *batch), total, iterations, converged, gap)
 
 
-def _evaluate(z: Array, x: Array, x_0: Array) -> _Value:
-    """The share-weighted sum of one profile: x_top, and delta = sum_j s_j (x_j - x_top) with the outside option among the j.
-
-    z, x: `[n, b]`; x_0: `[b]`.
-    """
-    entry = np.arange(z.shape[1])
+def _evaluate(z: Array, x: Array) -> _Value:
+    """The share-weighted sum of one profile: x_top, and delta = sum_j s_j (x_j - x_top). z, x: `[n + 1, b]`, outside option included."""
     top = z.argmax(axis=0)
-    inside = z[top, entry] >= 0.0  # else the outside option has the largest share
-    z_top = np.where(inside, z[top, entry], 0.0)
-    x_top = np.where(inside, x[top, entry], x_0)
-    shifted = z - z_top
-    e_0 = np.exp(-z_top)
-    log_total = np.log(np.exp(shifted).sum(axis=0) + e_0)
-    difference, difference_0 = x - x_top, x_0 - x_top
-    with np.errstate(divide="ignore"):
-        log_term = np.log(np.abs(difference)) + shifted
-        log_term_0 = np.log(np.abs(difference_0)) - z_top
-    largest = np.maximum(log_term.max(axis=0), log_term_0)
-    scale = np.where(np.isfinite(largest), largest, 0.0)
-    with np.errstate(under="ignore"):
-        scaled = (np.sign(difference) * np.exp(log_term - scale)).sum(axis=0)
-        scaled += np.sign(difference_0) * np.exp(log_term_0 - scale)
-    sign = np.sign(scaled)
-    log_size = np.log(np.where(sign == 0.0, 1.0, np.abs(scaled))) + np.where(sign == 0.0, 0.0, scale - log_total)
-    return _Value(x_top, sign, log_size)
+    entry = np.arange(len(top))
+    x_top = x[top, entry]
+    log_share = z - z[top, entry]  # up to a constant
+    total = np.exp(log_share).sum(axis=0)
+    difference = x - x_top
+    # Scaled by the largest share among those whose x differs from x_top: delta may be far below the smallest double.
+    log_share[difference == 0.0] = -np.inf
+    scale = log_share.max(axis=0, initial=-1e300)
+    difference *= np.exp(log_share - scale)
+    return _Value(x_top, difference.sum(axis=0) / total, scale)
 
 
-def _answers(z: Array, x: Array, value: _Value) -> NDArray[np.intp]:
+def _answers(z: Array, x: Array, value: _Value) -> Index:
     """argmax_l e_l (x_l - lambda) for every provider: `[n, b]`. In logs: key = sign(t) (z + log|t|), t = x - lambda.
 
     z + log|t| may itself be negative, so each provider's keys are shifted to size >= 1 before they take their sign.
+    z, x: `[n, m, b]`.
     """
-    n, m, b = z.shape
+    n, _, b = z.shape
     answers = np.empty((n, b), dtype=np.intp)
-    step = max(1, _BLOCK // (m * b))
     delta = value.delta
-    for start in range(0, n, step):
-        rows = slice(start, start + step)
-        above = x[rows] - value.x_top
-        t = above - delta
+    tiny = bool((np.abs(delta) < 1e-290).any())
+    for rows in _blocks(z.shape):
+        t = x[rows] - value.x_top
+        at_top = t == 0.0 if tiny else None
+        t -= delta
         sign = np.sign(t)
-        size = np.abs(t)
-        size[size == 0.0] = 1.0
-        key = np.log(size)
-        at_top = above == 0.0  # t = -delta exactly, also where delta underflows
-        if at_top.any():
-            np.copyto(sign, -value.sign, where=at_top)
+        np.abs(t, out=t)
+        key = np.log(np.maximum(t, _SMALLEST, out=t), out=t)
+        if at_top is not None:  # t = -delta, of which too few digits are left
+            np.copyto(sign, -np.sign(value.rest), where=at_top)
             np.copyto(key, value.log_size, where=at_top)
         key += z[rows]
         key -= key.min(axis=1, keepdims=True) - 1.0
         key *= sign
-        answers[rows] = key.argmax(axis=1)
+        key.argmax(axis=1, out=answers[rows])
     return answers
