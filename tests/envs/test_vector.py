@@ -248,3 +248,20 @@ def test_infos_read_late_are_those_of_their_round():
     late = dict(early["provider_2"])
     late.pop("action_mask")
     assert late == now
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("options", [{}, {"benchmark": "aime", "beta": 1e5}])
+def test_rewards_leave_the_last_round_as_it_was(backend, options):
+    if backend == "numba":
+        pytest.importorskip("numba")
+    for keep in (True, False):
+        env = ttc_env.vector_env(3, backend=backend, copy=keep, **options)
+        env.reset(seed=0)
+        env.action_space.seed(0)
+        obs, *_ = env.step(env.action_space.sample())
+        seen, infos = obs.full(), env.round_infos()
+        env.rewards(env.action_space.sample())
+        np.testing.assert_array_equal(obs.full(), seen)
+        for name, x in env.round_infos().items():
+            np.testing.assert_array_equal(x, infos[name], err_msg=name)

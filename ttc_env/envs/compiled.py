@@ -25,8 +25,10 @@ def kernels() -> Any:
 
 
 def check(tables: RoundTables) -> None:
-    """Raises:
-    ValueError: rounds that numba does not play.
+    """Whether numba plays these rounds.
+
+    Raises:
+        ValueError: it does not.
     """
     config = tables.config
     if config.actions != "discrete" or config.demand != "expected" or tables.kind == "other":
@@ -72,9 +74,8 @@ class CompiledRounds:
         """Actions `[b, n]` or `[b, n, k]` as `[k, n, b]` int64, without a copy if their memory is laid out so."""
         return np.ascontiguousarray(actions.reshape(*actions.shape[:2], -1).transpose(2, 1, 0), dtype=np.int64)
 
-    def outside(self, actions: np.ndarray) -> tuple[int, int] | None:
-        """An environment and a provider whose action is outside the space, if there are any."""
-        columns = self.columns(actions)
+    def outside(self, columns: np.ndarray) -> tuple[int, int] | None:
+        """An environment and a provider whose action is outside the space, if there are any. columns: `[k, n, b]`."""
         at = self._first_outside(columns, self._sizes)
         if at < 0:
             return None

@@ -127,6 +127,7 @@ class VectorMarketEnv:
             self._own = _aligned((k + 1, n, b), np.float32)
             self._reward, self._share = _aligned((n, b), np.float64), _aligned((n, b), np.float64)
             self._index = _aligned((n, b), np.int64)
+            self._aside: tuple[np.ndarray, ...] | None = None  # the buffers of `rewards`, once it is used
             self._flags = np.zeros(b, bool), np.ones(b, bool)
         else:
             import torch
@@ -201,17 +202,19 @@ class VectorMarketEnv:
         return self._observe(self._last, time_left), self._last.reward.T
 
     def rewards(self, actions: Any) -> Any:
-        """Rewards `[num_envs, n]` of one round in USD, expected or sampled, and nothing else: no observation, no episode."""
+        """Rewards `[num_envs, n]` of one round in USD, expected or sampled, and nothing else: no observation, no episode, `last` as it was."""
         actions = self._checked(actions)
         if self.backend == "torch":
             return self.rounds.play(actions, self._rng).reward.T
+        if self._aside is None:
+            self._aside = tuple(_aligned(x.shape, x.dtype) for x in (self._reward, self._share, self._index))
+        reward, share, index = self._aside
         if self._compiled is not None:
-            self._compiled.play(actions, self._share, self._reward, self._index, self._public, self._own, shown=False)
+            self._compiled.play(actions, share, reward, index, self._public, self._own, shown=False)
         else:
             for columns in self._blocks():
-                played = self.rounds.play(actions[columns], self._rng, columns)
-                self._reward[:, columns], self._share[:, columns] = played.reward, played.share
-        return self._reward.T.copy() if self.copy else self._reward.T
+                reward[:, columns] = self.rounds.play(actions[columns], self._rng, columns).reward
+        return reward.T.copy() if self.copy else reward.T
 
     def _blocks(self) -> Iterator[slice]:
         return (slice(start, min(start + _BLOCK, self.num_envs)) for start in range(0, self.num_envs, _BLOCK))
@@ -302,10 +305,12 @@ class VectorMarketEnv:
             return actions
         if actions.dtype.kind not in "iu":
             raise ValueError(f"actions are {actions.dtype}; expected integers")
-        if self.check_actions and self._compiled is not None:
-            if (outside := self._compiled.outside(actions)) is not None:
+        if self._compiled is not None:
+            columns = self._compiled.columns(actions)
+            if self.check_actions and (outside := self._compiled.outside(columns)) is not None:
                 self._refuse(actions, *outside)
-        elif self.check_actions:
+            return columns.transpose(2, 1, 0)  # so that it is not made again
+        if self.check_actions:
             parts = [actions] if k == 1 else [actions[..., j] for j in range(k)]
             unsigned = np.dtype(f"u{actions.dtype.itemsize}")  # where negative numbers are large ones
             for part, size in zip(parts, self.config.grid, strict=True):
@@ -437,7 +442,8 @@ def vector_env(
         backend: `"numpy"`; `"numba"`, compiled, several times faster after some seconds of compilation (extra `fast`; discrete actions and
             expected demand); or `"torch"` with everything on `device`.
         autoreset, observations, copy, infos: see `VectorMarketEnv`.
-        check_actions: whether integers outside the action space raise (NumPy, numba). Unchecked ones read another action's entry.
+        check_actions: whether integers outside the action space raise (NumPy, numba). Unchecked ones read another action's entry;
+            numba reads whatever memory they point to.
 
     Raises:
         ValueError, TypeError: an option that is unknown or out of range.

@@ -2,7 +2,7 @@
 
 A second implementation, for speed alone: several times faster than NumPy's in a batch (BENCHMARKS.md), where NumPy walks through memory once per
 operation. It looks up the same tables and does the same operations in the same order, so its answers have the same bits
-(tests/envs/test_compiled.py). Nothing imports this module before a numba environment is made; the first round then waits some seconds for
+(tests/test_speed_equality.py). Nothing imports this module before a numba environment is made; the first round then waits some seconds for
 the compiler, later processes read its cache.
 
 Arrays are columns, `[n, b]`: provider, environment. Loops run over blocks of environments, so that what one pass leaves is still in the cache
