@@ -94,21 +94,15 @@ class Attraction(NamedTuple):
     """The summary of rivals under logit choice."""
 
     log_rivals: Array  # [n, ...] log A_-i, in units of exp(beta reference)
-    reference: Array  # [n, ...] USD/query: the highest value on offer, the same for all
+    reference: Array  # [n, ...] USD/query: the highest value on offer but i's own
 
 
 @dataclass(frozen=True)
 class Logit(Allocation):
-    """Users choose by logit; the summary is log A_-i (GAME.md, "The pay-per-token market").
-
-    Values are taken relative to the highest on offer: where beta V is 1e7, beta V_i - beta V_j has lost nine digits and
-    beta (V_i - V_j) none.
-    """
+    """Users choose by logit; the summary is log A_-i (GAME.md, "The pay-per-token market")."""
 
     def rivals(self, score: Array, market: Market) -> Attraction:
-        reference = np.maximum(score.max(axis=0), market.outside_value)
-        z, outside = (demand.logits(value, market.beta, reference) for value in (score, market.outside_value))
-        return Attraction(demand.log_rivals(z, outside), np.broadcast_to(reference, score.shape))
+        return Attraction(*demand.best_rivals(score, market.beta, market.outside_value))
 
     def log_share(self, score: Array, rivals: Attraction, market: Market) -> Array:
         return demand.log_share_against(demand.logits(score, market.beta, rivals.reference), rivals.log_rivals)
