@@ -46,21 +46,22 @@ def resolution(table: Offer, mechanism: Mechanism) -> float:
 
 
 def compare(
-    profit: ArrayLike, log_share: ArrayLike, own_profit: ArrayLike, own_log_share: ArrayLike, resolution: float = 0.0
+    profit: ArrayLike, log_share: ArrayLike, own_profit: ArrayLike, own_log_share: ArrayLike, resolution: ArrayLike = 0.0
 ) -> tuple[np.ndarray, Array, Array]:
     """Best reply and regrets, compared as sign and logarithm: at high beta most utilities underflow, and zeros compare as equal.
 
     Args:
         profit, log_share: `[n, a]`, of every action; NaN where an action does not exist.
         own_profit, own_log_share: `[n]`, of what was played.
-        resolution: USD/query; profits closer to 0 count as 0.
+        resolution: USD/query, a number or `[n]`; profits closer to 0 count as 0.
 
     Returns:
         best action `[n]`; regret `[n]`, USD per arriving user; relative regret `[n]`: 1 - U / U_best where the best reply earns something,
         else 0 if nothing is lost and 1 if something is.
     """
-    profit, log_share, own_profit = (np.asarray(x, dtype=np.float64) for x in (profit, log_share, own_profit))
-    profit, own_profit = (np.where(np.abs(x) <= resolution, 0.0, x) for x in (profit, own_profit))
+    profit, log_share, own_profit, resolution = (np.asarray(x, dtype=np.float64) for x in (profit, log_share, own_profit, resolution))
+    profit = np.where(np.abs(profit) <= resolution[..., None], 0.0, profit)
+    own_profit = np.where(np.abs(own_profit) <= resolution, 0.0, own_profit)
     sign, log = _signed_log(profit, log_share)
     sign = np.where(np.isnan(profit), -2.0, sign)
     top_sign = sign.max(axis=1)
