@@ -63,9 +63,8 @@ class BatchInfos:
             profit, log_share, own_profit, own_log_share = replies(at, which, index, offer, outcome)
             shape = own_profit.shape
             noise = np.broadcast_to(self.tables.resolution[which], shape).reshape(-1)
-            found = compare(
-                *(x.reshape(-1, x.shape[-1]) for x in (profit, log_share)), own_profit.reshape(-1), own_log_share.reshape(-1), noise
-            )
+            rows = profit.reshape(-1, profit.shape[-1]), log_share.reshape(-1, profit.shape[-1])
+            found = compare(*rows, own_profit.reshape(-1), own_log_share.reshape(-1), noise)
             regret[:, at], relative[:, at] = (x.reshape(shape) for x in found[1:])
         return regret, relative
 

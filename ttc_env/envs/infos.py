@@ -39,8 +39,9 @@ class Info(dict[str, Any]):
     def _fill(self) -> None:
         if self._pending is not None:
             (lazy, i), self._pending = self._pending, None
-            mine = {key: dict.__getitem__(self, key) for key in dict.__iter__(self)}  # what a wrapper wrote before anybody read
-            dict.update(self, {**lazy.row(i), **mine})
+            mine = dict.copy(self)  # what a wrapper wrote before anybody read
+            dict.update(self, lazy.row(i))
+            dict.update(self, mine)
 
     def __missing__(self, key: str) -> Any:
         if self._pending is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ttc_env.envs.config import EnvConfig, make_config
 from ttc_env.envs.infos import Info, LazyRound
 from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.single import SingleRound, SingleRounds
+from ttc_env.envs.single_infos import SingleInfos
 from ttc_env.envs.tables import RoundTables
 from ttc_env.envs.vector import VectorMarketEnv
 from ttc_env.game.continuous import ContinuousSolution
@@ -135,7 +137,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._action_spaces = {a: self.config.action_space() for a in self.possible_agents}
         self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
         batch = MarketBatch.of(self.config.market)
-        tables = RoundTables(self.config, batch)
+        self._tables = tables = RoundTables(self.config, batch)
         self._single = SingleRounds(tables) if SingleRounds.can_play(tables) else None
         self._vector = VectorMarketEnv(1, self.config, batch, autoreset="disabled", copy=False) if self._single is None else None
         self._t = 0
@@ -256,12 +258,18 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         private[:, -1] = last.profit
         return np.concatenate([private.ravel(), np.frombuffer(last.public, np.float32)])
 
+    @cached_property
+    def _single_infos(self) -> SingleInfos | None:
+        return SingleInfos(self._tables) if SingleInfos.can_tell(self._tables) else None
+
     def _infos(
-        self, flat: Any, offer: Offer | None, share: list[float] | None, reward: list[float] | None, counts: dict[str, np.ndarray]
+        self, flat: np.ndarray, offer: Offer | None, share: list[float] | None, reward: list[float] | None, counts: dict[str, np.ndarray]
     ) -> list[dict[str, Any]]:
         """One dict per provider. Shares and rewards are those of the round, where they are expectations; else None."""
+        if self._single_infos is not None:
+            return self._single_infos.rows(flat.tolist(), share, reward, {name: count.tolist() for name, count in counts.items()})
+        # Dialled prices, and mechanisms with rules of their own.
         config = self.config
-        flat = np.asarray(flat)
         offer = config.table.take(flat) if offer is None else offer
         outcome = config.play(offer)
         regret = config.regret(offer, outcome)

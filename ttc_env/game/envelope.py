@@ -24,6 +24,7 @@ more than that rounding. Moreover every piece within `slack` of log A_-i is look
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,12 +54,12 @@ class PostedEnvelope:
         n, g, a = value.shape
         users = [np.broadcast_to(np.asarray(x, dtype=np.float64), (n, g)).reshape(-1) for x in (beta, outside_value)]
         table = [value.reshape(-1, a), profit.reshape(-1, a), *users]
-        blocks = [_walk(*(x[rows] for x in table)) for rows in _blocks(n * g, a)]
-        action = _joined([action for action, _ in blocks], 0).astype(np.intp)
+        walks = [_walk(*(x[rows] for x in table)) for rows in _blocks(n * g, a)]
+        action = _joined([walk[0] for walk in walks], 0).astype(np.intp)
         rows = np.arange(n * g)
         z = logits(table[0], users[0][:, None], users[1][:, None])
         return cls(
-            _joined([start for _, start in blocks], np.inf).reshape(-1, n, g),
+            _joined([walk[1] for walk in walks], np.inf).reshape(-1, n, g),
             table[0][rows, action].reshape(-1, n, g),
             table[1][rows, action].reshape(-1, n, g),
             (1e-9 + 8.0 * np.finfo(np.float64).eps * np.nanmax(np.abs(z), axis=1)).reshape(n, g),
@@ -68,7 +69,7 @@ class PostedEnvelope:
         """Those of some of the G markets, in this order."""
         return PostedEnvelope(*(getattr(self, field.name)[..., which] for field in dataclasses.fields(self)))
 
-    def replies(self, rivals: Attraction, beta: Array, outside_value: Array) -> tuple[Array, Array]:
+    def replies(self, rivals: Attraction, beta: ArrayLike, outside_value: ArrayLike) -> tuple[Array, Array]:
         """Actions among which the best reply is: pi and log share `[n, b, c]`, c nearly always 1.
 
         Args:
@@ -150,7 +151,7 @@ class AuctionEnvelope:
         """Those of some of the G markets, in this order."""
         return AuctionEnvelope(*(getattr(self, field.name)[..., which] for field in dataclasses.fields(self)))
 
-    def replies(self, rivals: BestRival, outside_value: Array) -> tuple[Array, Array]:
+    def replies(self, rivals: BestRival, outside_value: ArrayLike) -> tuple[Array, Array]:
         """Actions among which the best reply is: profit and log share `[n, b, 3]`, of staying out, winning and tying; NaN if impossible.
 
         Args:
@@ -200,7 +201,7 @@ def _blocks(rows: int, columns: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
-def _joined(blocks: list[Array], fill: float) -> Array:
+def _joined(blocks: Sequence[np.ndarray], fill: float) -> Array:
     """Blocks `[k, r]` side by side, the shorter ones filled up."""
     longest = max(len(block) for block in blocks)
     return np.concatenate([np.pad(x, ((0, longest - len(x)), (0, 0)), constant_values=fill) for x in blocks], axis=1)

@@ -280,7 +280,7 @@ class Mechanism:
         rivals = self.allocation.rivals(offer.score, market)
         rivals = type(rivals)(*(summary[:, None] for summary in rivals))
         absent = np.isnan(table.quality)
-        log_share = self.allocation.log_share(np.where(absent, -np.inf, table.score), rivals, market)
+        log_share = self.allocation.log_share(np.where(absent, 0.0, table.score), rivals, market)
         profit = np.where(log_share > -np.inf, self.payment.payment(table, rivals, market) - table.cost, 0.0)
         return np.where(absent, np.nan, profit), np.where(absent, np.nan, log_share)
 
