@@ -12,7 +12,7 @@ from pettingzoo.utils.conversions import parallel_to_aec
 
 from ttc_env.envs.batch_observation import BatchObservation
 from ttc_env.envs.config import EnvConfig, make_config
-from ttc_env.envs.infos import Info, LazyRound
+from ttc_env.envs.infos import Info, LazyRound, Rows
 from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.single import SingleRound, SingleRounds
 from ttc_env.envs.single_infos import SingleInfos
@@ -238,7 +238,11 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         share, rewards = last.share[:, 0].tolist(), reward[0].tolist()
         self._last = BatchObservation(obs.static, obs.own.copy(), obs.public.copy(), obs.information)
         expected = not counts
-        return obs.full()[0], rewards, lambda: self._infos(flat, offer, share if expected else None, rewards if expected else None, counts)
+        return (
+            obs.full()[0],
+            rewards,
+            lambda: self._infos(flat.tolist(), offer, share if expected else None, rewards if expected else None, counts),
+        )
 
     def _record(self, chosen: list[Any]) -> None:
         flat, offer = self.config.offer(chosen)
@@ -263,18 +267,18 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         return SingleInfos(self._tables) if SingleInfos.can_tell(self._tables) else None
 
     def _infos(
-        self, flat: np.ndarray, offer: Offer | None, share: list[float] | None, reward: list[float] | None, counts: dict[str, np.ndarray]
-    ) -> list[dict[str, Any]]:
+        self, flat: list[int], offer: Offer | None, share: list[float] | None, reward: list[float] | None, counts: dict[str, np.ndarray]
+    ) -> Rows:
         """One dict per provider. Shares and rewards are those of the round, where they are expectations; else None."""
         if self._single_infos is not None:
-            return self._single_infos.rows(flat.tolist(), share, reward, {name: count.tolist() for name, count in counts.items()})
+            return self._single_infos.of(flat, share, reward, {name: count.tolist() for name, count in counts.items()})
         # Dialled prices, and mechanisms with rules of their own.
         config = self.config
-        offer = config.table.take(flat) if offer is None else offer
+        offer = config.table.take(np.array(flat)) if offer is None else offer
         outcome = config.play(offer)
         regret = config.regret(offer, outcome)
         columns = {
-            "level": config.mechanism.split(flat, config.market)[0],
+            "level": config.mechanism.split(np.array(flat), config.market)[0],
             "quality": offer.quality,
             "price": offer.price,
             "cost": offer.cost,

@@ -103,9 +103,9 @@ class SingleRounds:
         public = self._public(*quality, *price, *share, 1.0, time_left)
         return SingleRound(keys, share, reward, self.write(private, profit, public), private, profit, public)
 
-    def flat(self, keys: Sequence[Any]) -> np.ndarray:
-        """`[n]` flat actions as played, of keys."""
-        return np.array([played[key] for played, key in zip(self._flat, keys, strict=True)])
+    def flat(self, keys: Sequence[Any]) -> list[int]:
+        """Flat actions as played, of keys."""
+        return list(map(getitem, self._flat, keys))
 
     def _market(self, attraction: list[Any], gain: Sequence[float]) -> tuple[list[float], list[float]]:
         """s_i = e_i / (e_0 + sum_j e_j), reward = users s_i pi_i; `rounds.attractions` and `rounds.logit_shares` in numbers."""

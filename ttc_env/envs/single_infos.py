@@ -30,6 +30,27 @@ class _Round(NamedTuple):
     relative: list[float]
 
 
+class SingleInfoRows:
+    """One round's infos. A provider's dict is made when it is asked for."""
+
+    __slots__ = ("_begin", "_common", "_counts", "_numbers")
+
+    def __init__(
+        self, begin: list[dict[str, Any]], numbers: list[tuple[float, ...]], counts: dict[str, Sequence[int]], common: dict[str, float]
+    ):
+        self._begin, self._numbers, self._counts, self._common = begin, numbers, counts, common
+
+    def __getitem__(self, i: int, /) -> dict[str, Any]:
+        payment, profit, share, utility, regret, relative = self._numbers[i]
+        row = {
+            **self._begin[i], "payment": payment, "profit": profit, "share": share, "utility": utility,
+            "regret": regret, "relative_regret": relative, **self._common,
+        }  # fmt: skip
+        for name, count in self._counts.items():
+            row[name] = count[i]
+        return row
+
+
 class _Pieces(NamedTuple):
     """One provider's `PostedEnvelope`."""
 
@@ -59,7 +80,7 @@ class SingleInfos:
         self._begin = [
             [dict(zip(shown, row, strict=True)) for row in zip(*(x[i].tolist() for x in shown.values()), strict=True)] for i in n
         ]
-        columns = [offer.quality, offer.cost, offer.score]
+        columns = [offer.quality, offer.cost, offer.quality - offer.cost, offer.score]
         self._pieces: list[_Pieces] = []
         self._steps: list[tuple[list[float], ...]] = []
         if isinstance(envelope, PostedEnvelope):
@@ -71,67 +92,55 @@ class SingleInfos:
             self._steps = [tuple(x[:, i, 0].tolist() for x in (envelope.score, envelope.worth, envelope.above)) for i in n]
         self._numbers = [list(zip(*(x[i].tolist() for x in columns), strict=True)) for i in n]
 
-    def rows(
-        self, flat: Sequence[int], share: Sequence[float] | None, reward: Sequence[float] | None, counts: dict[str, Any]
-    ) -> list[dict[str, Any]]:
-        """One dict per provider.
+    def of(
+        self, flat: Sequence[int], share: list[float] | None, reward: Sequence[float] | None, counts: dict[str, Sequence[int]]
+    ) -> SingleInfoRows:
+        """The infos of a round.
 
         Args:
             flat: actions as played.
             share, reward: the round's, where they are expectations; else None.
             counts: further entries, by name.
         """
-        quality, cost, *offers = zip(*map(getitem, self._numbers, flat), strict=True)
-        found = self._market(*offers) if self._pieces else self._auction(cost, *offers)
+        quality, cost, surplus, *offers = zip(*map(getitem, self._numbers, flat), strict=True)
+        found = self._market(share, *offers) if self._pieces else self._auction(cost, *offers)
         share = found.share if share is None else share
-        utility = map(mul, found.profit, share) if reward is None else [x / self.users for x in reward]
+        utility = list(map(mul, found.profit, share)) if reward is None else [x / self.users for x in reward]
         nobody = found.outside_share * self.outside_value
         common = {
-            "welfare": sum(map(mul, found.share, map(sub, quality, cost))) + nobody,
+            "welfare": sum(map(mul, share, surplus)) + nobody,
             "optimal_welfare": self.optimal_welfare,
             "nash_conv": sum(found.regret),
-            "user_value": sum(map(mul, found.share, map(sub, quality, found.payment))) + nobody,
+            "user_value": sum(map(mul, share, map(sub, quality, found.payment))) + nobody,
         }
-        rows = [
-            {
-                **begin,
-                "payment": payment,
-                "profit": profit,
-                "share": s,
-                "utility": u,
-                "regret": regret,
-                "relative_regret": relative,
-                **common,
-            }
-            for begin, payment, profit, s, u, regret, relative in zip(
-                map(getitem, self._begin, flat), found.payment, found.profit, share, utility, found.regret, found.relative, strict=True
-            )
-        ]
-        for name, count in counts.items():
-            for row, x in zip(rows, count, strict=True):
-                row[name] = x
-        return rows
+        numbers = list(zip(found.payment, found.profit, share, utility, found.regret, found.relative, strict=True))
+        return SingleInfoRows(list(map(getitem, self._begin, flat)), numbers, counts, common)
 
     def _market(
-        self, score: Sequence[float], price: Sequence[float], profit: Sequence[float], sign: Sequence[float], size: Sequence[float]
+        self,
+        share: list[float] | None,
+        score: Sequence[float],
+        price: Sequence[float],
+        profit: Sequence[float],
+        sign: Sequence[float],
+        size: Sequence[float],
     ) -> _Round:
-        """Users choose by logit; `demand.best_rivals` and `PostedEnvelope.replies` in numbers. size: log |pi|."""
+        """Users choose by logit; `demand.best_rivals` and `PostedEnvelope.replies` in numbers. share: if it is known; size: log |pi|."""
         beta, outside_value = self.beta, self.outside_value
         best = max(max(score), outside_value)
         attraction, nobody = [exp(beta * (v - best)) for v in score], exp(beta * (outside_value - best))
         total = nobody + sum(attraction)
         log_total = log(total)
-        alone = score.index(best) if best > outside_value and score.count(best) == 1 else -1
         regrets, relatives = [], []
-        for i, (kind, starts, slack, replies) in enumerate(self._pieces):
-            v, mine = score[i], size[i]
-            if i == alone:
+        lone = best > outside_value and score.count(best) == 1
+        for (kind, starts, slack, replies), v, mine, gains, e in zip(self._pieces, score, size, sign, attraction, strict=True):
+            if lone and v == best:
                 others = [x for x in score if x != best]
                 reference = max(max(others, default=outside_value), outside_value)
                 rest = exp(beta * (outside_value - reference)) + sum([exp(beta * (x - reference)) for x in others])
                 own = mine + _log_share(beta * (v - reference), rest)
             else:
-                reference, rest = best, total - attraction[i]
+                reference, rest = best, total - e
                 own = mine + beta * (v - best) - log_total
             log_rivals = log(rest) + beta * (reference - outside_value)
             piece = bisect_right(starts, log_rivals - slack)
@@ -144,14 +153,15 @@ class SingleInfos:
                 same = value == v and log_profit == mine
                 other = own if same else log_profit + _log_share(beta * (value - reference), rest)
                 top = max(top, other) if kind > 0 else min(top, other)
-            if kind > 0 and sign[i] > 0.0:
+            if kind > 0 and gains > 0.0:
                 relative = -expm1(own - top) if own < top else 0.0
                 regret = exp(top) * relative
             else:
-                regret, relative = _lost(sign[i], own, kind, top)
+                regret, relative = _lost(gains, own, kind, top)
             regrets.append(regret)
             relatives.append(relative)
-        return _Round([e / total for e in attraction], nobody / total, price, profit, regrets, relatives)
+        share = [e / total for e in attraction] if share is None else share
+        return _Round(share, nobody / total, price, profit, regrets, relatives)
 
     def _auction(self, cost: Sequence[float], score: Sequence[float], settled: Sequence[float], worth: Sequence[float]) -> _Round:
         """The highest score serves; `HighestScore.rivals` and `AuctionEnvelope.replies` in numbers."""
