@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ttc_env
+from ttc_env.game import demand
 from ttc_env.game.mechanisms import Allocation, BestRival, Mechanism, pay_per_token, second_price_auction
 from ttc_env.game.regret import assess
 
@@ -117,16 +118,36 @@ def test_what_underflows_is_still_compared():
     assert infos["provider_1"]["relative_regret"] == pytest.approx(0.5, abs=1e-9)
 
 
-def test_losses():
-    """One provider below cost by every level: choosing the greater loss is regret, and relative regret 1."""
-    market = ttc_env.Market.from_arrays([[1.0, 1.0]], [[0.1, 0.2]], [[0.3, 0.3]], beta=1.0)
-    env = ttc_env.parallel_env(market=market, prices="fixed")
-    for level, relative in ((0, 1.0), (1, 0.0)):
-        env.reset()
-        info = env.step({"provider_0": level})[4]["provider_0"]
-        assert info["relative_regret"] == relative
-        assert (info["regret"] > 0) == (relative > 0)
-        assert info["utility"] < 0
+@pytest.mark.parametrize("cost", [0.3, 0.2], ids=["losing", "idle"])
+def test_losses(cost):
+    """A provider that cannot earn: a greater loss than need be is a relative regret of 1."""
+    market = ttc_env.Market.from_arrays([[1.0, 1.0]], [[0.1, 0.2]], [[cost, cost]], beta=1.0)
+    single, batch = (
+        make(market=market, prices="fixed", infos="full") for make in (ttc_env.parallel_env, lambda **o: ttc_env.vector_env(1, **o))
+    )
+    utility = [demand.shares(np.array([1.0 - price]), 1.0)[0][0] * (price - cost) for price in (0.1, 0.2)]
+    for level in (0, 1):
+        single.reset()
+        batch.reset()
+        info, many = single.step({"provider_0": level})[4]["provider_0"], batch.step(np.array([[level]]))[4]
+        for regret, relative in ((info["regret"], info["relative_regret"]), (many["regret"][0, 0], many["relative_regret"][0, 0])):
+            assert regret == pytest.approx(utility[1] - utility[level], rel=1e-12, abs=1e-16)
+            assert relative == 1 - level
+
+
+def test_a_tie_that_cannot_be_broken_is_no_regret():
+    """Two equal bidders with one bid each, q - 2c: both serve half the users for c more than it costs, and neither could do better."""
+    market = ttc_env.Market.from_arrays([[1.0]] * 2, [[0.2]] * 2, [[0.1]] * 2, beta=1.0)
+    single, batch = (
+        make(mechanism="auction", market=market, prices=(1.0,), infos="full")
+        for make in (ttc_env.parallel_env, lambda **o: ttc_env.vector_env(1, **o))
+    )
+    single.reset()
+    batch.reset()
+    utility, regret, relative = regrets_of(single.step({"provider_0": 0, "provider_1": 0})[4])
+    many = batch.step(np.zeros((1, 2), int))[4]
+    np.testing.assert_allclose(utility, 0.05, rtol=1e-12)
+    assert regret == relative == [0, 0] == many["regret"][0].tolist() == many["relative_regret"][0].tolist()
 
 
 def test_mechanisms_with_rules_of_their_own_try_every_action():
