@@ -76,7 +76,8 @@ class BatchInfos:
         envelope = self.tables.envelope
         assert envelope is not None
         if len(self.tables.batch) > 1:
-            envelope = envelope.markets(which)
+            in_a_row = which[-1] - which[0] == len(which) - 1
+            envelope = envelope.markets(slice(which[0], which[-1] + 1) if in_a_row else which)  # a slice copies nothing
         if isinstance(envelope, PostedEnvelope):
             own = outcome.profit_per_query[:, at]
             return *envelope.replies(rivals, market.beta, market.outside_value), own, own_log_share

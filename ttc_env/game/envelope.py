@@ -65,7 +65,7 @@ class PostedEnvelope:
             (1e-9 + 8.0 * np.finfo(np.float64).eps * np.nanmax(np.abs(z), axis=1)).reshape(n, g),
         )
 
-    def markets(self, which: Index) -> PostedEnvelope:
+    def markets(self, which: Index | slice) -> PostedEnvelope:
         """Those of some of the G markets, in this order."""
         return PostedEnvelope(*(getattr(self, field.name)[..., which] for field in dataclasses.fields(self)))
 
@@ -147,7 +147,7 @@ class AuctionEnvelope:
         joined = (_joined([step[j] for step in steps], fill).reshape(-1, n, g) for j, fill in enumerate((np.inf, -np.inf, -np.inf)))
         return cls(*joined)
 
-    def markets(self, which: Index) -> AuctionEnvelope:
+    def markets(self, which: Index | slice) -> AuctionEnvelope:
         """Those of some of the G markets, in this order."""
         return AuctionEnvelope(*(getattr(self, field.name)[..., which] for field in dataclasses.fields(self)))
 
