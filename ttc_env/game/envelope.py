@@ -1,24 +1,26 @@
 """Best replies by looking up: for every provider the few actions that are ever best, and against which rivals each of them is.
 
-A provider sees its rivals through one number (GAME.md, theorem 2), so that its best replies lie along one line. They are worked out here once per
-market; after that a best reply is a search in a short sorted list. Derived in docs, not in the paper.
+A provider sees its rivals through one number (GAME.md, theorem 2), so that its best replies lie along one line. They are worked out here
+once per market; after that a best reply is a search in a short sorted list. Derived in docs, not in the paper.
 
-**Posted prices.** The number is A_-i, and every action is a line in it: 1/U_l = 1/pi_l + A_-i / (pi_l e_l), e = exp(beta (V - V_0)) (GAME.md,
-theorem 3). The best replies of a provider that can earn are the lower envelope of these lines. At A_-i = 0 the largest pi is best; from there
-the envelope goes to actions of higher V and lower pi. Of two actions with e_l < e_h and pi_l > pi_h, the second is the better one from
+**Posted prices.** The number is A_-i, and every action is a line in it: 1/U_l = 1/pi_l + A_-i / (pi_l e_l), e = exp(beta (V - V_0))
+(GAME.md, theorem 3). The best replies of a provider that can earn are the lower envelope of these lines. At A_-i = 0 the largest pi is
+best; from there the envelope goes to actions of higher V and lower pi. Of two actions with e_l < e_h and pi_l > pi_h, the second is the
+better one from
 
     A_-i = e_l (pi_l / pi_h - 1) / (1 - pi_l e_l / (pi_h e_h))
 
 on, and never if pi_l e_l >= pi_h e_h. A provider that loses by every action wants 1/|U| to be large: the upper envelope, with the same
 crossings, walked from high V to low V. Where the best pi is 0, any action with pi = 0 is a best reply.
 
-**Auction.** The number is the score to beat, c = max(best rival's score, V_0), and serving is worth omega - c, omega being settled quality
-less cost. A score above c serves everybody. So of the actions only a staircase matters: those whose omega exceeds that of every higher score.
-K rivals at c share with an action that ties with them; to tie with an action that is no step is no better than to win by the step above.
-One more entry is kept, the lowest score of all: a score below c serves nobody, and a provider whose scores all reach c cannot stay out.
+**Auction.** The number is the score to beat, c = max(best rival's score, V_0), and serving is worth omega - c, omega being settled
+quality less cost. A score above c serves everybody. So of the actions only a staircase matters: those whose omega exceeds that of every
+higher score. K rivals at c share with an action that ties with them; to tie with an action that is no step is no better than to win by
+the step above. One more entry is kept, the lowest score of all: a score below c serves nobody, and a provider whose scores all reach c
+cannot stay out.
 
-**Rounding.** log U falls by at most 1 per unit of log A_-i, so a piece chosen wrongly for the rounding of log A_-i or of a crossing costs no
-more than that rounding. Moreover every piece within `slack` of log A_-i is looked at.
+**Rounding.** log U falls by at most 1 per unit of log A_-i, so a piece chosen wrongly for the rounding of log A_-i or of a crossing costs
+no more than that rounding. Moreover every piece within `slack` of log A_-i is looked at.
 """
 
 from __future__ import annotations
