@@ -23,6 +23,7 @@ VARIANTS = {
     "fixed prices": {"prices": "fixed"},
     "beta V in the thousands": {"benchmark": "aime", "beta": 1e5},
     "rational": {"benchmark": "aime", "beta": 1e7},
+    "rational, fixed prices": {"benchmark": "aime", "beta": 1e7, "prices": "fixed"},
     "beta 0": {"beta": 0.0},
     "outside value": {"outside_value": 0.005, "beta": 1e4},
     "one provider": {"providers": ["Qwen2-7B"]},

@@ -41,6 +41,33 @@ def test_rivals_survive_a_provider_that_holds_nearly_all():
     assert demand.log_rivals(z)[0] == pytest.approx(np.log(1 + np.exp(1) + np.exp(2)), rel=1e-15)
 
 
+@given(
+    arrays(
+        np.float64, st.tuples(st.integers(1, 6), st.just(3)), elements=st.one_of(st.integers(-3, 3).map(lambda k: k / 10), st.floats(-1, 1))
+    ),
+    st.sampled_from([0.0, 1e-3, 1.0, 30.0, 1e5, 1e7]),
+    st.integers(-3, 3).map(lambda k: k / 10),
+)
+def test_rivals_in_the_unit_of_the_best_of_them(value, beta, outside):
+    """log A_-i = log S_i + beta (r_i - V_0) is the leave-one-out sum in logs, and S_i counts the best rival as 1."""
+    log_sum, reference = demand.best_rivals(value, beta, outside)
+    expected = demand.log_rivals(demand.logits(value, beta, outside))
+    np.testing.assert_allclose(log_sum + demand.logits(reference, beta, outside), expected, rtol=1e-14, atol=1e-14)
+    assert (log_sum >= -1e-15).all()
+    assert (log_sum <= np.log(len(value)) + 1e-15).all()
+    for i in range(len(value)):
+        np.testing.assert_array_equal(reference[i], np.maximum(np.delete(value, i, axis=0).max(axis=0, initial=-np.inf), outside))
+
+
+def test_shares_of_close_rivals_keep_their_digits_at_high_beta():
+    """At beta = 1e7 logits are known to 1e-9 only, differences of values to 1e-16 of the values."""
+    value, beta = np.array([0.5, 0.5 + 2**-20, 0.1]), 1e7
+    log_sum, reference = demand.best_rivals(value, beta)
+    log_share = demand.log_share_against(demand.logits(value, beta, reference), log_sum)
+    gap = beta * 2**-20  # exact
+    np.testing.assert_allclose(log_share[:2], -np.logaddexp(0.0, [gap, -gap]), rtol=1e-15)
+
+
 def test_log_shares_do_not_underflow():
     z = demand.logits(np.array([0.05, 0.01]), 1e7, 0.0)
     log_share = demand.log_share_against(z, demand.log_rivals(z))

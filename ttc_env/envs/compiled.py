@@ -156,16 +156,16 @@ class CompiledSingle:
             raise KeyError("an action is outside the space")
         return CompiledRound(keys, result, observations, time_left)
 
-    def flat(self, keys: bytes) -> np.ndarray:
+    def flat(self, keys: bytes) -> list[int]:
         """`[n]` flat actions as played, of keys."""
         grid = self._rounds.config.grid
         parts = np.frombuffer(keys, np.int64).reshape(-1, len(grid))
         flat: np.ndarray = np.asarray(np.ravel_multi_index(tuple(parts.T), grid))
-        return self._rounds.played[np.arange(len(flat)), 0, flat]
+        return self._rounds.played[np.arange(len(flat)), 0, flat].tolist()
 
     def state(self, played: CompiledRound) -> np.ndarray:
         """`[state_size]` float32: the global state after this round."""
-        tables, flat = self._rounds, self.flat(played.keys)
+        tables, flat = self._rounds, np.array(self.flat(played.keys))
         n, rows = len(flat), np.arange(len(flat))
         profit = played.result[1] * float(tables.profit_scale[0])
         private = np.column_stack([tables.static[0, :, n:], tables.action_seen[:, rows, flat].T, profit.astype(np.float32)])

@@ -7,9 +7,16 @@ appear at the first look at any of them but the action mask. What it needs is ke
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
-Source = Callable[[], list[dict[str, Any]]]
+
+class Rows(Protocol):
+    """One dict per provider."""
+
+    def __getitem__(self, i: int, /) -> dict[str, Any]: ...
+
+
+Source = Callable[[], Rows]
 
 
 class LazyRound:
@@ -19,7 +26,7 @@ class LazyRound:
 
     def __init__(self, source: Source):
         self._source: Source | None = source
-        self._rows: list[dict[str, Any]] = []
+        self._rows: Rows = []
 
     def row(self, i: int) -> dict[str, Any]:
         if self._source is not None:
@@ -39,8 +46,9 @@ class Info(dict[str, Any]):
     def _fill(self) -> None:
         if self._pending is not None:
             (lazy, i), self._pending = self._pending, None
-            mine = {key: dict.__getitem__(self, key) for key in dict.__iter__(self)}  # what a wrapper wrote before anybody read
-            dict.update(self, {**lazy.row(i), **mine})
+            mine = dict.copy(self)  # what a wrapper wrote before anybody read
+            dict.update(self, lazy.row(i))
+            dict.update(self, mine)
 
     def __missing__(self, key: str) -> Any:
         if self._pending is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from pettingzoo.utils.conversions import parallel_to_aec
 from ttc_env.envs.batch_observation import BatchObservation
 from ttc_env.envs.compiled import CompiledSingle
 from ttc_env.envs.config import EnvConfig, make_config
-from ttc_env.envs.infos import Info, LazyRound
+from ttc_env.envs.infos import Info, LazyRound, Rows
 from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.single import SingleRounds
+from ttc_env.envs.single_infos import SingleInfos
 from ttc_env.envs.tables import RoundTables
 from ttc_env.envs.vector import VectorMarketEnv
 from ttc_env.game.continuous import ContinuousSolution
@@ -146,7 +148,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._action_spaces = {a: self.config.action_space() for a in self.possible_agents}
         self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
         batch = MarketBatch.of(self.config.market)
-        tables = RoundTables(self.config, batch)
+        self._tables = tables = RoundTables(self.config, batch)
         self._single: Any = (
             CompiledSingle(tables) if backend == "numba" else SingleRounds(tables) if SingleRounds.can_play(tables) else None
         )
@@ -250,7 +252,11 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         share, rewards = last.share[:, 0].tolist(), reward[0].tolist()
         self._last = BatchObservation(obs.static, obs.own.copy(), obs.public.copy(), obs.information)
         expected = not counts
-        return obs.full()[0], rewards, lambda: self._infos(flat, offer, share if expected else None, rewards if expected else None, counts)
+        return (
+            obs.full()[0],
+            rewards,
+            lambda: self._infos(flat.tolist(), offer, share if expected else None, rewards if expected else None, counts),
+        )
 
     def _record(self, chosen: list[Any]) -> None:
         flat, offer = self.config.offer(chosen)
@@ -268,17 +274,23 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         assert self._single is not None
         return self._single.state(self._last)
 
+    @cached_property
+    def _single_infos(self) -> SingleInfos | None:
+        return SingleInfos(self._tables) if SingleInfos.can_tell(self._tables) else None
+
     def _infos(
-        self, flat: Any, offer: Offer | None, share: list[float] | None, reward: list[float] | None, counts: dict[str, np.ndarray]
-    ) -> list[dict[str, Any]]:
+        self, flat: list[int], offer: Offer | None, share: list[float] | None, reward: list[float] | None, counts: dict[str, np.ndarray]
+    ) -> Rows:
         """One dict per provider. Shares and rewards are those of the round, where they are expectations; else None."""
+        if self._single_infos is not None:
+            return self._single_infos.of(flat, share, reward, {name: count.tolist() for name, count in counts.items()})
+        # Dialled prices, and mechanisms with rules of their own.
         config = self.config
-        flat = np.asarray(flat)
-        offer = config.table.take(flat) if offer is None else offer
+        offer = config.table.take(np.array(flat)) if offer is None else offer
         outcome = config.play(offer)
         regret = config.regret(offer, outcome)
         columns = {
-            "level": config.mechanism.split(flat, config.market)[0],
+            "level": config.mechanism.split(np.array(flat), config.market)[0],
             "quality": offer.quality,
             "price": offer.price,
             "cost": offer.cost,

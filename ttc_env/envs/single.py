@@ -49,7 +49,7 @@ class SingleRounds:
         self.users, self.outside_value = config.users, float(tables.batch.outside_value[0])
         self.profit_scale = float(tables.profit_scale[0])
         # 2^-k by k: 2^-1022 is the smallest number of full precision, and beyond it counts as 0. Long enough for all of this market's k.
-        spread = 0 if self.auction else int(max(tables.split[1].max(), 0) - tables.split[1].min())
+        spread = 0 if self.auction else int(max(tables.split[1].max(), 0) - min(tables.split[1].min(), 0))
         self._every_power = spread < _MOST_POWERS
         self._powers = [2.0**-k if k < 1023 else 0.0 for k in range(spread + 1 if self._every_power else 1023)]
         self._public = partial(struct.pack, f"={3 * self.n + 2}f")  # struct keeps the parsed format
@@ -110,9 +110,9 @@ class SingleRounds:
         public = self._public(*quality, *price, *share, 1.0, time_left)
         return SingleRound(keys, share, reward, self.write(private, profit, public), private, profit, public)
 
-    def flat(self, keys: Sequence[Any]) -> np.ndarray:
-        """`[n]` flat actions as played, of keys."""
-        return np.array([played[key] for played, key in zip(self._flat, keys, strict=True)])
+    def flat(self, keys: Sequence[Any]) -> list[int]:
+        """Flat actions as played, of keys."""
+        return list(map(getitem, self._flat, keys))
 
     def _market(self, attraction: list[Any], gain: Sequence[float]) -> tuple[list[float], list[float]]:
         """s_i = e_i / (e_0 + sum_j e_j), reward = users s_i pi_i; `rounds.attractions` and `rounds.logit_shares` in numbers."""

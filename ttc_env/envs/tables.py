@@ -10,8 +10,10 @@ import numpy as np
 
 from ttc_env.envs.observations import scales, symmetric_log
 from ttc_env.game.demand import logits
+from ttc_env.game.envelope import AuctionEnvelope, PostedEnvelope
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import HighestScore, Offer, SecondScore
+from ttc_env.game.regret import resolution
 from ttc_env.game.rounds import NARROW, split_exponential
 from ttc_env.game.types import Array, Market
 
@@ -131,6 +133,24 @@ class RoundTables:
     def worth(self) -> Array:
         """`[n, G a]` USD/query: what serving is worth in an auction before the rivals' score is paid: settled quality less cost."""
         return self.settled - self.offer.cost
+
+    @cached_property
+    def envelope(self) -> PostedEnvelope | AuctionEnvelope | None:
+        """The actions that can be best replies, and against which rivals; None where a mechanism has rules of its own."""
+        raw, payment = self.raw, self.config.mechanism.payment
+        if self.kind == "logit":
+            return PostedEnvelope.of(raw.score, raw.price - raw.cost, self.batch.beta, self.batch.outside_value)
+        if self.kind == "auction":
+            assert isinstance(payment, SecondScore)
+            return AuctionEnvelope.of(raw.score, payment.settled_quality(raw) - raw.cost)
+        return None
+
+    @cached_property
+    def resolution(self) -> Array:
+        """`[G]` USD/query: profits closer to 0 than this count as 0 (`game.regret.resolution`)."""
+        raw = self.raw
+        each = (Offer(*(x[:, g] for x in (raw.quality, raw.claim, raw.price, raw.cost))) for g in range(len(self.batch)))
+        return np.array([resolution(table, self.config.mechanism) for table in each])
 
     # --- as observations show it ---
 

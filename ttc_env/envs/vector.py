@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NoReturn
 
 import numpy as np
@@ -10,15 +11,13 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from ttc_env.envs.batch import BatchRounds, Played
+from ttc_env.envs.batch_infos import BatchInfos
 from ttc_env.envs.batch_observation import BatchObservation
 from ttc_env.envs.compiled import CompiledRounds
 from ttc_env.envs.config import EnvConfig, make_config
 from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.tables import RoundTables
-from ttc_env.game.continuous import best_continuous_reply
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.mechanisms import Offer, Outcome
-from ttc_env.game.regret import compare, resolution
 from ttc_env.game.types import Market
 
 _BLOCK = 2048  # environments per pass: a round's temporaries then stay in the processor's cache
@@ -329,67 +328,11 @@ class VectorMarketEnv:
         Raises:
             RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).
         """
-        last = Played(*(None if x is None else np.asarray(x if self.backend != "torch" else x.cpu()) for x in self.last))
-        mechanism, tables = self.config.mechanism, self.tables
-        offer, market = self.rounds.offer(last.index, last.price), self.rounds.market()
-        outcome = mechanism.play(offer, market)
-        share = last.share
-        start = np.asarray(self.rounds.start if self.backend != "torch" else self.rounds.start.cpu())
-        columns = {
-            "level": tables.level.reshape(-1)[last.index],
-            "action": last.index - start,
-            "quality": offer.quality,
-            "price": offer.price,
-            "cost": offer.cost,
-            "payment": outcome.payment,
-            "profit": outcome.profit_per_query,
-            "share": outcome.share if last.served is not None else share,
-            "utility": outcome.utility if last.served is not None else last.reward / self.config.users,
-        }
-        if last.served is not None:
-            columns["served"] = last.served.astype(np.int64)
-            if last.correct is not None:
-                columns["correct"] = last.correct.astype(np.int64)
-        regrets = self._dialled_regrets(offer, outcome) if self.rounds.dialled else self._regrets(offer, outcome, market)
-        columns["regret"], columns["relative_regret"] = regrets
-        infos = {name: np.ascontiguousarray(x.T) for name, x in columns.items()}
-        infos["welfare"], infos["user_value"] = outcome.welfare.copy(), outcome.user_value.copy()
-        infos["nash_conv"] = infos["regret"].sum(axis=1)
-        return infos
+        return self._infos.of(self.last)
 
-    def _regrets(self, offer: Offer, outcome: Outcome, market: Market) -> tuple[np.ndarray, np.ndarray]:
-        """Regret and relative regret, `[n, num_envs]`: `Mechanism.deviations` and `regret.compare`, some environments at a time."""
-        raw, g, n = self.tables.raw, len(self.batch), self.num_agents
-        a = raw.quality.shape[2]
-        each = (Offer(*(x[:, j] for x in (raw.quality, raw.claim, raw.price, raw.cost))) for j in range(g))
-        noise_of = np.array([resolution(table, self.config.mechanism) for table in each])  # [G]
-        regret, relative = np.empty(offer.quality.shape), np.empty(offer.quality.shape)
-        step = max(1, (1 << 18) // (n * a))
-        for start in range(0, self.num_envs, step):
-            at = slice(start, min(start + step, self.num_envs))
-            which = np.arange(at.start, at.stop) % g
-            # [n, G, a] -> [n, a, b]; one market serves all environments.
-            markets = np.zeros(1, np.intp) if g == 1 else which
-            table = Offer(*(np.moveaxis(x[:, markets], 1, 2) for x in (raw.quality, raw.claim, raw.price, raw.cost)))
-            some = type(raw)(*(x[:, at] for x in (offer.quality, offer.claim, offer.price, offer.cost)))
-            profit, log_share = self.config.mechanism.deviations(table, some, self.rounds.market(at))
-            profit, log_share = (np.moveaxis(np.broadcast_to(x, (n, a, len(which))), 1, 2).reshape(-1, a) for x in (profit, log_share))
-            own = outcome.profit_per_query[:, at].reshape(-1), outcome.log_share[:, at].reshape(-1)
-            noise = float(noise_of[0]) if g == 1 else np.tile(noise_of[which], n)
-            _, loss, share_lost = compare_rows(profit, log_share, *own, noise)
-            regret[:, at], relative[:, at] = loss.reshape(n, -1), share_lost.reshape(n, -1)
-        return regret, relative
-
-    def _dialled_regrets(self, offer: Offer, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
-        """The same where prices are dialled: best replies in closed form, one environment at a time."""
-        markets = [self.batch.market(g) for g in range(len(self.batch))]
-        found = []
-        for b in range(self.num_envs):
-            of_b = Offer(*(x[:, b] for x in (offer.quality, offer.claim, offer.price, offer.cost)))
-            profits = {name: getattr(outcome, name)[..., b] for name in ("log_share", "outside_share", "payment", "profit_per_query")}
-            outcome_b = Outcome(of_b, **profits, user_value=outcome.user_value[b], welfare=outcome.welfare[b])
-            found.append(best_continuous_reply(self.config.mechanism, markets[b % len(markets)], of_b, outcome_b))
-        return np.stack([r.regret for r in found], axis=1), np.stack([r.relative for r in found], axis=1)
+    @cached_property
+    def _infos(self) -> BatchInfos:
+        return BatchInfos(self.rounds)
 
     def solve(self) -> list[Any]:
         """The exact solution of each of the G markets (`ttc_env.solve`); for sweeps of many see `ttc_env.game.sweep`."""
@@ -399,14 +342,6 @@ class VectorMarketEnv:
 
     def close(self) -> None:
         """Nothing is held open."""
-
-
-def compare_rows(profit: Any, log_share: Any, own_profit: Any, own_log_share: Any, noise: Any) -> Any:
-    """`regret.compare` with a resolution per row."""
-    if np.ndim(noise) == 0:
-        return compare(profit, log_share, own_profit, own_log_share, noise)
-    profit = np.where(np.abs(profit) <= noise[:, None], 0.0, profit)
-    return compare(profit, log_share, np.where(np.abs(own_profit) <= noise, 0.0, own_profit), own_log_share)
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any, line: int = 64) -> np.ndarray:

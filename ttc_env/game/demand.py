@@ -43,6 +43,32 @@ def log_rivals(z: ArrayLike, outside: ArrayLike = 0.0) -> Array:
     return np.logaddexp(before, after)
 
 
+def best_rivals(value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0) -> tuple[Array, Array]:
+    """A_-i = S_i exp(beta r_i) for every i: r_i the highest value on offer but i's own (V_0 included), and S_i between 1 and n.
+
+    In this unit beta (V - r_i) is exact where V is near r_i: at beta V = 1e7, beta V - beta r_i has lost nine digits and beta (V - r_i)
+    none.
+
+    Args:
+        value: `[n, ...]` USD/query.
+        beta: 1/USD, a number or `[...]`.
+        outside_value: USD/query, a number or `[...]`.
+
+    Returns:
+        log S_i and r_i, both `[n, ...]`.
+    """
+    value = np.asarray(value, dtype=np.float64)
+    best = np.maximum(value.max(axis=0), outside_value)
+    attraction = np.exp(logits(value, beta, best))
+    # All but a provider alone at the top leave a rival with attraction 1, so that nothing is lost in subtracting their own.
+    rest = np.exp(logits(outside_value, beta, best)) + attraction.sum(axis=0) - attraction
+    alone = (value == best) & ((value == best).sum(axis=0) + (np.asarray(outside_value) == best) == 1)
+    second = np.maximum(np.where(alone, -np.inf, value).max(axis=0), outside_value)
+    others = np.where(alone, 0.0, np.exp(logits(np.minimum(value, second), beta, second)))
+    rest_of_best = np.exp(logits(outside_value, beta, second)) + others.sum(axis=0)
+    return np.log(np.where(alone, rest_of_best, rest)), np.where(alone, second, best)
+
+
 def log_share_against(z: ArrayLike, log_rivals: ArrayLike) -> Array:
     """log s_i = -log(1 + A_-i exp(-z_i)): the share of an offer with logit z against rivals A_-i. Shapes broadcast."""
     return -np.logaddexp(0.0, np.subtract(log_rivals, z))

@@ -94,21 +94,15 @@ class Attraction(NamedTuple):
     """The summary of rivals under logit choice."""
 
     log_rivals: Array  # [n, ...] log A_-i, in units of exp(beta reference)
-    reference: Array  # [n, ...] USD/query: the highest value on offer, the same for all
+    reference: Array  # [n, ...] USD/query: the highest value on offer but i's own
 
 
 @dataclass(frozen=True)
 class Logit(Allocation):
-    """Users choose by logit; the summary is log A_-i (GAME.md, "The pay-per-token market").
-
-    Values are taken relative to the highest on offer: where beta V is 1e7, beta V_i - beta V_j has lost nine digits and
-    beta (V_i - V_j) none.
-    """
+    """Users choose by logit; the summary is log A_-i (GAME.md, "The pay-per-token market")."""
 
     def rivals(self, score: Array, market: Market) -> Attraction:
-        reference = np.maximum(score.max(axis=0), market.outside_value)
-        z, outside = (demand.logits(value, market.beta, reference) for value in (score, market.outside_value))
-        return Attraction(demand.log_rivals(z, outside), np.broadcast_to(reference, score.shape))
+        return Attraction(*demand.best_rivals(score, market.beta, market.outside_value))
 
     def log_share(self, score: Array, rivals: Attraction, market: Market) -> Array:
         return demand.log_share_against(demand.logits(score, market.beta, rivals.reference), rivals.log_rivals)
@@ -286,7 +280,7 @@ class Mechanism:
         rivals = self.allocation.rivals(offer.score, market)
         rivals = type(rivals)(*(summary[:, None] for summary in rivals))
         absent = np.isnan(table.quality)
-        log_share = self.allocation.log_share(np.where(absent, -np.inf, table.score), rivals, market)
+        log_share = self.allocation.log_share(np.where(absent, 0.0, table.score), rivals, market)
         profit = np.where(log_share > -np.inf, self.payment.payment(table, rivals, market) - table.cost, 0.0)
         return np.where(absent, np.nan, profit), np.where(absent, np.nan, log_share)
 

@@ -15,8 +15,8 @@ from ttc_env.game import demand
 from ttc_env.game.mechanisms import HighestScore, Mechanism, Offer, SecondScore, get_mechanism
 from ttc_env.game.types import Array, Market
 
-_OVERFLOW = 600.0  # a loss is at most e^600 times the best profit, so that it stays a number
-_TIE = 1e-9  # losses that differ relatively by less are equal
+OVERFLOW = 600.0  # a loss is at most e^600 times the best profit, so that it stays a number
+TIE = 1e-9  # losses that differ relatively by less are equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,21 +46,22 @@ def resolution(table: Offer, mechanism: Mechanism) -> float:
 
 
 def compare(
-    profit: ArrayLike, log_share: ArrayLike, own_profit: ArrayLike, own_log_share: ArrayLike, resolution: float = 0.0
+    profit: ArrayLike, log_share: ArrayLike, own_profit: ArrayLike, own_log_share: ArrayLike, resolution: ArrayLike = 0.0
 ) -> tuple[np.ndarray, Array, Array]:
     """Best reply and regrets, compared as sign and logarithm: at high beta most utilities underflow, and zeros compare as equal.
 
     Args:
         profit, log_share: `[n, a]`, of every action; NaN where an action does not exist.
         own_profit, own_log_share: `[n]`, of what was played.
-        resolution: USD/query; profits closer to 0 count as 0.
+        resolution: USD/query, a number or `[n]`; profits closer to 0 count as 0.
 
     Returns:
         best action `[n]`; regret `[n]`, USD per arriving user; relative regret `[n]`: 1 - U / U_best where the best reply earns something,
         else 0 if nothing is lost and 1 if something is.
     """
-    profit, log_share, own_profit = (np.asarray(x, dtype=np.float64) for x in (profit, log_share, own_profit))
-    profit, own_profit = (np.where(np.abs(x) <= resolution, 0.0, x) for x in (profit, own_profit))
+    profit, log_share, own_profit, resolution = (np.asarray(x, dtype=np.float64) for x in (profit, log_share, own_profit, resolution))
+    profit = np.where(np.abs(profit) <= resolution[..., None], 0.0, profit)
+    own_profit = np.where(np.abs(own_profit) <= resolution, 0.0, own_profit)
     sign, log = _signed_log(profit, log_share)
     sign = np.where(np.isnan(profit), -2.0, sign)
     top_sign = sign.max(axis=1)
@@ -73,8 +74,8 @@ def compare(
     best_utility = demand.utility(profit[rows, best], log_share[rows, best])
     regret = np.maximum(best_utility - demand.utility(own_profit, own_log_share), 0.0)
     gap = own_log - log[rows, best]
-    lost = np.where(own_sign > 0, -np.expm1(np.minimum(gap, 0.0)), np.where(own_sign < 0, 1.0 + np.exp(np.minimum(gap, _OVERFLOW)), 1.0))
-    worse = (own_sign < top_sign) | ((top_sign < 0) & (gap > _TIE))
+    lost = np.where(own_sign > 0, -np.expm1(np.minimum(gap, 0.0)), np.where(own_sign < 0, 1.0 + np.exp(np.minimum(gap, OVERFLOW)), 1.0))
+    worse = (own_sign < top_sign) | ((top_sign < 0) & (gap > TIE))
     return best, regret, np.where(top_sign > 0, lost, np.where(worse, 1.0, 0.0))
 
 
@@ -117,11 +118,11 @@ def assess(profile: ArrayLike, mechanism: Mechanism, market: Market) -> Regret:
     best_log = np.where(~absent & (sign > 0), log, -np.inf).max(axis=1)
     least_log = np.where(~absent & (sign < 0), log, np.inf).min(axis=1)
     unit = np.where(np.isfinite(best_log), best_log, np.where(np.isfinite(least_log), least_log, 0.0))
-    scaled = np.where(absent, -np.inf, sign * np.exp(np.minimum(log - unit[:, None], _OVERFLOW)))
+    scaled = np.where(absent, -np.inf, sign * np.exp(np.minimum(log - unit[:, None], OVERFLOW)))
     mean_scaled = (mixture * np.where(mixture > 0, scaled, 0.0)).sum(axis=1)
     best, top = scaled.argmax(axis=1), scaled.max(axis=1)
     gap = np.maximum(top - mean_scaled, 0.0)
-    relative = np.where(top > 0, gap, np.where(gap > _TIE, 1.0, 0.0))
+    relative = np.where(top > 0, gap, np.where(gap > TIE, 1.0, 0.0))
     return Regret(mean, utility.max(axis=1), best, regret, relative)
 
 
