@@ -12,7 +12,7 @@ from ttc_env.envs.observations import scales, symmetric_log
 from ttc_env.game.demand import logits
 from ttc_env.game.envelope import AuctionEnvelope, PostedEnvelope
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.mechanisms import HighestScore, Offer, SecondScore
+from ttc_env.game.mechanisms import Offer
 from ttc_env.game.regret import resolution
 from ttc_env.game.rounds import NARROW, split_exponential
 from ttc_env.game.types import Array, Market
@@ -40,11 +40,8 @@ class RoundTables:
 
     @cached_property
     def kind(self) -> str:
-        """Which formulas play a round: "logit", "auction", or "other" (`Mechanism.play` itself)."""
-        mechanism = self.config.mechanism
-        if mechanism.posts_prices:
-            return "logit"
-        return "auction" if isinstance(mechanism.allocation, HighestScore) and isinstance(mechanism.payment, SecondScore) else "other"
+        """Which formulas play a round: `Mechanism.kind`."""
+        return self.config.mechanism.kind
 
     @property
     def num_actions(self) -> int:
@@ -125,9 +122,7 @@ class RoundTables:
     @cached_property
     def settled(self) -> Array:
         """`[n, G a]` USD/query: the quality that an auction's winner is paid for."""
-        payment = self.config.mechanism.payment
-        assert isinstance(payment, SecondScore)
-        return payment.settled_quality(self.offer)
+        return self.config.mechanism.settled_quality(self.offer)
 
     @cached_property
     def worth(self) -> Array:
@@ -137,12 +132,11 @@ class RoundTables:
     @cached_property
     def envelope(self) -> PostedEnvelope | AuctionEnvelope | None:
         """The actions that can be best replies, and against which rivals; None where a mechanism has rules of its own."""
-        raw, payment = self.raw, self.config.mechanism.payment
+        raw = self.raw
         if self.kind == "logit":
             return PostedEnvelope.of(raw.score, raw.price - raw.cost, self.batch.beta, self.batch.outside_value)
         if self.kind == "auction":
-            assert isinstance(payment, SecondScore)
-            return AuctionEnvelope.of(raw.score, payment.settled_quality(raw) - raw.cost)
+            return AuctionEnvelope.of(raw.score, self.config.mechanism.settled_quality(raw) - raw.cost)
         return None
 
     @cached_property

@@ -56,7 +56,7 @@ class AuctionSolution:
     @property
     def _worth(self) -> Array:
         table = self.mechanism.offers(self.market)
-        worth = self.mechanism.payment.settled_quality(table) - table.cost  # type: ignore[attr-defined]
+        worth = self.mechanism.settled_quality(table) - table.cost
         return worth.reshape(len(worth), self.market.num_levels, -1).max(axis=2)
 
     @property

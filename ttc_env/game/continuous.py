@@ -12,7 +12,7 @@ import numpy as np
 
 from ttc_env.game import demand
 from ttc_env.game.free_prices import best_markup
-from ttc_env.game.mechanisms import HighestScore, Mechanism, Offer, Outcome, SecondScore
+from ttc_env.game.mechanisms import Mechanism, Offer, Outcome
 from ttc_env.game.optimum import social_optimum
 from ttc_env.game.regret import Regret, compare
 from ttc_env.game.types import Array, Market
@@ -90,10 +90,10 @@ def best_continuous_reply(mechanism: Mechanism, market: Market, offer: Offer, ou
         profit = best.price - best.cost
         _, regret, relative = compare(profit[:, None], log_share[:, None], outcome.profit_per_query, outcome.log_share)
         return Regret(utility, utility + regret, level, regret, relative)
-    if not (isinstance(mechanism.allocation, HighestScore) and isinstance(mechanism.payment, SecondScore)):
+    if mechanism.kind != "auction":
         raise ValueError(f"mechanism {mechanism.name!r} has no formula for continuous prices; use actions='discrete'")
     claim = market.quality * max(mechanism.claims)
-    worth = (market.quality if mechanism.payment.settlement == "delivered" else claim) - market.cost
+    worth = mechanism.settled_quality(Offer(market.quality, claim, market.price, market.cost)) - market.cost
     level = np.nanargmax(worth, axis=1)
     margin = worth[np.arange(len(level)), level] - np.maximum(rivals.score, market.outside_value)
     best_utility = np.maximum(np.maximum(margin, 0.0), utility)

@@ -18,7 +18,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -209,9 +209,23 @@ class Mechanism:
             raise ValueError(f"claims must be factors >= 0 on the true quality, in rising order; got {claims}")
 
     @property
+    def kind(self) -> Literal["logit", "auction", "other"]:
+        """Which closed forms hold: those of posted prices under logit choice, of the second-score auction, or none.
+
+        A subclass may change any rule, so that it counts as "other": it plays by `play` and `deviations` alone.
+        """
+        rules = type(self), type(self.allocation), type(self.payment)
+        return "logit" if rules == (Mechanism, Logit, Posted) else "auction" if rules == (Mechanism, HighestScore, SecondScore) else "other"
+
+    @property
     def posts_prices(self) -> bool:
         """Whether this is a posted-price game, which `game` can flatten."""
-        return isinstance(self.allocation, Logit) and isinstance(self.payment, Posted)
+        return self.kind == "logit"
+
+    def settled_quality(self, offer: Offer) -> Array:
+        """USD/query: the quality that an auction's winner is paid for."""
+        assert isinstance(self.payment, SecondScore), "only a second-score auction settles on quality"
+        return self.payment.settled_quality(offer)
 
     def grid(self, market: Market) -> tuple[int, int, int]:
         """(levels, price choices, claims) per provider."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ttc_env.game import demand
-from ttc_env.game.mechanisms import HighestScore, Mechanism, Offer, SecondScore, get_mechanism
+from ttc_env.game.mechanisms import Mechanism, Offer, get_mechanism
 from ttc_env.game.types import Array, Market
 
 OVERFLOW = 600.0  # a loss is at most e^600 times the best profit, so that it stays a number
@@ -190,8 +190,8 @@ def expected_utilities(mixture: Array, table: Offer, mechanism: Mechanism, marke
     if mechanism.posts_prices:
         z = np.where(absent, -np.inf, demand.logits(table.score, market.beta, market.outside_value))
         return ExpectedUtilities(table.price - table.cost, expected_log_shares(mixture, z))
-    if isinstance(mechanism.allocation, HighestScore) and isinstance(mechanism.payment, SecondScore):
-        worth = mechanism.payment.settled_quality(table) - table.cost
+    if mechanism.kind == "auction":
+        worth = mechanism.settled_quality(table) - table.cost
         utility = expected_auction_utilities(mixture, table.score, worth, market.outside_value)
         return ExpectedUtilities(utility, np.zeros_like(utility))
     raise ValueError(f"mechanism {mechanism.name!r}: no formula for mixed profiles; pass pure ones")

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from ttc_env.game import equilibrium, free_prices, limits, optimum, welfare
 from ttc_env.game.auction import AuctionSolution, Profile, solve_auction
-from ttc_env.game.mechanisms import HighestScore, Mechanism, Offer, Outcome, SecondScore, get_mechanism
+from ttc_env.game.mechanisms import Mechanism, Offer, Outcome, get_mechanism
 from ttc_env.game.types import Array, Market, PostedPriceGame
 
 
@@ -249,7 +249,7 @@ def solve(market: Market, mechanism: str | Mechanism = "market", *, tolerance: f
         game = mechanism.game(market)
         pne = equilibrium.equilibria(game, tolerance=tolerance)
         return Solution(market, mechanism, game, pne, optimum.social_optimum(game))
-    if isinstance(mechanism.allocation, HighestScore) and isinstance(mechanism.payment, SecondScore):
+    if mechanism.kind == "auction":
         return solve_auction(market, mechanism)
     raise ValueError(f"mechanism {mechanism.name!r} has no solver: neither posted prices under logit nor a second-score auction")
 
