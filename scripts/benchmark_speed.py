@@ -99,7 +99,11 @@ def pettingzoo_rows(bench: Bench) -> None:
             bench.pair(name, stepper(env), stepper(idle), target)
     basic, full = (stepper(ttc_env.parallel_env(infos=infos, **endless)) for infos in ("basic", "full"))
     bench.pair("the same with default infos, over infos='basic'", full, basic, 2.0, "infos not read")
-    bench.pair("the same with every info read", lambda: dict(full()[4]["provider_0"]), basic, None, "exact regrets of 9 x 54 actions")
+    for which, read in (
+        ("one agent's", lambda: dict(full()[4]["provider_0"])),
+        ("all agents'", lambda: list(map(dict, full()[4].values()))),
+    ):
+        bench.pair(f"the same with {which} infos read", read, basic, None, "exact regrets against 54 actions each")
     others: list[tuple[str, int, Callable[[], Any], float]] = [
         ("PettingZoo's rps", 2, _rps, 0.1),
         ("mpe2's simple_spread", 3, _spread, 0.02),
