@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +23,61 @@ def random_game(n: int, m: int, seed: int = 0) -> PostedPriceGame:
 
 def scaling(bench: Any, figure: Path | None) -> None:
     """Time against batch, providers and levels, and the slope of its logarithm; a plot of it where matplotlib is there."""
-    largest = 14 if bench.quick else 18
-    curves: dict[str, tuple[list[int], list[float]]] = {"environments": ([], []), "providers": ([], []), "levels": ([], [])}
+    backends = ["numpy", *(["numba"] if importlib.util.find_spec("numba") else [])]
+    sizes = {
+        "environments": [2**k for k in range(0, 15 if bench.quick else 19, 2)],
+        "providers": [2, 8, 32, 128],
+        "levels": [2, 8, 32, 128],
+    }
+    curves: dict[str, dict[str, list[float]]] = {axis: {} for axis in sizes}
+    for backend in backends:
+        for axis in sizes:
+            seconds = [_step_seconds(bench, backend, axis, size) for size in sizes[axis]]
+            curves[axis][backend] = seconds
+            half = len(seconds) // 2
+            slope = float(np.polyfit(np.log(sizes[axis][half:]), np.log(seconds[half:]), 1)[0])
+            how = "" if backend == "numpy" else ", compiled"
+            note = f"{min(sizes[axis])}..{max(sizes[axis])}"
+            bench.add(f"slope of log time against log {axis} (upper half){how}", slope, None, note=note)
+    if figure is not None:
+        _draw(sizes, curves, figure)
 
-    def step_seconds(env: Any) -> float:
-        env.reset(seed=0)
-        env.action_space.seed(0)
-        actions = np.ascontiguousarray(env.action_space.sample().transpose(2, 1, 0)).transpose(2, 1, 0)
-        return bench.seconds(lambda: [env.step(actions) for _ in range(3)]) / 3
 
-    for power in range(0, largest + 1, 2):
-        curves["environments"][0].append(2**power)
-        curves["environments"][1].append(step_seconds(ttc_env.vector_env(2**power, copy=False)))
-    for axis, sizes in (("providers", [2, 8, 32, 128]), ("levels", [2, 8, 32, 128])):
-        for size in sizes:
-            n, m = (size, 6) if axis == "providers" else (9, size)
-            game = random_game(n, m)
-            market = ttc_env.Market.from_arrays(game.surplus + 0.8 * 5 * game.profit, 5 * game.profit, 4 * game.profit, beta=10.0)
-            curves[axis][0].append(size)
-            curves[axis][1].append(step_seconds(ttc_env.vector_env(1024, market=market, copy=False)))
-    for axis, (sizes, seconds) in curves.items():
-        half = len(sizes) // 2
-        slope = float(np.polyfit(np.log(sizes[half:]), np.log(seconds[half:]), 1)[0])
-        bench.add(f"slope of log time against log {axis} (upper half)", slope, None, note=f"{min(sizes)}..{max(sizes)}")
-    if figure is None:
-        return
+def _step_seconds(bench: Any, backend: str, axis: str, size: int) -> float:
+    if axis == "environments":
+        env = ttc_env.vector_env(size, copy=False, backend=backend)
+    else:
+        n, m = (size, 6) if axis == "providers" else (9, size)
+        game = random_game(n, m)
+        market = ttc_env.Market.from_arrays(game.surplus + 0.8 * 5 * game.profit, 5 * game.profit, 4 * game.profit, beta=10.0)
+        env = ttc_env.vector_env(1024, market=market, copy=False, backend=backend)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    actions = np.ascontiguousarray(env.action_space.sample().transpose(2, 1, 0)).transpose(2, 1, 0)
+    env.step(actions)
+    return bench.seconds(lambda: [env.step(actions) for _ in range(3)]) / 3
+
+
+def _draw(sizes: dict[str, list[int]], curves: dict[str, dict[str, list[float]]], figure: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     canvas = Figure(figsize=(9.6, 3.2), layout="constrained")
     FigureCanvasAgg(canvas)
-    for panel, (axis, (sizes, seconds)) in zip(canvas.subplots(1, 3), curves.items(), strict=True):
-        panel.loglog(sizes, np.array(seconds) * 1e6, marker="o", color="#4878a8")
+    where = {
+        "environments": "9 providers, 6 levels",
+        "providers": "1,024 environments, 6 levels",
+        "levels": "1,024 environments, 9 providers",
+    }
+    for panel, (axis, lines) in zip(canvas.subplots(1, 3), curves.items(), strict=True):
+        for (backend, seconds), color in zip(lines.items(), ("#4878a8", "#c0682c"), strict=False):
+            panel.loglog(
+                sizes[axis], np.array(seconds) * 1e6, marker="o", color=color, label={"numpy": "NumPy", "numba": "compiled"}[backend]
+            )
+        panel.set_title(where[axis], fontsize=9)
         panel.set_xlabel(axis)
         panel.set_ylabel("CPU time of a step, microseconds")
         panel.grid(alpha=0.3, which="both")
+        panel.legend(frameon=False)
     figure.parent.mkdir(parents=True, exist_ok=True)
     canvas.savefig(figure, dpi=110)

@@ -162,12 +162,3 @@ class CompiledSingle:
         parts = np.frombuffer(keys, np.int64).reshape(-1, len(grid))
         flat: np.ndarray = np.asarray(np.ravel_multi_index(tuple(parts.T), grid))
         return self._rounds.played[np.arange(len(flat)), 0, flat].tolist()
-
-    def state(self, played: CompiledRound) -> np.ndarray:
-        """`[state_size]` float32: the global state after this round."""
-        tables, flat = self._rounds, np.array(self.flat(played.keys))
-        n, rows = len(flat), np.arange(len(flat))
-        profit = played.result[1] * float(tables.profit_scale[0])
-        private = np.column_stack([tables.static[0, :, n:], tables.action_seen[:, rows, flat].T, profit.astype(np.float32)])
-        seen = tables.quality_seen[rows, flat], tables.price_seen[rows, flat], played.result[0].astype(np.float32)
-        return np.concatenate([private.ravel(), *seen, np.array([1.0, played.time_left], np.float32)])

@@ -271,8 +271,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             return self.layout.state(None, max(0.0, 1.0 - self._t / self.max_cycles))
         if isinstance(self._last, BatchObservation):
             return self._last.state()[0]
-        assert self._single is not None
-        return self._single.state(self._last)
+        last = self._last
+        return self._tables.state(self._single.flat(last.keys), last.share, last.reward, last.time_left)
 
     @cached_property
     def _single_infos(self) -> SingleInfos | None:

@@ -29,9 +29,7 @@ class SingleRound(NamedTuple):
     share: list[float]
     reward: list[float]  # USD
     observations: np.ndarray  # [n, d] float32, new
-    private: tuple[bytes, ...]  # float32 private blocks with 0 for the last profit
-    profit: list[float]  # the last entries of the private blocks
-    public: bytes  # float32 public block
+    time_left: float
 
 
 class SingleRounds:
@@ -108,7 +106,7 @@ class SingleRounds:
         scale = self.profit_scale
         profit = [r * scale for r in reward]
         public = self._public(*quality, *price, *share, 1.0, time_left)
-        return SingleRound(keys, share, reward, self.write(private, profit, public), private, profit, public)
+        return SingleRound(keys, share, reward, self.write(private, profit, public), time_left)
 
     def flat(self, keys: Sequence[Any]) -> list[int]:
         """Flat actions as played, of keys."""
@@ -163,9 +161,3 @@ class SingleRounds:
         if self.hidden is not None:
             observations[self.hidden] = 0.0
         return observations
-
-    def state(self, played: SingleRound) -> np.ndarray:
-        """`[state_size]` float32: the global state after this round."""
-        private = np.array([np.frombuffer(block, np.float32)[self.n :] for block in played.private])
-        private[:, -1] = played.profit
-        return np.concatenate([private.ravel(), np.frombuffer(played.public, np.float32)])

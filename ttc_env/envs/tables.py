@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -196,6 +197,21 @@ class RoundTables:
     def profit_scale(self) -> Array:
         """`[G]`: rewards times this are what observations show."""
         return 1.0 / (self.config.users * self.scales["profit"])
+
+    def state(self, flat: Sequence[int], share: Sequence[float], reward: Sequence[float], time_left: float) -> np.ndarray:
+        """`[state_size]` float32: the global state of the first market's environment after a round.
+
+        Args:
+            flat: actions as played.
+            share, reward: the round's; USD.
+            time_left: share of the episode that is left.
+        """
+        n, actions = len(flat), np.asarray(flat)
+        rows = np.arange(n)
+        profit = np.asarray(reward) * float(self.profit_scale[0])
+        private = np.column_stack([self.static[0, :, n:], self.action_seen[:, rows, actions].T, profit.astype(np.float32)])
+        seen = self.quality_seen[rows, actions], self.price_seen[rows, actions], np.asarray(share, np.float32)
+        return np.concatenate([private.ravel(), *seen, np.array([1.0, time_left], np.float32)])
 
     def columns(self, num_envs: int) -> Any:
         """Where each environment's market starts in the tables: `[num_envs]`, environment b playing market b modulo G; 0 if G = 1."""

@@ -212,7 +212,8 @@ class VectorMarketEnv:
             self._compiled.play(actions, share, reward, index, self._public, self._own, shown=False)
         else:
             for columns in self._blocks():
-                reward[:, columns] = self.rounds.play(actions[columns], self._rng, columns).reward
+                played = self.rounds.play(actions[columns], self._rng, columns)
+                reward[:, columns], share[:, columns] = played.reward, played.share
         return reward.T.copy() if self.copy else reward.T
 
     def _blocks(self) -> Iterator[slice]:
