@@ -265,3 +265,20 @@ def test_rewards_leave_the_last_round_as_it_was(backend, options):
         np.testing.assert_array_equal(obs.full(), seen)
         for name, x in env.round_infos().items():
             np.testing.assert_array_equal(x, infos[name], err_msg=name)
+
+
+@pytest.mark.parametrize("options", [{}, {"demand": "sampled"}, {"actions": "continuous"}])
+def test_a_refused_action_is_no_round(options):
+    single, batch = ttc_env.parallel_env(max_cycles=1, **options), ttc_env.vector_env(1, max_cycles=1, **options)
+    single.reset(seed=0)
+    batch.reset(seed=0)
+    with pytest.raises(ValueError):
+        single.step({agent: np.array([np.nan, 99]) for agent in single.agents})
+    with pytest.raises(ValueError):
+        batch.step(np.full((1, 9, 2), np.nan if options.get("actions") == "continuous" else 99))
+    assert single.agents
+    single.action_space("provider_0").seed(0)
+    *_, over, _ = single.step({agent: single.action_space("provider_0").sample() for agent in single.agents})
+    assert all(over.values())
+    batch.action_space.seed(0)
+    assert batch.step(batch.action_space.sample())[3].all()

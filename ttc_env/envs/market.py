@@ -205,10 +205,11 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         except KeyError:
             missing = [agent for agent in agents if agent not in actions]
             raise ValueError(f"step needs an action for every agent; {', '.join(missing)} gave none") from None
-        self._t += 1
-        over = self._t >= self.max_cycles
-        time_left = 0.0 if over else 1.0 - self._t / self.max_cycles
+        t = self._t + 1
+        over = t >= self.max_cycles
+        time_left = 0.0 if over else 1.0 - t / self.max_cycles
         rows, rewards, source = self._play_single(chosen, time_left) if self._single is not None else self._play_vector(chosen, time_left)
+        self._t = t  # not before: a refused action is no round
         if over:
             self.agents = []
         if self.render_mode is not None:

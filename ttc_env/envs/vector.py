@@ -175,8 +175,9 @@ class VectorMarketEnv:
         """
         if not self._running:
             raise RuntimeError("no episode is running; call reset() first")
+        actions = self._checked(actions)
         self._t += 1
-        obs, reward = self.play(self._checked(actions), max(0.0, 1.0 - self._t / self.config.max_cycles))
+        obs, reward = self.play(actions, max(0.0, 1.0 - self._t / self.config.max_cycles))
         infos: dict[str, Any] = self.round_infos() if self.config.infos == "full" else {}
         over = self._t >= self.config.max_cycles
         truncations = self._flags[int(over)]
