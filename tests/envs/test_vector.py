@@ -269,16 +269,16 @@ def test_rewards_leave_the_last_round_as_it_was(backend, options):
 
 @pytest.mark.parametrize("options", [{}, {"demand": "sampled"}, {"actions": "continuous"}])
 def test_a_refused_action_is_no_round(options):
-    single, batch = ttc_env.parallel_env(max_cycles=1, **options), ttc_env.vector_env(1, max_cycles=1, **options)
+    single, batch = ttc_env.parallel_env(max_cycles=2, **options), ttc_env.vector_env(1, max_cycles=2, **options)
     single.reset(seed=0)
     batch.reset(seed=0)
     with pytest.raises(ValueError):
         single.step({agent: np.array([np.nan, 99]) for agent in single.agents})
     with pytest.raises(ValueError):
         batch.step(np.full((1, 9, 2), np.nan if options.get("actions") == "continuous" else 99))
-    assert single.agents
     single.action_space("provider_0").seed(0)
-    *_, over, _ = single.step({agent: single.action_space("provider_0").sample() for agent in single.agents})
-    assert all(over.values())
     batch.action_space.seed(0)
-    assert batch.step(batch.action_space.sample())[3].all()
+    for last in (False, True):
+        *_, over, _ = single.step({agent: single.action_space("provider_0").sample() for agent in single.agents})
+        assert set(over.values()) == {last}
+        assert batch.step(batch.action_space.sample())[3].tolist() == [last]
