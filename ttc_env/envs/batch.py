@@ -85,25 +85,26 @@ class BatchRounds:
         self.table = self._lookup()
         # Where each environment looks: its provider's row, its market's columns.
         start = np.arange(self.n)[:, None] * (len(batch) * tables.num_actions) + np.atleast_1d(tables.columns(num_envs))
-        self.start = self._put(start)  # [n, 1] or [n, num_envs]
+        self.start = self.put(start)  # [n, 1] or [n, num_envs]
         market = np.arange(num_envs) % len(batch)
         one = len(batch) == 1
-        self.beta = self._put(batch.beta if one else batch.beta[market])  # [1] or [num_envs]
-        self.outside_value = self._put(batch.outside_value if one else batch.outside_value[market])
-        self.profit_scale = self._put(tables.profit_scale if one else tables.profit_scale[market])
-        self.level_counts = self._put(tables.level_counts if one else tables.level_counts[:, market])  # [n, 1] or [n, num_envs]
+        self.beta = self.put(batch.beta if one else batch.beta[market])  # [1] or [num_envs]
+        self.outside_value = self.put(batch.outside_value if one else batch.outside_value[market])
+        self.profit_scale = self.put(tables.profit_scale if one else tables.profit_scale[market])
+        self.level_counts = self.put(tables.level_counts if one else tables.level_counts[:, market])  # [n, 1] or [n, num_envs]
         choices = config.mechanism.tariff.choices
         low_choice, high_choice = (float(np.log(config.mechanism.tariff.multiple(choices[k]))) if self.dialled else 0.0 for k in (0, -1))
         self._dial_range = low_choice, high_choice
         low, high = ((tables.scales[name] if one else tables.scales[name][market]) for name in ("smallest", "largest"))
-        self._money = self._put(low), self._put(np.log1p(high / low))
+        self._money = self.put(low), self.put(np.log1p(high / low))
 
     @property
     def xp(self) -> ModuleType:
         """The array module."""
         return np if self.backend == "numpy" else _torch()
 
-    def _put(self, array: Any) -> Any:
+    def put(self, array: Any) -> Any:
+        """An array as this backend's own, on its device."""
         if self.backend == "numpy":
             return np.asarray(array)
         return self.xp.tensor(np.ascontiguousarray(array), device=self.device)
@@ -129,8 +130,8 @@ class BatchRounds:
             n, g = self.n, len(tables.batch)
             accuracy = np.moveaxis(tables.batch.accuracy, 2, 1)  # [n, G, m]
             wanted["accuracy"] = np.take_along_axis(accuracy, tables.level.reshape(n, g, -1), axis=2)
-        flat = {name: self._put(np.ascontiguousarray(x).reshape(-1)) for name, x in wanted.items()}
-        return Lookup(**flat, action_seen=tuple(self._put(part.reshape(-1)) for part in tables.action_seen))
+        flat = {name: self.put(np.ascontiguousarray(x).reshape(-1)) for name, x in wanted.items()}
+        return Lookup(**flat, action_seen=tuple(self.put(part.reshape(-1)) for part in tables.action_seen))
 
     # --- one round ---
 

@@ -24,9 +24,12 @@ class BatchInfos:
     def _host(self, x: object) -> np.ndarray:
         return np.asarray(x if self.rounds.backend == "numpy" else x.cpu())  # type: ignore[attr-defined]
 
+    def _hosted(self, played: Played) -> Played:
+        return Played(*(None if x is None else self._host(x) for x in played))
+
     def of(self, played: Played) -> dict[str, np.ndarray]:
         """`[num_envs, n]` per provider, `[num_envs]` for the round; see `VectorMarketEnv`, "Infos"."""
-        played = Played(*(None if x is None else self._host(x) for x in played))
+        played = self._hosted(played)
         offer, market = self.rounds.offer(played.index, played.price), self.rounds.market()
         outcome = self.config.mechanism.play(offer, market)
         expected = played.served is None
@@ -86,16 +89,27 @@ class BatchInfos:
         return *envelope.replies(rivals, market.outside_value), own, own_log_share
 
     def _all_replies(self, at: slice, which: np.ndarray, index: np.ndarray, offer: Offer, outcome: Outcome) -> tuple[Array, ...]:
-        """The same from every action, for mechanisms with rules of their own: `Mechanism.deviations`."""
+        """The same from every action, for mechanisms with rules of their own."""
+        some = Offer(*(x[:, at] for x in (offer.quality, offer.claim, offer.price, offer.cost)))
+        return *self._deviations(at, which, some), outcome.profit_per_query[:, at], outcome.log_share[:, at]
+
+    def _deviations(self, at: slice, which: np.ndarray, offer: Offer) -> tuple[Array, Array]:
+        """`Mechanism.deviations` of environments `at`, `[n, b, a]`; which: their markets, offer: theirs."""
         raw = self.tables.raw
         # [n, G, a] -> [n, a, b]; one market serves all environments.
         markets = which if len(self.tables.batch) > 1 else np.zeros(1, np.intp)
         table = Offer(*(np.moveaxis(x[:, markets], 1, 2) for x in (raw.quality, raw.claim, raw.price, raw.cost)))
-        some = Offer(*(x[:, at] for x in (offer.quality, offer.claim, offer.price, offer.cost)))
-        found = self.config.mechanism.deviations(table, some, self.rounds.market(at))
-        shape = (len(index), self.tables.num_actions, len(which))
+        found = self.config.mechanism.deviations(table, offer, self.rounds.market(at))
+        shape = (len(raw.quality), self.tables.num_actions, len(which))
         profit, log_share = (np.moveaxis(np.broadcast_to(x, shape), 1, 2) for x in found)
-        return profit, log_share, outcome.profit_per_query[:, at], outcome.log_share[:, at]
+        return profit, log_share
+
+    def deviations(self, played: Played) -> tuple[Array, Array]:
+        """`[num_envs, n, a]`; see `VectorMarketEnv.deviations`."""
+        played = self._hosted(played)
+        which = np.arange(self.rounds.num_envs) % len(self.tables.batch)
+        profit, log_share = self._deviations(slice(None), which, self.rounds.offer(played.index, played.price))
+        return profit.swapaxes(0, 1), log_share.swapaxes(0, 1)
 
     def _dialled_regrets(self, offer: Offer, outcome: Outcome) -> tuple[Array, Array]:
         """Where prices are dialled: best replies in closed form, one environment at a time."""

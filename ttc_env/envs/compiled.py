@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ttc_env.envs.observations import hidden
 from ttc_env.envs.tables import RoundTables
 
 
@@ -119,7 +118,6 @@ class CompiledSingle:
         static = np.ascontiguousarray(tables.static[0])
         private = static.shape[1] + len(grid) + 1
         self.shape = n, private + 3 * n + 2
-        mask = hidden(n, config.information, private, self.shape[1])
         rules = [config.users, float(tables.batch.outside_value[0]), float(tables.profit_scale[0]), kind]
         self._rounds, self._length = tables, 8 * n * len(grid)
         self._play = module.play_one
@@ -130,7 +128,7 @@ class CompiledSingle:
                 np.stack([np.asarray(x, np.float64).reshape(n, a) for x in numbers], axis=2),
                 np.stack([tables.quality_seen, tables.price_seen, *tables.action_seen], axis=2),
                 static,
-                np.zeros((0, 0), bool) if mask is None else mask,
+                np.zeros((0, 0), bool) if tables.hidden is None else tables.hidden,
             )
         )
 

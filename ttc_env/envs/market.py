@@ -153,6 +153,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             CompiledSingle(tables) if backend == "numba" else SingleRounds(tables) if SingleRounds.can_play(tables) else None
         )
         self._vector = VectorMarketEnv(1, self.config, batch, autoreset="disabled", copy=False) if self._single is None else None
+        self._first = BatchObservation.first(tables.static, 1, len(self.config.grid), tables.hidden)
         self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
         self._basic_infos = [{"action_mask": mask} for mask in self.config.action_masks]
         self._t = 0
@@ -185,7 +186,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._last = None
         self._history, self._levels = [], []
         self.agents = list(self.possible_agents)
-        observations = dict(zip(self.agents, self.layout.observations(None, 1.0), strict=True))
+        observations = dict(zip(self.agents, self._first.full()[0], strict=True))
         return observations, {a: {"action_mask": mask} for a, mask in zip(self.agents, self.config.action_masks, strict=True)}
 
     def step(
@@ -251,7 +252,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         last = self._vector.last
         counts = {name: getattr(last, name)[:, 0] for name in ("served", "correct") if getattr(last, name) is not None}
         share, rewards = last.share[:, 0].tolist(), reward[0].tolist()
-        self._last = BatchObservation(obs.static, obs.own.copy(), obs.public.copy(), obs.information)
+        self._last = obs.copy()
         expected = not counts
         return (
             obs.full()[0],
@@ -269,7 +270,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     def state(self) -> np.ndarray:
         """The global state: all providers' private blocks and the full public block, `[state_size]` float32."""
         if self._last is None:
-            return self.layout.state(None, max(0.0, 1.0 - self._t / self.max_cycles))
+            return self._first.state()[0]
         if isinstance(self._last, BatchObservation):
             return self._last.state()[0]
         last = self._last

@@ -71,17 +71,6 @@ def hidden(n: int, information: str, start: int, size: int) -> np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
-class Round:
-    """The last round, as observations show it. All None before the first."""
-
-    quality: Array  # [n] USD/query delivered in expectation
-    price: Array  # [n] USD/query asked: posted price or bid
-    share: Array  # [n] of users: expected, or realised under sampled demand
-    profit: Array  # [n] USD per arriving user: expected, or realised under sampled demand
-    action: Array  # [n, k] each part of the own action, scaled to [-1, 1]
-
-
-@dataclass(frozen=True, eq=False)
 class ObservationLayout:
     """Where each number stands, and its scale."""
 
@@ -141,74 +130,3 @@ class ObservationLayout:
         """Length of the global state: every private block but its identity, then the public block."""
         n = self.config.market.num_providers
         return n * (self.private_size - n) + self.size - self.private_size
-
-    @cached_property
-    def _scales(self) -> dict[str, float]:
-        table, market = self.config.table, self.config.market
-        offers = (x[:, None, :] for x in (table.quality, table.claim, table.price, table.cost))
-        quality, claim, price, cost = offers
-        found = scales(quality, claim, price, cost, market.price[:, None, :], np.array([market.outside_value]))
-        return {name: float(x[0]) for name, x in found.items()}
-
-    @property
-    def _money(self) -> tuple[float, float]:
-        return self._scales["smallest"], self._scales["largest"]
-
-    @property
-    def _quality_scale(self) -> float:
-        return self._scales["quality"]
-
-    @property
-    def _profit_scale(self) -> float:
-        return self._scales["profit"]
-
-    def money(self, x: Array) -> Array:
-        """USD/query on the symmetric log scale."""
-        return symmetric_log(x, *self._money)
-
-    @cached_property
-    def _static(self) -> np.ndarray:
-        """`[n, private_size]` float32: what does not change from round to round, zeros elsewhere."""
-        market = self.config.market
-        block = np.zeros((market.num_providers, self.private_size), np.float32)
-        parts = {
-            "identity": np.eye(market.num_providers),
-            "available": market.available,
-            "quality_curve": market.quality / self._quality_scale,
-            "price_curve": self.money(market.price),
-            "cost_curve": self.money(market.cost),
-        }
-        for name, values in parts.items():
-            block[:, self.slices[name]] = np.nan_to_num(values)
-        return block
-
-    def blocks(self, last: Round | None, time_left: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Private `[n, private_size]`, public `[n, size - private_size]` as each provider may see it, and the public block `[...]` in full."""
-        n = self.config.market.num_providers
-        private = self._static.copy()
-        public = np.zeros(self.size - self.private_size, np.float32)
-        seen = np.zeros((n, len(public)), np.float32)
-        if last is not None:
-            private[:, self.slices["last_action"]] = last.action
-            private[:, self.slices["last_profit"]] = np.clip(last.profit / self._profit_scale, -1.0, 1.0)[:, None]
-            np.concatenate(
-                [np.clip(last.quality / self._quality_scale, -1.0, 1.0), np.clip(self.money(last.price), -1.0, 1.0), last.share, [1.0]],
-                out=public[:-1],
-                casting="same_kind",
-            )
-        public[-1] = time_left
-        seen[:] = public
-        mask = hidden(n, self.config.information, 0, len(public))
-        if mask is not None:
-            seen[mask] = 0.0
-        return private, seen, public
-
-    def observations(self, last: Round | None, time_left: float) -> np.ndarray:
-        """`[n, size]` float32 in [-1, 1]."""
-        private, seen, _ = self.blocks(last, time_left)
-        return np.concatenate([private, seen], axis=1)
-
-    def state(self, last: Round | None, time_left: float) -> np.ndarray:
-        """`[state_size]` float32 in [-1, 1]: everything, whatever providers may see; for centralised critics."""
-        private, _, public = self.blocks(last, time_left)
-        return np.concatenate([private[:, self.config.market.num_providers :].ravel(), public])

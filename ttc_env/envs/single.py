@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ttc_env.envs.observations import hidden
 from ttc_env.envs.tables import RoundTables
 
 _MOST_POWERS = 1 << 18  # entries of a list of powers of two
@@ -58,7 +57,7 @@ class SingleRounds:
         d = tables.static.shape[2] + self.parts + 1  # length of a private block
         self.profit_entry = d - 1
         self.size = d + 3 * self.n + 2
-        self.hidden = hidden(self.n, config.information, d, self.size)
+        self.hidden = tables.hidden
 
     def _actions(self, tables: RoundTables, i: int) -> dict[Any, tuple[Any, ...]]:
         """Provider i's actions, each by its `key`."""

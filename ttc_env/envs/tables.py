@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from ttc_env.envs.observations import scales, symmetric_log
+from ttc_env.envs.observations import hidden, scales, symmetric_log
 from ttc_env.game.demand import logits
 from ttc_env.game.envelope import AuctionEnvelope, PostedEnvelope
 from ttc_env.game.market_batch import MarketBatch
@@ -192,6 +192,12 @@ class RoundTables:
             symmetric_log(cost, scale["smallest"], scale["largest"]),
         ]
         return np.nan_to_num(np.concatenate(parts, axis=2)).astype(np.float32)
+
+    @cached_property
+    def hidden(self) -> np.ndarray | None:
+        """`[n, d]` bool: what a provider may not see (`observations.hidden`); None if it may see everything."""
+        private = self.static.shape[2] + len(self.config.grid) + 1
+        return hidden(self.batch.num_providers, self.config.information, private, private + 3 * self.batch.num_providers + 2)
 
     @cached_property
     def profit_scale(self) -> Array:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from ttc_env.envs.batch import BatchRounds, Played
+from ttc_env.envs.backends import NumpyBackend, TorchBackend
+from ttc_env.envs.batch import Played
 from ttc_env.envs.batch_infos import BatchInfos
 from ttc_env.envs.batch_observation import BatchObservation
-from ttc_env.envs.compiled import CompiledRounds
 from ttc_env.envs.config import EnvConfig, make_config
 from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.types import Market
-
-_BLOCK = 2048  # environments per pass: a round's temporaries then stay in the processor's cache
 
 
 class VectorMarketEnv:
@@ -57,16 +55,14 @@ class VectorMarketEnv:
 
     ## Randomness
 
-    One generator for the whole batch (`reset(seed=...)`); only `demand="sampled"` draws from it. With one environment the NumPy backend
-    draws what the PettingZoo environment draws.
+    One generator for the whole batch (`reset(seed=...)`); only `demand="sampled"` draws from it. With one environment, or with a list of
+    seeds, the NumPy backend draws what PettingZoo environments with these seeds draw.
 
     ## torch
 
     Tables live on `device`, and a step makes no copy to the host and waits for none. Actions are not checked (the check would have to wait).
-    `torch.compile(env.rounds.play)` compiles a round.
+    With `compile=True` steps go through `torch.compile`; `env.rounds.play` is a pure function of actions, to compile into graphs of your own.
     """
-
-    metadata: Mapping[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(
         self,
@@ -76,6 +72,7 @@ class VectorMarketEnv:
         *,
         backend: str = "numpy",
         device: Any = None,
+        compile: bool = False,
         autoreset: str = "same_step",
         observations: str = "blocks",
         copy: bool = True,
@@ -90,81 +87,63 @@ class VectorMarketEnv:
                 raise ValueError(f"{name} is {value!r}; choose {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}")
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
             raise ValueError(f"num_envs is {num_envs!r}; it must be a whole number, at least 1")
-        if device is not None and backend != "torch":
-            raise ValueError(f"device={device!r} needs backend='torch'")
+        for name, given in (("device", device is not None), ("compile", compile)):
+            if given and backend != "torch":
+                raise ValueError(f"{name} needs backend='torch'; got backend={backend!r}")
         if len(batch) > num_envs:
             raise ValueError(f"{len(batch)} markets for {num_envs} environments; raise num_envs, so that each market is played")
         self.num_envs, self.config, self.batch = int(num_envs), config, batch
-        self.backend, self.autoreset, self.observations = backend, autoreset, observations
+        self.autoreset, self.observations = autoreset, observations
         self.copy, self.check_actions = copy, check_actions
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP if autoreset == "same_step" else AutoresetMode.DISABLED}
         self.tables = RoundTables(config, batch)
-        self.rounds = BatchRounds(self.tables, self.num_envs, "torch" if backend == "torch" else "numpy", device)
+        self._backend: Any = (
+            TorchBackend(self.tables, self.num_envs, device, compiled=compile)
+            if backend == "torch"
+            else NumpyBackend(self.tables, self.num_envs, compiled=backend == "numba")
+        )
+        self.backend, self.rounds = backend, self._backend.rounds
         self.layout = ObservationLayout(config)
         self.agents = tuple(f"provider_{i}" for i in range(batch.num_providers))
-        n, k = batch.num_providers, len(config.grid)
+        n, k, b = batch.num_providers, len(config.grid), self.num_envs
         self.single_observation_space = spaces.Box(-1.0, 1.0, (n, self.layout.size), np.float32)
-        self.observation_space = spaces.Box(-1.0, 1.0, (self.num_envs, n, self.layout.size), np.float32)
+        self.observation_space = spaces.Box(-1.0, 1.0, (b, n, self.layout.size), np.float32)
+        self.single_action_space: spaces.Space[Any]
+        self.action_space: spaces.Space[Any]
         if config.actions == "continuous":
-            self.single_action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (n, k), np.float32)
-            self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (self.num_envs, n, k), np.float32)
+            self.single_action_space, self.action_space = (spaces.Box(-1.0, 1.0, (*some, n, k), np.float32) for some in ((), (b,)))
         else:
-            shape = (n,) if k == 1 else (n, k)
-            self.single_action_space = spaces.MultiDiscrete(np.broadcast_to(config.grid if k > 1 else config.grid[0], shape))
-            self.action_space = spaces.MultiDiscrete(np.broadcast_to(config.grid if k > 1 else config.grid[0], (self.num_envs, *shape)))
-        self._static = self.rounds._put(self.tables.static)
-        self._rng = self._generator(None)
-        self._flags: tuple[Any, Any]
+            shape, sizes = ((n,), config.grid[0]) if k == 1 else ((n, k), config.grid)
+            self.single_action_space, self.action_space = (
+                spaces.MultiDiscrete(np.broadcast_to(sizes, (*some, *shape))) for some in ((), (b,))
+            )
+        self._rng = self._backend.generator(None)
         self._t, self._running = 0, False
         self._last: Played | None = None
-        self._compiled: CompiledRounds | None = None
-        if backend == "numba":
-            rounds = self.rounds
-            self._compiled = CompiledRounds(self.tables, rounds.start, rounds.outside_value, rounds.profit_scale)
-        if backend != "torch":
-            b = self.num_envs
-            self._public = _aligned((3 * n + 2, b), np.float32)
-            self._own = _aligned((k + 1, n, b), np.float32)
-            self._reward, self._share = _aligned((n, b), np.float64), _aligned((n, b), np.float64)
-            self._index = _aligned((n, b), np.int64)
-            self._aside: tuple[np.ndarray, ...] | None = None  # the buffers of `rewards`, once it is used
-            self._flags = np.zeros(b, bool), np.ones(b, bool)
-        else:
-            import torch
-
-            device = self.rounds.start.device
-            self._flags = (
-                torch.zeros(self.num_envs, dtype=torch.bool, device=device),
-                torch.ones(self.num_envs, dtype=torch.bool, device=device),
-            )
 
     @property
     def num_agents(self) -> int:
         return self.batch.num_providers
 
-    def _generator(self, seed: int | None) -> Any:
-        if self.backend != "torch":
-            from gymnasium.utils import seeding
-
-            return seeding.np_random(seed)[0]
-        import torch
-
-        generator = torch.Generator(device=self.rounds.start.device)
-        if seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(seed)
-        return generator
-
     def action_mask(self) -> np.ndarray:
         """`[G, n, levels]` int8: which levels each provider of each market has. A level beyond them means the highest one."""
         return np.moveaxis(self.batch.available, 2, 0).astype(np.int8)
 
-    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode in every environment. A seed starts the batch's generator anew; without one it goes on. `options` has no keys."""
+    def reset(self, *, seed: int | Sequence[int] | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode in every environment. A seed starts the generator anew; without one it goes on. `options` has no keys.
+
+        Args:
+            seed: one for the batch; or (NumPy) one for each environment, which then draws what it would draw alone.
+
+        Raises:
+            ValueError: another number of seeds than of environments.
+        """
         if seed is not None:
-            self._rng = self._generator(seed)
+            if not isinstance(seed, (int, np.integer)) and len(seed) != self.num_envs:
+                raise ValueError(f"{len(seed)} seeds for {self.num_envs} environments; give one each, or one number for the batch")
+            self._rng = self._backend.generator(seed)
         self._t, self._running, self._last = 0, True, None
-        return self._shown(self._first()), {}
+        return self._shown(self._backend.first()), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Play one round in every environment.
@@ -177,48 +156,31 @@ class VectorMarketEnv:
             raise RuntimeError("no episode is running; call reset() first")
         actions = self._checked(actions)
         self._t += 1
+        over = self._t >= self.config.max_cycles
         obs, reward = self.play(actions, max(0.0, 1.0 - self._t / self.config.max_cycles))
         infos: dict[str, Any] = self.round_infos() if self.config.infos == "full" else {}
-        over = self._t >= self.config.max_cycles
-        truncations = self._flags[int(over)]
         if over and self.autoreset == "same_step":
             # Copied in any case: the buffers are about to become the next episode's.
-            infos["final_obs"] = self._shown(obs, copy=True)
-            obs = self._first()
+            infos["final_obs"] = self._shown(self._backend.copied(obs))
+            obs = self._backend.first()
             self._t = 0
         elif over:
             self._running = False
-        terminations = self._flags[0]
-        if self.copy:
-            terminations, truncations = (x.copy() if self.backend != "torch" else x.clone() for x in (terminations, truncations))
+        flags = self._backend.flags(over)
+        terminations, truncations = map(self._backend.copied, flags) if self.copy else flags
         return self._shown(obs), reward, terminations, truncations, infos
 
     def play(self, actions: Any, time_left: float) -> tuple[BatchObservation, Any]:
-        """A round and nothing else: actions are not checked, no episode is counted, nothing is copied. Returns observations and rewards."""
-        if self.backend != "torch":
-            obs = self._play_blocks(actions, time_left)
-            return obs, self._reward.T.copy() if self.copy else self._reward.T
-        self._last = self.rounds.play(actions, self._rng)
-        return self._observe(self._last, time_left), self._last.reward.T
+        """A round and nothing else: actions are not checked, no episode is counted. Returns observations, not copied, and rewards."""
+        obs, self._last = self._backend.play(actions, self._rng, time_left)
+        return obs, self._rewarded(self._last.reward)
 
     def rewards(self, actions: Any) -> Any:
         """Rewards `[num_envs, n]` of one round in USD, expected or sampled, and nothing else: no observation, no episode, `last` as it was."""
-        actions = self._checked(actions)
-        if self.backend == "torch":
-            return self.rounds.play(actions, self._rng).reward.T
-        if self._aside is None:
-            self._aside = tuple(_aligned(x.shape, x.dtype) for x in (self._reward, self._share, self._index))
-        reward, share, index = self._aside
-        if self._compiled is not None:
-            self._compiled.play(actions, share, reward, index, self._public, self._own, shown=False)
-        else:
-            for columns in self._blocks():
-                played = self.rounds.play(actions[columns], self._rng, columns)
-                reward[:, columns], share[:, columns] = played.reward, played.share
-        return reward.T.copy() if self.copy else reward.T
+        return self._rewarded(self._backend.rewards(self._checked(actions), self._rng))
 
-    def _blocks(self) -> Iterator[slice]:
-        return (slice(start, min(start + _BLOCK, self.num_envs)) for start in range(0, self.num_envs, _BLOCK))
+    def _rewarded(self, columns: Any) -> Any:
+        return columns.T.copy() if self.copy and self.backend != "torch" else columns.T
 
     @property
     def last(self) -> Played:
@@ -231,96 +193,23 @@ class VectorMarketEnv:
             raise RuntimeError("no round has been played; call step() first")
         return self._last
 
-    # --- the two backends ---
-
-    def _play_blocks(self, actions: np.ndarray, time_left: float) -> BatchObservation:
-        public, own = self._public, self._own
-        extra: list[Played] = []
-        if self._compiled is not None:
-            self._compiled.play(actions, self._share, self._reward, self._index, public, own, shown=True)
-        for columns in self._blocks() if self._compiled is None else ():
-            played = self.rounds.play(actions[columns], self._rng, columns)
-            self.rounds.show(played, columns, public, own)
-            self._reward[:, columns], self._share[:, columns], self._index[:, columns] = played.reward, played.share, played.index
-            if played.price is not None or played.served is not None:
-                extra.append(played)
-        price, served, correct = (
-            np.concatenate([getattr(p, name) for p in extra], axis=1) if extra and getattr(extra[0], name) is not None else None
-            for name in ("price", "served", "correct")
-        )
-        self._last = Played(self._reward, self._share, self._index, price, None, served, correct)
-        public[-2], public[-1] = 1.0, time_left
-        return self._views()
-
-    def _views(self) -> BatchObservation:
-        return BatchObservation(self._static, self._own.transpose(2, 1, 0), self._public.T, self.config.information)
-
-    def _observe(self, played: Played, time_left: float) -> BatchObservation:
-        import torch
-
-        shown, mine = self.rounds.seen(played)
-        flags = shown[0].new_ones((2, self.num_envs))
-        flags[1] = time_left
-        public = torch.cat([*(rows.to(torch.float32) for rows in shown), flags])
-        own = torch.stack([rows.to(torch.float32) for rows in mine])
-        return BatchObservation(self._static, own.permute(2, 1, 0), public.T, self.config.information)
-
-    def _first(self) -> BatchObservation:
-        """Before the first round."""
-        if self.backend != "torch":
-            self._public[:], self._own[:] = 0.0, 0.0
-            self._public[-1] = 1.0
-            return self._views()
-        n, k = self.num_agents, len(self.config.grid)
-        public = self._static.new_zeros((3 * n + 2, self.num_envs))
-        public[-1] = 1.0
-        return BatchObservation(
-            self._static, self._static.new_zeros((k + 1, n, self.num_envs)).permute(2, 1, 0), public.T, self.config.information
-        )
-
-    def _shown(self, obs: Any, copy: bool | None = None) -> Any:
-        if not isinstance(obs, BatchObservation):
-            return obs
+    def _shown(self, obs: BatchObservation) -> Any:
         if self.observations == "full":
             return obs.full()
-        if self.backend != "torch" and (self.copy if copy is None else copy):
-            return BatchObservation(obs.static, obs.own.copy(order="K"), obs.public.copy(order="K"), obs.information)
-        return obs
+        return self._backend.copied(obs) if self.copy else obs
 
     def _checked(self, actions: Any) -> Any:
-        shape = (self.num_envs, self.num_agents)
-        k = len(self.config.grid)
+        """Actions as the backend plays them."""
         if self.backend != "torch":
             actions = np.asarray(actions)
+        shape, k = (self.num_envs, self.num_agents), len(self.config.grid)
         if tuple(actions.shape) not in ((*shape, k), *([shape] if k == 1 else [])):
             raise ValueError(
                 f"actions have shape {tuple(actions.shape)}; expected {(*shape, k) if k > 1 else shape}: [num_envs, providers, parts]"
             )
-        if self.config.actions == "continuous":
-            if self.backend != "torch" and self.check_actions and not np.isfinite(actions).all():
-                raise ValueError("actions hold NaN or infinity; they must be numbers in [-1, 1]")
-            return actions
-        if k == 1 and len(actions.shape) == 3:
+        if k == 1 and len(actions.shape) == 3 and self.config.actions == "discrete":
             actions = actions[..., 0]
-        if self.backend == "torch":
-            return actions
-        if actions.dtype.kind not in "iu":
-            raise ValueError(f"actions are {actions.dtype}; expected integers")
-        if self._compiled is not None:
-            columns = self._compiled.columns(actions)
-            if self.check_actions and (outside := self._compiled.outside(columns)) is not None:
-                self._refuse(actions, *outside)
-            return columns.transpose(2, 1, 0)  # so that it is not made again
-        if self.check_actions:
-            parts = [actions] if k == 1 else [actions[..., j] for j in range(k)]
-            unsigned = np.dtype(f"u{actions.dtype.itemsize}")  # where negative numbers are large ones
-            for part, size in zip(parts, self.config.grid, strict=True):
-                if part.view(unsigned).max() >= size:
-                    self._refuse(actions, *np.argwhere((part < 0) | (part >= size))[0])
-        return actions
-
-    def _refuse(self, actions: np.ndarray, b: int, i: int) -> NoReturn:
-        raise ValueError(f"environment {b}, provider_{i}: action {actions[b, i].tolist()} is not in {self.config.action_space()}")
+        return self._backend.checked(actions, self.check_actions)
 
     # --- the last round, in full ---
 
@@ -331,6 +220,18 @@ class VectorMarketEnv:
             RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).
         """
         return self._infos.of(self.last)
+
+    def deviations(self) -> tuple[np.ndarray, np.ndarray]:
+        """What every action would have earned against the others' of the last round, as NumPy arrays `[num_envs, n, a]`.
+
+        Returns:
+            Profit per served query (USD) and log share (their product is U_i), in expectation also where demand is sampled; NaN where
+            an action does not exist. a counts flat actions: levels x prices x claims.
+
+        Raises:
+            RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).
+        """
+        return self._infos.deviations(self.last)
 
     @cached_property
     def _infos(self) -> BatchInfos:
@@ -346,14 +247,6 @@ class VectorMarketEnv:
         """Nothing is held open."""
 
 
-def _aligned(shape: tuple[int, ...], dtype: Any, line: int = 64) -> np.ndarray:
-    """A new array that starts where a cache line does: vector instructions then write whole lines, a tenth faster."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    buffer = np.empty(size + line, np.uint8)
-    start = -buffer.ctypes.data % line
-    return buffer[start : start + size].view(dtype).reshape(shape)
-
-
 def vector_env(
     num_envs: int,
     mechanism: Any = "market",
@@ -363,6 +256,7 @@ def vector_env(
     market: Market | Sequence[Market] | MarketBatch | None = None,
     backend: str = "numpy",
     device: Any = None,
+    compile: bool = False,
     autoreset: str = "same_step",
     observations: str = "blocks",
     copy: bool = True,
@@ -378,6 +272,7 @@ def vector_env(
         market: one `Market`, or several of one shape (a sequence, or a `MarketBatch`): environment b plays market b modulo their number.
         backend: `"numpy"`; `"numba"`, compiled, several times faster after some seconds of compilation (extra `fast`; discrete actions and
             expected demand); or `"torch"` with everything on `device`.
+        compile: whether `torch.compile` makes one kernel, or few, of a step (torch, expected demand): the first step then takes a minute.
         autoreset, observations, copy, infos: see `VectorMarketEnv`.
         check_actions: whether integers outside the action space raise (NumPy, numba). Unchecked ones read another action's entry;
             numba reads whatever memory they point to.
@@ -398,6 +293,7 @@ def vector_env(
         batch,
         backend=backend,
         device=device,
+        compile=compile,
         autoreset=autoreset,
         observations=observations,
         copy=copy,
