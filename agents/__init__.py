@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agents.arena import Arena, ParallelMarkets, make_seats
+from agents.arena import Arena, make_seats
 from agents.base import Agent, Feedback, Payoffs, Seats
 from ttc_env.envs.config import EnvConfig
 
@@ -49,7 +49,6 @@ __all__ = [
     "Agent",
     "Arena",
     "Feedback",
-    "ParallelMarkets",
     "Payoffs",
     "Seats",
     "agent_class",

@@ -1,7 +1,8 @@
-"""Many runs of one market at once, and the loop in which agents play them."""
+"""The loop in which agents play many runs of one market at once: a `ttc_env.vector_env` with one environment per run."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,143 +11,14 @@ import numpy as np
 from agents.base import Actions, Agent, Feedback, Payoffs, Seats
 from ttc_env.envs.config import EnvConfig
 from ttc_env.envs.observations import ObservationLayout
-from ttc_env.game.mechanisms import Offer, Outcome
+from ttc_env.envs.vector import VectorMarketEnv
+from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.mechanisms import Offer
 from ttc_env.game.types import Array
 
 
 class NotFinite(FloatingPointError):
     """A reward or gradient is NaN or infinite; the message says where."""
-
-
-class ParallelMarkets:
-    """Copies of the market that `config` describes, one per run: the environment's arithmetic with a batch axis, without its dicts.
-
-    Rewards and observations equal those of `ttc_env.MarketEnv` (`tests/agents/test_arena.py`). Discrete actions only.
-    """
-
-    def __init__(self, config: EnvConfig, seeds: Sequence[int]):
-        if config.actions != "discrete":
-            raise ValueError(
-                "agents choose from a list of actions; make the environment with actions='discrete' (a finer price grid: prices=(...))"
-            )
-        self.config = config
-        self.layout = ObservationLayout(config)
-        self.seeds = tuple(int(seed) for seed in seeds)
-        self.t = 0
-        self._rngs = [np.random.default_rng([seed, config.market.num_providers, 2]) for seed in self.seeds]
-        table = config.table
-        self._table = Offer(*(x[:, :, None] for x in (table.quality, table.claim, table.price, table.cost)))
-        self._rows = np.arange(config.market.num_providers)[:, None]
-        self._static = self._repeated_static()
-        self._last: tuple[Offer, Array, Array, Actions] | None = None
-        self.offer: Offer | None = None
-
-    @property
-    def runs(self) -> int:
-        return len(self.seeds)
-
-    def reset(self) -> None:
-        """Start an episode in every run; random numbers go on."""
-        self.t = 0
-        self._last = None
-
-    def play(self, actions: Actions) -> tuple[Array, Array]:
-        """One round. actions: `[n, runs]` flat. Returns rewards in USD per round and shares, both `[n, runs]`.
-
-        Raises:
-            NotFinite: a reward is not a finite number.
-        """
-        table, config = self.config.table, self.config
-        offer = Offer(*(x[self._rows, actions] for x in (table.quality, table.claim, table.price, table.cost)))
-        outcome = config.mechanism.play(offer, config.market)
-        share, profit = outcome.share, outcome.utility
-        if config.demand == "sampled":
-            share = self._served(outcome) / config.users
-            profit = share * outcome.profit_per_query
-        self.t += 1
-        if not np.isfinite(profit).all():
-            i, run = (int(x[0]) for x in np.nonzero(~np.isfinite(profit)))
-            raise NotFinite(
-                f"reward is {profit[i, run]} in round {self.t} for provider_{i} ({config.market.names[i]!r}), run seed {self.seeds[run]}, {describe(config)}; "
-                f"it offered quality {offer.quality[i, run]:g}, price {offer.price[i, run]:g}, cost {offer.cost[i, run]:g} USD/query"
-            )
-        self.offer = offer
-        self._last = (offer, share, profit, actions)
-        return config.users * profit, share
-
-    def payoffs(self) -> Payoffs:
-        """What every action would have earned in the round just played, `[n, a, runs]`: expected demand, whatever users were drawn."""
-        assert self.offer is not None
-        return Payoffs(*self.config.mechanism.deviations(self._table, self.offer, self.config.market))
-
-    @property
-    def over(self) -> bool:
-        return self.t >= self.config.max_cycles
-
-    def observations(self) -> Array:
-        """`[n, runs, d]` float32, as `ObservationLayout` lays them out."""
-        layout, n = self.layout, self.config.market.num_providers
-        result = self._static.copy()
-        public = result[:, :, layout.private_size :]
-        public[..., -1] = max(0.0, 1.0 - self.t / self.config.max_cycles)
-        if self._last is None:
-            return result
-        offer, share, profit, actions = self._last
-        result[:, :, layout.slices["last_action"]] = self._scaled_actions(actions)
-        result[:, :, layout.slices["last_profit"].start] = np.clip(profit / layout._profit_scale, -1.0, 1.0)
-        quality = np.clip(offer.quality / layout._quality_scale, -1.0, 1.0)
-        price = np.clip(layout.money(offer.price), -1.0, 1.0)
-        for j, values in enumerate((quality, price, share)):
-            public[:, :, j * n : (j + 1) * n] = values.T[None]
-            hidden = self.config.information == "own" or (self.config.information == "prices" and j != 1)
-            if hidden:
-                public[:, :, j * n : (j + 1) * n] *= np.eye(n, dtype=np.float32)[:, None, :]
-        public[..., 3 * n] = 1.0
-        return result
-
-    def _repeated_static(self) -> Array:
-        layout = self.layout
-        block = np.zeros((self.config.market.num_providers, len(self.seeds), layout.size), np.float32)
-        block[:, :, : layout.private_size] = layout._static[:, None, :]
-        return block
-
-    def _scaled_actions(self, actions: Actions) -> Array:
-        """`[n, runs, k]` own actions in [-1, 1]."""
-        parts = self.config.mechanism.split(actions, self.config.market)
-        sizes = self.config.mechanism.grid(self.config.market)
-        kept = [part for j, (part, size) in enumerate(zip(parts, sizes, strict=True)) if j == 0 or size > 1]
-        return 2.0 * np.stack(kept, axis=2) / np.maximum(np.array(self.config.grid) - 1, 1) - 1.0
-
-    def _served(self, outcome: Outcome) -> Array:
-        share = outcome.share
-        served = np.zeros(share.shape)
-        for run, rng in enumerate(self._rngs):
-            if self.config.mechanism.posts_prices:
-                chances = np.append(share[:, run], outcome.outside_share[run])
-                served[:, run] = rng.multinomial(self.config.users, chances / chances.sum())[:-1]
-            else:
-                tied = np.flatnonzero(share[:, run] > 0)
-                if tied.size:
-                    served[tied[rng.integers(tied.size)], run] = self.config.users
-        return served
-
-    def state_dict(self) -> dict[str, Any]:
-        """Clock, generators and last round: enough to go on exactly."""
-        content: dict[str, Any] = {"t": self.t, "rngs": [rng.bit_generator.state for rng in self._rngs]}
-        if self._last is not None:
-            _, share, profit, actions = self._last
-            content.update(share=share, profit=profit, actions=actions)
-        return content
-
-    def load_state_dict(self, content: dict[str, Any]) -> None:
-        self.t = int(content["t"])
-        for rng, state in zip(self._rngs, content["rngs"], strict=True):
-            rng.bit_generator.state = state
-        self._last = None
-        if "actions" in content:
-            table, actions = self.config.table, np.asarray(content["actions"], dtype=np.intp)
-            self.offer = Offer(*(x[self._rows, actions] for x in (table.quality, table.claim, table.price, table.cost)))
-            self._last = (self.offer, np.asarray(content["share"]), np.asarray(content["profit"]), actions)
 
 
 def describe(config: EnvConfig) -> str:
@@ -180,40 +52,57 @@ def make_seats(config: EnvConfig, index: Sequence[int], seeds: Sequence[int], ho
 
 
 class Arena:
-    """Agents in their seats, playing round after round in all runs at once."""
+    """Agents in their seats, playing round after round in all runs at once.
+
+    A run is an environment of `ttc_env.vector_env` with a seed of its own, so that no run depends on which others are there. Discrete actions only.
+    """
 
     def __init__(self, config: EnvConfig, agents: Sequence[Agent], seeds: Sequence[int]):
+        if config.actions != "discrete":
+            raise ValueError(
+                "agents choose from a list of actions; make the environment with actions='discrete' (a finer price grid: prices=(...))"
+            )
+        n = config.market.num_providers
         seated = sorted(i for agent in agents for i in agent.seats.index)
-        if seated != list(range(config.market.num_providers)):
-            raise ValueError(f"every provider needs exactly one agent; providers seated: {seated}, of {config.market.num_providers}")
+        if seated != list(range(n)):
+            raise ValueError(f"every provider needs exactly one agent; providers seated: {seated}, of {n}")
         for agent in agents:
             if agent.sees_rivals and config.information == "own":
                 raise ValueError(
                     f"{agent.name} needs to see its rivals, but information='own' hides them; use information='full' or a bandit learner"
                 )
-        self.config, self.agents = config, list(agents)
-        self.markets = ParallelMarkets(config, seeds)
+        self.config, self.agents, self.seeds = config, list(agents), tuple(int(seed) for seed in seeds)
+        self.env = VectorMarketEnv(len(self.seeds), dataclasses.replace(config, infos="basic"), MarketBatch.of(config.market))
         self.round = 0
         self._full = any(agent.feedback == "full" for agent in agents)
         self._watched = any(agent.needs_observation for agent in agents)
         self._rows = [list(agent.seats.index) for agent in self.agents]
-        self._observations = self.markets.observations() if self._watched else None
+        # Streams of their own: agents' draws are seeded by [seed, provider, stream] (`agents.draws`).
+        obs, _ = self.env.reset(seed=[int(np.random.SeedSequence([seed, n, 2]).generate_state(1)[0]) for seed in self.seeds])
+        self._observations = self._vectors(obs)
+
+    def _vectors(self, obs: Any) -> Array | None:
+        """`[n, runs, d]`, if anybody looks."""
+        return obs.full().swapaxes(0, 1) if self._watched else None
 
     def step(self) -> Array:
-        """One round: act, play, observe, update. Returns rewards `[n, runs]` in USD per round."""
-        actions = np.empty((self.config.market.num_providers, self.markets.runs), dtype=np.intp)
+        """One round: act, play, observe, update. Returns rewards `[n, runs]` in USD per round.
+
+        Raises:
+            NotFinite: a reward is not a finite number.
+        """
+        actions = np.empty((self.config.market.num_providers, len(self.seeds)), dtype=np.intp)
         for agent, rows in zip(self.agents, self._rows, strict=True):
             actions[rows] = agent.act(None if self._observations is None else self._observations[rows])
-        rewards, shares = self.markets.play(actions)
-        payoffs = self.markets.payoffs() if self._full else None
-        over = self.markets.over
-        observations = self.markets.observations() if self._watched else None
-        if over:
-            self.markets.reset()
-        following = self.markets.observations() if self._watched and over else observations
+        rewards, shares, obs, final = self.play(actions)
         self.round += 1
+        self._check(rewards, actions)
+        payoffs = self.payoffs() if self._full else None
+        over = final is not None
+        following = self._vectors(obs)
+        seen = self._vectors(final) if over else following
         for agent, rows in zip(self.agents, self._rows, strict=True):
-            watched = agent.needs_observation and observations is not None and following is not None
+            watched = agent.needs_observation and seen is not None and following is not None
             agent.observe(
                 Feedback(
                     action=actions[rows],
@@ -224,7 +113,7 @@ class Arena:
                     payoffs=Payoffs(payoffs.profit[rows], payoffs.log_share[rows])
                     if payoffs is not None and agent.feedback == "full"
                     else None,
-                    observation=observations[rows] if watched else None,
+                    observation=seen[rows] if watched else None,
                     first_observation=following[rows] if watched and over else None,
                 )
             )
@@ -233,19 +122,45 @@ class Arena:
         self._observations = following
         return rewards
 
+    def play(self, actions: Actions) -> tuple[Array, Array, Any, Any]:
+        """One round of flat actions `[n, runs]`, from which nobody learns.
+
+        Returns:
+            Rewards in USD and shares, `[n, runs]`; what is seen next; and, where the episode ended, what was seen at its end, else None.
+        """
+        parts = np.stack(np.unravel_index(actions, self.config.grid))
+        obs, rewards, _, _, infos = self.env.step(parts.transpose(2, 1, 0))
+        return rewards.T, self.env.last.share.copy(), obs, infos.get("final_obs")
+
+    def payoffs(self) -> Payoffs:
+        """What every action would have earned in the round just played, `[n, a, runs]`: expected demand, whatever users were drawn."""
+        return Payoffs(*(x.transpose(1, 2, 0) for x in self.env.deviations()))
+
+    def _check(self, rewards: Array, actions: Actions) -> None:
+        if np.isfinite(rewards).all():
+            return
+        i, run = (int(x[0]) for x in np.nonzero(~np.isfinite(rewards)))
+        quality, price, cost = (x[i, actions[i, run]] for x in (self.config.table.quality, self.config.table.price, self.config.table.cost))
+        raise NotFinite(
+            f"reward is {rewards[i, run]} in round {self.round} for provider_{i} ({self.config.market.names[i]!r}), run seed {self.seeds[run]}, "
+            f"{describe(self.config)}; it offered quality {quality:g}, price {price:g}, cost {cost:g} USD/query"
+        )
+
     def strategies(self) -> Array:
         """What everybody has learned, `[n, a, runs]`; agents that read observations answer the current one."""
-        result = np.zeros((self.config.market.num_providers, self.config.table.quality.shape[1], self.markets.runs))
+        result = np.zeros((self.config.market.num_providers, self.config.table.quality.shape[1], len(self.seeds)))
         for agent, rows in zip(self.agents, self._rows, strict=True):
             result[rows] = agent.greedy(None if self._observations is None else self._observations[rows])
         return result
 
     def state_dict(self) -> dict[str, Any]:
-        return {"round": self.round, "markets": self.markets.state_dict(), "agents": [agent.state_dict() for agent in self.agents]}
+        """Enough to go on exactly."""
+        content = {"round": self.round, "env": self.env.state_dict(), "agents": [agent.state_dict() for agent in self.agents]}
+        return content if self._observations is None else {**content, "observations": np.ascontiguousarray(self._observations)}
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
         self.round = int(content["round"])
-        self.markets.load_state_dict(content["markets"])
+        self.env.load_state_dict(content["env"])
         for agent, state in zip(self.agents, content["agents"], strict=True):
             agent.load_state_dict(state)
-        self._observations = self.markets.observations() if self._watched else None
+        self._observations = content.get("observations")

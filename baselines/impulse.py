@@ -45,15 +45,15 @@ def respond(arena: Arena) -> pd.DataFrame:
     agent = arena.agents[0]
     assert isinstance(agent, QLearning)
     config = arena.config
-    sessions = np.arange(arena.markets.runs)
+    sessions = np.arange(len(arena.seeds))
     agent.at = agent.at.copy()
     rows = []
     for t in range(-SETTLE, WINDOW + 1):
         actions = agent.strategy().argmax(axis=1)  # [2, sessions]
         if t == 0:
-            arena.markets.play(actions)
-            actions = np.stack([arena.markets.payoffs().rank()[0].argmax(axis=0), actions[1]])
-        rewards, shares = arena.markets.play(actions)
+            arena.play(actions)
+            actions = np.stack([arena.payoffs().rank()[0].argmax(axis=0), actions[1]])
+        rewards, shares, *_ = arena.play(actions)
         agent.follow(Feedback(action=actions, reward=rewards, over=False, actions=actions, shares=shares))
         if t >= -5:
             rows += [

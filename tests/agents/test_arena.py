@@ -1,59 +1,82 @@
-"""The batched markets play exactly what the PettingZoo environment plays."""
+"""Agents in the arena play the PettingZoo environment's game, and are told what it tells."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import numpy as np
 import pytest
 
 import ttc_env
-from agents import Arena, ParallelMarkets, parse_learners, seat
+from agents import Agent, Arena, Payoffs, Seats, make_seats, parse_learners, seat
 from agents.arena import NotFinite
-from agents.base import Payoffs, best, sample
+from agents.base import best, sample
 from ttc_env.envs.config import make_config
 from ttc_env.game.regret import compare
 
 
-@pytest.mark.parametrize("information", ["full", "prices", "own"])
+class Scripted(Agent):
+    """Plays what it is given, and keeps what it is told."""
+
+    name = "scripted"
+    needs_observation = True
+    sees_rivals = True
+    feedback = "full"
+
+    def __init__(self, seats: Seats, actions: np.ndarray):
+        super().__init__(seats)
+        self.actions, self.seen, self.told = actions, [], []
+
+    def act(self, observation=None):
+        self.seen.append(observation)
+        return self.actions[len(self.seen) - 1]
+
+    def update(self) -> None:
+        self.told.append(self.last)
+
+    def strategy(self):
+        return self.seats.uniform()
+
+
+def scripted(config, seeds, rounds: int):
+    """An arena of one scripted agent in all seats, and its actions `[rounds, n, runs]`."""
+    n, a = config.table.quality.shape
+    actions = np.random.default_rng(0).integers(0, a, size=(rounds, n, len(seeds)))
+    agent = Scripted(make_seats(config, range(n), seeds, rounds), actions)
+    return Arena(config, [agent], seeds), agent
+
+
+@pytest.mark.parametrize("information", ["full", "prices"])
+@pytest.mark.parametrize("demand", ["expected", "sampled"])
 @pytest.mark.parametrize("mechanism, prices", [("market", "fixed"), ("market", "grid"), ("auction", "grid")])
-def test_rewards_and_observations_equal_the_environments(mechanism: str, prices: str, information: str) -> None:
-    options = {
-        "mechanism": mechanism,
-        "benchmark": "aime",
-        "method": "majority",
-        "prices": prices,
-        "information": information,
-        "max_cycles": 4,
-    }
-    env = ttc_env.parallel_env(**options)
-    markets = ParallelMarkets(env.config, [0, 1, 2])
-    rng = np.random.default_rng(0)
-    seen, _ = env.reset(seed=0)
-    for _ in range(4):
-        np.testing.assert_array_equal(markets.observations()[:, 1], np.stack(list(seen.values())))
-        actions = rng.integers(0, env.config.table.quality.shape[1], size=(env.market.num_providers, 3))
-        rewards, shares = markets.play(actions)
-        parts = [
-            part
-            for part, size in zip(env.config.mechanism.split(actions[:, 1], env.market), env.config.mechanism.grid(env.market), strict=True)
-            if size > 1
-        ]
-        joint = np.stack(parts, axis=1) if len(parts) > 1 else parts[0]
-        seen, earned, _, _, _ = env.step(dict(zip(env.agents, joint, strict=True)))
-        np.testing.assert_allclose(rewards[:, 1], list(earned.values()), rtol=1e-13, atol=0)
-        assert shares.shape == (env.market.num_providers, 3)
-    assert markets.over
+def test_agents_are_told_what_the_environment_tells(mechanism: str, prices: str, demand: str, information: str) -> None:
+    config = make_config(mechanism, "aime", prices=prices, demand=demand, information=information, max_cycles=2)
+    arena, agent = scripted(config, [4, 0, 9], 3)
+    for _ in range(3):
+        arena.step()
+    for run, seed in enumerate((4, 0, 9)):
+        env = ttc_env.parallel_env(mechanism, "aime", prices=prices, demand=demand, information=information, max_cycles=2)
+        seen, _ = env.reset(seed=int(np.random.SeedSequence([seed, 9, 2]).generate_state(1)[0]))
+        for t in range(3):
+            np.testing.assert_array_equal(agent.seen[t][:, run], np.stack(list(seen.values())))
+            parts = np.stack(np.unravel_index(agent.actions[t, :, run], config.grid), axis=1)
+            joint = parts if len(config.grid) > 1 else parts[:, 0]
+            seen, earned, _, over, _ = env.step(dict(zip(env.agents, joint, strict=True)))
+            told = agent.told[t]
+            assert told.reward[:, run].tolist() == list(earned.values())
+            np.testing.assert_array_equal(told.observation[:, run], np.stack(list(seen.values())))
+            assert told.over == any(over.values())
+            if told.over:
+                seen, _ = env.reset()
+                np.testing.assert_array_equal(told.first_observation[:, run], np.stack(list(seen.values())))
+    assert [told.over for told in agent.told] == [False, True, False]
 
 
 def test_payoffs_are_the_deviations_of_each_run() -> None:
     config = make_config("market", "gpqa", "best_of_n", beta=1e5, prices="fixed")
-    markets = ParallelMarkets(config, [0, 1])
-    actions = np.random.default_rng(1).integers(0, 6, size=(config.market.num_providers, 2))
-    markets.play(actions)
-    payoffs = markets.payoffs()
+    arena, agent = scripted(config, [0, 1], 1)
+    arena.step()
+    payoffs = agent.told[0].payoffs
     for run in range(2):
-        profit, log_share = config.mechanism.deviations(config.table, config.table.take(actions[:, run]), config.market)
+        profit, log_share = config.mechanism.deviations(config.table, config.table.take(agent.actions[0, :, run]), config.market)
         np.testing.assert_allclose(payoffs.profit[:, :, run], profit, rtol=1e-14)
         np.testing.assert_allclose(payoffs.log_share[:, :, run], log_share, rtol=1e-12)
 
@@ -69,23 +92,21 @@ def test_loss_is_the_relative_regret_of_each_action() -> None:
         np.testing.assert_allclose(loss[:, action], np.minimum(relative, 2.0), rtol=1e-12, atol=1e-15)
 
 
-def test_sampled_demand_pays_the_expected_reward_on_average() -> None:
-    options = {"benchmark": "gsm8k", "method": "majority", "prices": "fixed", "users": 100}
-    drawn = ParallelMarkets(make_config("market", demand="sampled", **options), range(400))
-    expected = ParallelMarkets(make_config("market", **options), [0])
-    actions = np.full((9, 400), 2)
-    mean = drawn.play(actions)[0].mean(axis=1)
-    assert np.abs(mean / expected.play(actions[:, :1])[0][:, 0] - 1.0).max() < 0.2
+def test_what_a_run_draws_depends_on_its_own_seed_alone() -> None:
+    config = make_config("market", "gsm8k", prices="fixed", demand="sampled")
+    arena, _ = scripted(config, [0, 1], 1)
+    actions = np.full((9, 2), 3)
+    alone, _ = scripted(config, [1], 1)
+    for _ in range(3):
+        np.testing.assert_array_equal(arena.play(actions)[0][:, 1:], alone.play(actions[:, 1:])[0])
 
 
 def test_not_a_number_names_step_provider_and_market() -> None:
     config = make_config("market", "gsm8k", "majority", prices="fixed")
-    cost = config.table.cost.copy()
-    cost[4, :] = np.nan
-    config.__dict__["table"] = dataclasses.replace(config.table, cost=cost)
-    markets = ParallelMarkets(config, [7])
+    arena, _ = scripted(config, [7], 1)
+    arena.env.tables.gain[4] = np.nan  # which the rounds' flat table shares
     with pytest.raises(NotFinite, match=r"round 1 for provider_4 .*seed 7, market gsm8k majority, mechanism market, beta 1000"):
-        markets.play(np.zeros((9, 1), dtype=int))
+        arena.step()
 
 
 def test_inversion_never_picks_what_has_no_weight() -> None:
@@ -126,3 +147,5 @@ def test_bad_options_list_what_exists() -> None:
         seat(config, "hedge:speed=3", seeds=[0], horizon=10)
     with pytest.raises(ValueError, match="exactly one agent"):
         Arena(config, [], [0])
+    with pytest.raises(ValueError, match="discrete"):
+        Arena(make_config("market", actions="continuous"), [], [0])

@@ -154,19 +154,10 @@ def test_evaluate_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_not_a_number_stops_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from agents.arena import ParallelMarkets
-    from ttc_env.game.mechanisms import Mechanism
+    from ttc_env.game import rounds
 
-    play = Mechanism.play
-
-    def broken(self: Mechanism, offer: object, market: object) -> object:
-        import dataclasses
-
-        outcome = play(self, offer, market)  # type: ignore[arg-type]
-        return dataclasses.replace(outcome, profit_per_query=outcome.profit_per_query * np.nan)
-
-    monkeypatch.setattr(Mechanism, "play", broken)
-    assert ParallelMarkets is not None
+    shares = rounds.logit_shares
+    monkeypatch.setattr(rounds, "logit_shares", lambda *args: tuple(x * np.nan for x in shares(*args)))
     assert train_script.main(["--learner", "ucb", *QUICK, "--out", str(tmp_path)]) == 1
     assert "reward is nan in round 1 for provider_0 ('Llama-3-8B'), run seed 0, market gsm8k majority" in capsys.readouterr().err
     assert json.loads((tmp_path / "manifest.json").read_text())["state"] != "finished"

@@ -65,6 +65,17 @@ class NumpyBackend:
             return seeding.np_random(None if seed is None else int(seed))[0]
         return SeparateGenerators([seeding.np_random(int(one))[0] for one in seed])
 
+    def generator_state(self, rng: Any) -> list[Any]:
+        """To make the generator again, by `generator_from`."""
+        return [g.bit_generator.state for g in (rng.generators if isinstance(rng, SeparateGenerators) else [rng])]
+
+    def generator_from(self, states: Sequence[Any]) -> np.random.Generator | SeparateGenerators:
+        """A generator that goes on from its state."""
+        rng = self.generator(0 if len(states) == 1 else [0] * len(states))
+        for one, state in zip(rng.generators if isinstance(rng, SeparateGenerators) else [rng], states, strict=True):
+            one.bit_generator.state = state
+        return rng
+
     def first(self) -> BatchObservation:
         """What is seen before the first round."""
         self._public[:], self._own[:] = 0.0, 0.0
@@ -177,6 +188,16 @@ class TorchBackend:
         else:
             raise ValueError("torch draws for the whole batch from one generator: give one seed, or use backend='numpy'")
         return generator
+
+    def generator_state(self, rng: Any) -> np.ndarray:
+        """To make the generator again, by `generator_from`."""
+        return rng.get_state().numpy()
+
+    def generator_from(self, state: np.ndarray) -> Any:
+        """A generator that goes on from its state."""
+        rng = self.generator(0)
+        rng.set_state(self.rounds.xp.from_numpy(np.array(state, np.uint8)))
+        return rng
 
     def first(self) -> BatchObservation:
         """What is seen before the first round."""

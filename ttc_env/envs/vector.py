@@ -243,6 +243,15 @@ class VectorMarketEnv:
 
         return [solve(self.batch.market(g), self.config.mechanism) for g in range(len(self.batch))]
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that later rounds depend on, in numbers, strings and NumPy arrays: the clock and the generators. Observations are not part of it."""
+        return {"t": self._t, "running": self._running, "generators": self._backend.generator_state(self._rng)}
+
+    def load_state_dict(self, content: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned, of an environment made with the same arguments."""
+        self._t, self._running = int(content["t"]), bool(content["running"])
+        self._rng, self._last = self._backend.generator_from(content["generators"]), None
+
     def close(self) -> None:
         """Nothing is held open."""
 
