@@ -229,6 +229,44 @@ def test_torch_draws_users_with_the_right_means():
         assert (sampled.last.correct <= served).all()
 
 
+@pytest.mark.parametrize("variant", [*VARIANTS, *SAMPLED, "many markets"])
+def test_a_torch_step_stays_on_its_device(variant, monkeypatch):
+    """On the meta device there are no numbers to read, so that whatever would wait for a GPU raises; whatever would be sent to it is caught."""
+    torch = pytest.importorskip("torch")
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    from ttc_env.envs.backends import TorchBackend
+
+    class OneDevice(TorchDispatchMode):
+        ran = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            binomial = func is torch.ops.aten.binomial.default  # which meta lacks
+            out = torch.empty_like(args[0]) if binomial else func(*args, **(kwargs or {}))
+            tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)]
+            assert {x.device.type for x in tensors} <= {"meta"}, f"{func} uses {[(x.device.type, tuple(x.shape)) for x in tensors]}"
+            OneDevice.ran += 1
+            return out
+
+    monkeypatch.setattr(TorchBackend, "generator", lambda self, seed: None)  # there is none for this device, and nothing is drawn
+    markets = {"market": [ttc_env.load_market(beta=beta) for beta in (10.0, 1e5)], "information": "own"}
+    options = {"max_cycles": 2, **{**VARIANTS, **SAMPLED}.get(variant, markets)}
+    env = ttc_env.vector_env(5, backend="torch", device="meta", **options)
+    actions = torch.empty(
+        env.action_space.shape, dtype=torch.float32 if options.get("actions") == "continuous" else torch.int64, device="meta"
+    )
+    with OneDevice():
+        env.reset()
+        for _ in range(3):
+            obs, _, _, _, infos = env.step(actions)
+            for seen in (obs, infos.get("final_obs", obs)):
+                seen.full()
+                seen.state()
+        env.rewards(actions)
+    assert OneDevice.ran > 50
+
+
 @pytest.mark.parametrize("variant", ["market", "beta V in the thousands", "auction", "continuous"])
 def test_a_round_compiles_as_one_graph(variant):
     torch = pytest.importorskip("torch")
@@ -239,18 +277,62 @@ def test_a_round_compiles_as_one_graph(variant):
     assert torch.equal(compiled(actions), env.rounds.play(actions).reward)
 
 
+def same_steps(variant, num_envs, **options):
+    """Steps of a compiled environment are those of an eager one."""
+    import torch
+
+    options = {"max_cycles": 2, "backend": "torch", **VARIANTS[variant], **options}
+    ours, theirs = (ttc_env.vector_env(num_envs, compile=compiled, **options) for compiled in (True, False))
+    ours.reset(seed=0)
+    theirs.reset(seed=0)
+    for t in range(3):
+        actions = torch.as_tensor(actions_of(ours, t))
+        torch.testing.assert_close(ours.rewards(actions), theirs.rewards(actions), rtol=1e-12, atol=1e-18)
+        (obs, rewards, _, over, infos), (eobs, erewards, _, eover, einfos) = ours.step(actions), theirs.step(actions)
+        torch.testing.assert_close(rewards, erewards, rtol=1e-12, atol=1e-18)
+        assert torch.equal(over, eover)
+        for a, b in ((obs, eobs), (infos.get("final_obs"), einfos.get("final_obs"))):
+            if b is not None:
+                torch.testing.assert_close(a.full(), b.full(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("variant", ["market", "beta V in the thousands", "auction", "continuous", "own"])
+def test_a_step_compiles_as_one_graph(variant, monkeypatch):
+    torch = pytest.importorskip("torch")
+    graphs, compiler = [], torch.compile
+
+    def traced(f, **options):  # the graph alone, without a C++ compiler
+        assert options == {"fullgraph": True, "dynamic": False}
+
+        def backend(graph, inputs):
+            graphs.append(graph)
+            return graph.forward
+
+        return compiler(f, backend=backend, **options)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    torch.compiler.reset()
+    same_steps(variant, 8)
+    assert len(graphs) == 2  # a round, and a round with observations: the clock does not compile them anew
+
+
+def test_what_torch_does_not_compile():
+    pytest.importorskip("torch")
+    with pytest.raises(ValueError, match="compile=False with demand='sampled'"):
+        ttc_env.vector_env(2, backend="torch", demand="sampled", compile=True)
+    with pytest.raises(ValueError, match="compile needs backend='torch'"):
+        ttc_env.vector_env(2, compile=True)
+    with pytest.raises(ValueError, match="one seed, or use backend='numpy'"):
+        ttc_env.vector_env(2, backend="torch").reset(seed=[1, 2])
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch's compiler needs a C++ compiler")
 @pytest.mark.parametrize("variant", ["market", "beta V in the thousands", "auction", "continuous"])
-def test_a_compiled_round_is_the_same_round(variant):
-    torch = pytest.importorskip("torch")
-    env = ttc_env.vector_env(600, backend="torch", **VARIANTS[variant])
-    env.reset(seed=0)
-    actions = torch.as_tensor(actions_of(env, 0))
-    compiled, eager = torch.compile(env.rounds.play, fullgraph=True)(actions), env.rounds.play(actions)
-    for ours, theirs in ((compiled.reward, eager.reward), (compiled.share, eager.share)):
-        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-18)
+def test_a_compiled_step_is_the_same_step(variant):
+    pytest.importorskip("torch")
+    same_steps(variant, 600)
 
 
 @settings(max_examples=60, deadline=None)

@@ -281,7 +281,7 @@ def vector_env(
         market: one `Market`, or several of one shape (a sequence, or a `MarketBatch`): environment b plays market b modulo their number.
         backend: `"numpy"`; `"numba"`, compiled, several times faster after some seconds of compilation (extra `fast`; discrete actions and
             expected demand); or `"torch"` with everything on `device`.
-        compile: whether `torch.compile` makes one kernel, or few, of a step (torch, expected demand): the first step then takes a minute.
+        compile: whether `torch.compile` fuses a step into few kernels (torch, expected demand); the first step then takes some seconds.
         autoreset, observations, copy, infos: see `VectorMarketEnv`.
         check_actions: whether integers outside the action space raise (NumPy, numba). Unchecked ones read another action's entry;
             numba reads whatever memory they point to.
