@@ -5,12 +5,14 @@ import pytest
 
 import ttc_env
 from ttc_env.game.curves import BENCHMARKS, METHODS
+from ttc_env.game.mechanisms import pay_per_token
 from ttc_env.game.random_markets import random_markets
 from ttc_env.game.sweep import sweep
+from ttc_env.game.tariffs import PerToken
 
 
-def check(found, at, market):
-    one = ttc_env.solve(market)
+def check(found, at, market, mechanism="market"):
+    one = ttc_env.solve(market, mechanism)
     n = market.num_providers
     rtol = 1e-12 + 1e-17 * market.beta  # beta V is known to its last digit only, which shares near a tie magnify
     for profile, expected in ((found.lowest, one.lowest), (found.highest, one.highest), (found.optimum, one.optimum)):
@@ -52,6 +54,19 @@ def test_odd_markets():
     for j, market in enumerate(markets):
         check(found, (j, 0), market)
     assert np.isnan(found.price_of_anarchy[1, 0]) == np.isnan(ttc_env.solve(below).price_of_anarchy)
+
+
+@pytest.mark.parametrize("choices", [(0.8, 1.0, 3.0, 9.0), PerToken().choices])
+def test_levels_and_prices(choices):
+    """Prices on a grid: 0.8 is cost, so that many actions earn exactly nothing; in one batch with a market of fewer levels, and at beta 0."""
+    mechanism = pay_per_token(choices)
+    batch = random_markets(40, "aime", seed=1, num_providers=4, beta=(30.0, 1e5), spread=2.0)
+    short = ttc_env.Market.from_arrays([[0.5, 0.7], [0.6, np.nan]], [[0.1, 0.2], [0.1, np.nan]], [[0.05, 0.1], [0.05, np.nan]], beta=5.0)
+    markets = [*(batch.market(j) for j in range(40)), short, short.replace(beta=0.0), ttc_env.load_market("gpqa")]
+    found = sweep(markets, mechanism=mechanism)
+    for j, market in enumerate(markets):
+        check(found, (j, 0), market, mechanism)
+    assert found.lowest.max() >= markets[-1].num_levels  # flat actions
 
 
 def posted(attraction, profit):
@@ -99,3 +114,5 @@ def test_errors():
         sweep([])
     with pytest.raises(ValueError, match="beta"):
         sweep(ttc_env.load_market(), [-1.0])
+    with pytest.raises(ValueError, match="posted-price"):
+        sweep(ttc_env.load_market(), mechanism="auction")

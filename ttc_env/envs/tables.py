@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,20 +16,10 @@ from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import Offer
 from ttc_env.game.regret import resolution
 from ttc_env.game.rounds import NARROW, split_exponential
-from ttc_env.game.types import Array, Market
+from ttc_env.game.types import Array
 
 if TYPE_CHECKING:
     from ttc_env.envs.config import EnvConfig
-
-
-class _Stacked(NamedTuple):
-    """G markets seen as one with n x G providers: tariffs are rules for one provider at a time."""
-
-    quality: Array  # [n G, m]
-    price: Array  # [n G, m]
-    cost: Array  # [n G, m]
-    num_providers: int
-    num_levels: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +37,8 @@ class RoundTables:
     @property
     def num_actions(self) -> int:
         """a: flat actions per provider."""
-        levels, prices, claims = self.config.mechanism.grid(cast(Market, self._stacked))
+        levels, prices, claims = self.config.mechanism.grid(self.batch.stacked)
         return levels * prices * claims
-
-    @cached_property
-    def _stacked(self) -> _Stacked:
-        n, m, g = self.batch.quality.shape
-        quality, price, cost = (np.moveaxis(x, 2, 1).reshape(n * g, m) for x in (self.batch.quality, self.batch.price, self.batch.cost))
-        return _Stacked(quality, price, cost, n * g, m)
 
     @cached_property
     def level_counts(self) -> np.ndarray:
@@ -64,14 +48,12 @@ class RoundTables:
     @cached_property
     def raw(self) -> Offer:
         """Every action's offer, `[n, G, a]`, NaN where the level does not exist."""
-        table = self.config.mechanism.offers(cast(Market, self._stacked))
-        shape = (self.batch.num_providers, len(self.batch), -1)
-        return Offer(*(x.reshape(shape) for x in (table.quality, table.claim, table.price, table.cost)))
+        return self.batch.offers(self.config.mechanism)
 
     @cached_property
     def played(self) -> np.ndarray:
         """`[n, G, a]`: the action that is played when this one is asked for."""
-        mechanism, market = self.config.mechanism, cast(Market, self._stacked)
+        mechanism, market = self.config.mechanism, self.batch.stacked
         level, price, claim = mechanism.split(np.arange(self.num_actions), market)
         return mechanism.join(np.minimum(level, self.level_counts[:, :, None] - 1), price, claim, market=market)
 
@@ -87,12 +69,12 @@ class RoundTables:
     @cached_property
     def level(self) -> np.ndarray:
         """`[n, G a]`: level index."""
-        return self.config.mechanism.split(self._flat(np.broadcast_to(self.played, self.raw.quality.shape)), cast(Market, self._stacked))[0]
+        return self.config.mechanism.split(self._flat(np.broadcast_to(self.played, self.raw.quality.shape)), self.batch.stacked)[0]
 
     @cached_property
     def list_base(self) -> Array:
         """`[n, G a]` USD/query: what a dialled price multiplies."""
-        base = self.config.mechanism.tariff.base(cast(Market, self._stacked))
+        base = self.config.mechanism.tariff.base(self.batch.stacked)
         n, g = self.batch.num_providers, len(self.batch)
         return np.take_along_axis(base.reshape(n, g, -1), self.level.reshape(n, g, -1), axis=2).reshape(n, -1)
 
@@ -154,7 +136,12 @@ class RoundTables:
         """`[G]` each; see `observations.scales`."""
         raw = self.raw
         return scales(
-            raw.quality, raw.claim, raw.price, raw.cost, self._stacked.price.reshape(*raw.quality.shape[:2], -1), self.batch.outside_value
+            raw.quality,
+            raw.claim,
+            raw.price,
+            raw.cost,
+            self.batch.stacked.price.reshape(*raw.quality.shape[:2], -1),
+            self.batch.outside_value,
         )
 
     @cached_property

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, cast
 
 import numpy as np
 
+from ttc_env.game.mechanisms import Mechanism, Offer
 from ttc_env.game.types import Array, Market, PostedPriceGame, frozen_array
+
+
+class _Stacked(NamedTuple):
+    """What rules for one provider at a time read of a market."""
+
+    quality: Array  # [n G, m]
+    price: Array  # [n G, m]
+    cost: Array  # [n G, m]
+    num_providers: int
+    num_levels: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +111,19 @@ class MarketBatch:
     def game(self, g: int) -> PostedPriceGame:
         """The paper's game of market g: every level at its list price."""
         return PostedPriceGame.from_market(self.market(g))
+
+    @cached_property
+    def stacked(self) -> Market:
+        """G markets seen as one with n G providers, provider i of market g at i G + g: tariffs are rules for one provider at a time."""
+        n, m, g = self.quality.shape
+        quality, price, cost = (np.moveaxis(x, 2, 1).reshape(n * g, m) for x in (self.quality, self.price, self.cost))
+        return cast(Market, _Stacked(quality, price, cost, n * g, m))
+
+    def offers(self, mechanism: Mechanism) -> Offer:
+        """Every action's offer, `[n, G, a]`, NaN where a provider has fewer levels (`Mechanism.offers`)."""
+        table = mechanism.offers(self.stacked)
+        shape = (self.num_providers, len(self), -1)
+        return Offer(*(x.reshape(shape) for x in (table.quality, table.claim, table.price, table.cost)))
 
     def with_betas(self, betas: Sequence[float] | Array) -> MarketBatch:
         """Every market at every beta: G x len(betas) markets, the betas of one market next to each other."""

@@ -18,6 +18,7 @@ from ttc_env.game import welfare
 from ttc_env.game.demand import log_rivals, logits, shares
 from ttc_env.game.equilibrium import equilibria
 from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.mechanisms import Mechanism, get_mechanism
 from ttc_env.game.optimum import maximise_share_weighted
 from ttc_env.game.replies import Index
 from ttc_env.game.types import Array, Market, PostedPriceGame
@@ -25,7 +26,8 @@ from ttc_env.game.types import Array, Market, PostedPriceGame
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """The paper's game (list prices) of M markets at K betas. USD per arriving user; profiles hold level indices, -1 beyond a market's providers."""
+    """One posted-price game of M markets at K betas. USD per arriving user; profiles hold flat actions (at list prices: level indices), -1 beyond
+    a market's providers."""
 
     betas: Array  # [M, K] 1/USD
     lowest: Index  # [M, K, n] the equilibrium of least value to users; -1 where there is none
@@ -64,6 +66,7 @@ def sweep(
     markets: Market | Sequence[Market] | MarketBatch,
     betas: ArrayLike | None = None,
     *,
+    mechanism: str | Mechanism = "market",
     tolerance: float = 1e-9,
     max_sweeps: int = 10_000,
 ) -> Sweep:
@@ -72,14 +75,21 @@ def sweep(
     Args:
         markets: one or more, of any shapes; or a `MarketBatch`.
         betas: `[K]` 1/USD; None for each market's own.
+        mechanism: `"market"`, the paper's game, every level at its list price; or a `Mechanism` that posts prices, such as a batched
+            environment's (`env.config.mechanism`), whose flat actions are levels and prices.
         tolerance: on log utility, as in `equilibria`.
         max_sweeps: most best-response sweeps.
 
     Raises:
-        ValueError: no market, or betas that are negative or not finite.
+        ValueError: no market, betas that are negative or not finite, or a mechanism in which users do not choose among posted prices.
 
-    O(n m) per market, beta and sweep. Source: derived in docs, not in the paper (GAME.md, theorems 3 and 4).
+    O(n a) per market, beta and sweep. Source: derived in docs, not in the paper (GAME.md, theorems 3 and 4).
     """
+    mechanism = get_mechanism(mechanism)
+    if not mechanism.posts_prices:
+        raise ValueError(
+            f"a sweep solves posted-price games; mechanism {mechanism.name!r} is none: use ttc_env.solve, where beta plays no part"
+        )
     if isinstance(markets, MarketBatch):
         groups = {(markets.num_providers, markets.num_levels): (np.arange(len(markets)), markets)}
         count = len(markets)
@@ -104,7 +114,7 @@ def sweep(
     for at, batch in groups.values():
         if own:
             played[at, 0] = batch.beta
-        found = _solve(batch if own else batch.with_betas(values), tolerance, max_sweeps)
+        found = _solve(batch if own else batch.with_betas(values), mechanism, tolerance, max_sweeps)
         n = batch.num_providers
         profiles[:, at, :, :n] = np.moveaxis(found.profiles, 1, 2).reshape(3, len(at), k, n)
         numbers[:, at] = found.welfare.reshape(3, len(at), k)
@@ -124,9 +134,12 @@ class _Found:
     iterations: int
 
 
-def _solve(batch: MarketBatch, tolerance: float, max_sweeps: int) -> _Found:
-    value = batch.quality - batch.price
-    z, profit, surplus = logits(value, batch.beta, batch.outside_value), batch.price - batch.cost, batch.quality - batch.cost
+def _solve(batch: MarketBatch, mechanism: Mechanism, tolerance: float, max_sweeps: int) -> _Found:
+    offer = batch.offers(mechanism)
+    value, profit, surplus = (
+        np.ascontiguousarray(np.moveaxis(x, 1, 2)) for x in (offer.score, offer.price - offer.cost, offer.quality - offer.cost)
+    )  # [n, a, G]
+    z = logits(value, batch.beta, batch.outside_value)
     ends, sweeps, closed = _bracket(z, value, profit, tolerance, max_sweeps)
     row, g = np.arange(len(z))[:, None], np.arange(z.shape[2])
     met = closed & (z[row, ends[0], g] == z[row, ends[1], g]).all(axis=0)
