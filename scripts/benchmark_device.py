@@ -1,7 +1,7 @@
 """The torch backend on a device: `python -m scripts.benchmark_speed --device cuda`.
 
-1. Env steps per second at 2^10 .. 2^22 environments, eager and compiled.
-2. Bytes that a round must move over the time it takes, against the bandwidth that a plain copy reaches in the same run.
+1. Env steps per second at 2^10 .. 2^22 environments, eager and through torch's compiler.
+2. The time of a step over the time in which a plain copy, in the same run, moves the bytes that the step has to move: 1 is the floor.
 3. Samples per second of a small PPO, rollouts and updates together, with nothing leaving the device.
 
 Written for a GPU; on `--device cpu:0` the same code runs, for its tests.
@@ -40,29 +40,32 @@ def device_rows(bench: Any, device: str) -> dict[str, str]:
 
     bandwidth = _bandwidth(on, seconds, 1 << (18 if bench.quick else 27))
     bench.add("device copy, bytes/s", bandwidth, None, better="higher")
-    powers = range(10, 13, 2) if bench.quick else range(10, 23, 2)
-    for power in powers:
+    for power in range(10, 13, 2) if bench.quick else range(10, 23, 2):
         size = 1 << power
-        env = ttc_env.vector_env(size, backend="torch", device=on, max_cycles=10**9, copy=False)
-        env.reset(seed=0)
-        n = env.num_agents
-        parts = [torch.randint(0, k, (n, size), device=on) for k in env.config.grid]
-        actions = torch.stack(parts).permute(2, 1, 0)  # columns in memory
-        bench.add(
-            f"env steps/s, step with observations, 2^{power} envs", size / seconds(lambda env=env, a=actions: env.step(a)), None, "higher"
-        )
-        plain = seconds(lambda env=env, a=actions: env.rewards(a))
-        bench.add(f"env steps/s, round alone, 2^{power} envs", size / plain, None, "higher")
-        if on.type == "cuda":
-            play = torch.compile(lambda a, env=env: env.rounds.play(a).reward)
-            plain = seconds(lambda play=play, a=actions: play(a))
-            bench.add(f"env steps/s, round compiled, 2^{power} envs", size / plain, None, "higher")
-        # Actions in (int64), rewards out (float64): what any round has to move.
-        floor = (len(env.config.grid) * 8 + 8) * n * size / bandwidth
-        bench.add(f"round over the time to move its actions and rewards, 2^{power} envs", plain / floor, None)
+        for how in ("", ", compiled") if on.type == "cuda" else ("",):
+            env = ttc_env.vector_env(size, backend="torch", device=on, compile=bool(how), max_cycles=10**9, copy=False)
+            env.reset(seed=0)
+            parts = [torch.randint(0, k, (env.num_agents, size), device=on) for k in env.config.grid]
+            actions = torch.stack(parts).permute(2, 1, 0)  # columns in memory
+            step, alone = (seconds(lambda f=f, a=actions: f(a)) for f in (env.step, env.rewards))
+            for name, spent, moved in (
+                (f"step with observations{how}", step, _bytes(env, observed=True)),
+                (f"round alone{how}", alone, _bytes(env, observed=False)),
+            ):
+                bench.add(f"env steps/s, {name}, 2^{power} envs", size / spent, None, "higher")
+                bench.add(
+                    f"{name}, over the time to move its {moved / size:.0f} bytes an env, 2^{power} envs", spent * bandwidth / moved, None
+                )
     bench.add("PPO samples/s, end to end (agents x envs x rounds)", _ppo(on, seconds, bench.quick), None, "higher")
     name = torch.cuda.get_device_name(on) if on.type == "cuda" else "CPU"
     return {"device": name, "torch": torch.__version__}
+
+
+def _bytes(env: Any, *, observed: bool) -> int:
+    """What a step has to read and write: int64 actions in, float64 rewards out, and, if observed, float32 blocks and what `env.last` keeps."""
+    n, k = env.num_agents, len(env.config.grid)
+    seen = 4 * (3 * n + 2 + (k + 1) * n) + 2 * 8 * n  # public and own blocks; shares and table entries
+    return env.num_envs * (8 * k * n + 8 * n + (seen if observed else 0))
 
 
 def _bandwidth(device: Any, seconds: Callable[..., float], count: int) -> float:

@@ -11,6 +11,9 @@ import numpy as np
 import ttc_env
 from ttc_env.game.types import PostedPriceGame
 
+BACKENDS = (("numpy", ""), ("numba", ", compiled"))[: 2 if importlib.util.find_spec("numba") else 1]
+"""Backends on the host that are there, and how rows call them."""
+
 
 def random_game(n: int, m: int, seed: int = 0) -> PostedPriceGame:
     """Concave quality, proportional cost: curves of the published kind, at any size."""
@@ -23,20 +26,18 @@ def random_game(n: int, m: int, seed: int = 0) -> PostedPriceGame:
 
 def scaling(bench: Any, figure: Path | None) -> None:
     """Time against batch, providers and levels, and the slope of its logarithm; a plot of it where matplotlib is there."""
-    backends = ["numpy", *(["numba"] if importlib.util.find_spec("numba") else [])]
     sizes = {
         "environments": [2**k for k in range(0, 15 if bench.quick else 19, 2)],
-        "providers": [2, 8, 32, 128],
-        "levels": [2, 8, 32, 128],
+        "providers": [2**k for k in range(1, 8)],
+        "levels": [2**k for k in range(1, 8)],
     }
-    curves: dict[str, dict[str, list[float]]] = {axis: {} for axis in sizes}
-    for backend in backends:
+    curves: dict[str, dict[str, tuple[list[float], float]]] = {axis: {} for axis in sizes}
+    for backend, how in BACKENDS:
         for axis in sizes:
             seconds = [_step_seconds(bench, backend, axis, size) for size in sizes[axis]]
-            curves[axis][backend] = seconds
             half = len(seconds) // 2
             slope = float(np.polyfit(np.log(sizes[axis][half:]), np.log(seconds[half:]), 1)[0])
-            how = "" if backend == "numpy" else ", compiled"
+            curves[axis][backend] = seconds, slope
             note = f"{min(sizes[axis])}..{max(sizes[axis])}"
             bench.add(f"slope of log time against log {axis} (upper half){how}", slope, None, note=note)
     if figure is not None:
@@ -58,7 +59,7 @@ def _step_seconds(bench: Any, backend: str, axis: str, size: int) -> float:
     return bench.seconds(lambda: [env.step(actions) for _ in range(3)]) / 3
 
 
-def _draw(sizes: dict[str, list[int]], curves: dict[str, dict[str, list[float]]], figure: Path) -> None:
+def _draw(sizes: dict[str, list[int]], curves: dict[str, dict[str, tuple[list[float], float]]], figure: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -69,15 +70,16 @@ def _draw(sizes: dict[str, list[int]], curves: dict[str, dict[str, list[float]]]
         "providers": "1,024 environments, 6 levels",
         "levels": "1,024 environments, 9 providers",
     }
-    for panel, (axis, lines) in zip(canvas.subplots(1, 3), curves.items(), strict=True):
-        for (backend, seconds), color in zip(lines.items(), ("#4878a8", "#c0682c"), strict=False):
-            panel.loglog(
-                sizes[axis], np.array(seconds) * 1e6, marker="o", color=color, label={"numpy": "NumPy", "numba": "compiled"}[backend]
-            )
-        panel.set_title(where[axis], fontsize=9)
-        panel.set_xlabel(axis)
-        panel.set_ylabel("CPU time of a step, microseconds")
-        panel.grid(alpha=0.3, which="both")
-        panel.legend(frameon=False)
+    panels = canvas.subplots(1, 3, sharey=True)
+    for panel, (axis, lines) in zip(panels, curves.items(), strict=True):
+        for backend, (seconds, slope) in lines.items():
+            name, color = {"numpy": ("NumPy", "#4878a8"), "numba": ("compiled", "#c0682c")}[backend]
+            label = f"{name}: slope {slope:.1f}"
+            panel.loglog(sizes[axis], np.array(seconds) * 1e6, marker="o", markersize=4, color=color, label=label)
+        panel.set_title(f"{axis} ({where[axis]})", fontsize=9)
+        panel.set_xlabel(f"number of {axis}")
+        panel.grid(alpha=0.3)
+        panel.legend(frameon=False, title="upper half of the range", title_fontsize=8, fontsize=9, loc="upper left")
+    panels[0].set_ylabel("CPU time of a step, microseconds")
     figure.parent.mkdir(parents=True, exist_ok=True)
     canvas.savefig(figure, dpi=110)

@@ -23,7 +23,7 @@ import numpy as np
 
 import ttc_env
 from baselines.speed_floors import Idle, brute_force_equilibria, brute_force_optimum, compile_c_loop, joint_actions
-from scripts.benchmark_scaling import random_game, scaling
+from scripts.benchmark_scaling import BACKENDS, random_game, scaling
 from ttc_env.game.curves import BENCHMARKS, METHODS
 from ttc_env.game.equilibrium import equilibria
 from ttc_env.game.optimum import social_optimum
@@ -58,6 +58,14 @@ class Bench:
         low, middle, high = (float(x) for x in np.percentile(ratios, [25, 50, 75]))
         self.add(name, middle, target, spread=[low, high], note=note)
 
+    def against(self, name: str, ours: Callable[[], Any], reference: float, target: float | None, *, better: str = "lower") -> None:
+        """Median of CPU time per call over `reference` seconds; or, where higher is better, its inverse."""
+        count = _calls(ours, self.budget / 10)
+        spent = [_time(ours, count) / reference for _ in range(3 if self.quick else 9)]
+        quartiles = np.percentile(spent if better == "lower" else 1.0 / np.array(spent), [25, 50, 75])
+        low, middle, high = (float(x) for x in quartiles)
+        self.add(name, middle, target, better, spread=[low, high])
+
     def seconds(self, f: Callable[[], Any]) -> float:
         return float(np.median([_time(f, 1) for _ in range(3 if self.quick else 9)]))
 
@@ -88,13 +96,9 @@ def pettingzoo_rows(bench: Bench) -> None:
         ("market", {}), ("market, fixed prices", {"prices": "fixed"}), ("market, beta V in the thousands", {"benchmark": "aime", "beta": 1e5}),
         ("auction", {"mechanism": "auction"}),
     ):  # fmt: skip
-        for backend, target, how in (("numpy", 2.6, ""), ("numba", 1.6, ", compiled")):
-            name = f"PettingZoo step over an idle env, 9 agents: {label}{how}"
-            try:
-                env = ttc_env.parallel_env(infos="basic", backend=backend, **options, **endless)
-            except ImportError as error:
-                bench.add(name, None, target, note=str(error))
-                continue
+        for backend, how in BACKENDS:
+            name, target = f"PettingZoo step over an idle env, 9 agents: {label}{how}", 1.6 if how else 2.6
+            env = ttc_env.parallel_env(infos="basic", backend=backend, **options, **endless)
             idle = Idle(env.possible_agents, env.observation_space("provider_0"), env.action_space("provider_0"))
             bench.pair(name, stepper(env), stepper(idle), target)
     basic, full = (stepper(ttc_env.parallel_env(infos=infos, **endless)) for infos in ("basic", "full"))
@@ -117,8 +121,9 @@ def pettingzoo_rows(bench: Bench) -> None:
             bench.add(f"PettingZoo step over {label}", None, target, note=str(error))
             continue
         names = ttc_env.load_market().names[:count]
-        ours = ttc_env.parallel_env(providers=names, infos="basic", **endless)
-        bench.pair(f"PettingZoo step over {label}, {count} agents", stepper(ours), theirs, target)
+        for backend, how in BACKENDS:
+            ours = ttc_env.parallel_env(providers=names, infos="basic", backend=backend, **endless)
+            bench.pair(f"PettingZoo step over {label}, {count} agents{how}", stepper(ours), theirs, target)
 
 
 def _rps() -> Any:
@@ -147,31 +152,31 @@ def _restarting(env: Any) -> Callable[[], Any]:
 
 def batch_rows(bench: Bench) -> None:
     for size in (1024, 65536):
-        env = ttc_env.vector_env(size, copy=False, max_cycles=10**9)
-        env.reset(seed=0)
-        env.action_space.seed(0)
-        actions = np.ascontiguousarray(env.action_space.sample().transpose(2, 1, 0)).transpose(2, 1, 0)  # columns in memory: read fastest
-        _batch(bench, env, actions, 5.5)
-        compiled = None
-        try:
-            compiled = ttc_env.vector_env(size, copy=False, max_cycles=10**9, backend="numba")
-        except ImportError as error:
-            bench.add(f"batched round over a C loop, {size} envs, compiled", None, 1.35, note=str(error))
-        if compiled is not None:
-            compiled.reset(seed=0)
-            _batch(bench, compiled, actions, 1.35, ", compiled")
-        if size == 1024:
-            full = ttc_env.vector_env(size, copy=False, max_cycles=10**9, observations="full")
-            full.reset(seed=0)
-            bench.pair(
-                f"step with [num_envs, n, d] written out over the round alone, {size} envs",
-                lambda full=full, actions=actions: full.step(actions), lambda env=env, actions=actions: env.rewards(actions), None,
-            )  # fmt: skip
-            _cartpole(bench, env, actions)
-            _torch(bench, size, env, actions)
+        for backend, how in BACKENDS:
+            env = ttc_env.vector_env(size, copy=False, max_cycles=10**9, backend=backend)
+            env.reset(seed=0)
+            env.action_space.seed(0)
+            actions = np.ascontiguousarray(env.action_space.sample().transpose(2, 1, 0)).transpose(
+                2, 1, 0
+            )  # columns in memory: read fastest
+            _batch(bench, env, actions, 1.35 if how else 5.5, how)
+            if size == 1024 and not how:
+                _batch_yardsticks(bench, env, actions)
 
 
-def _batch(bench: Bench, env: Any, actions: np.ndarray, target: float, how: str = "") -> None:
+def _batch_yardsticks(bench: Bench, env: Any, actions: np.ndarray) -> None:
+    full = ttc_env.vector_env(env.num_envs, copy=False, max_cycles=10**9, observations="full")
+    full.reset(seed=0)
+    name = f"step with [num_envs, n, d] written out over the round alone, {env.num_envs} envs"
+    bench.pair(name, lambda: full.step(actions), lambda: env.rewards(actions), None)
+    cart = gymnasium.make_vec("CartPole-v1", num_envs=env.num_envs, vectorization_mode="vector_entry_point")
+    cart.reset(seed=0)
+    push = cart.action_space.sample()
+    bench.pair("batched step, 9 agents, over Gymnasium's vectorised CartPole", lambda: env.step(actions), lambda: cart.step(push), None)
+    _torch(bench, env, actions)
+
+
+def _batch(bench: Bench, env: Any, actions: np.ndarray, target: float, how: str) -> None:
     """The round alone over the same in C, and the step over the round."""
     size, n = env.num_envs, env.num_agents
     loop = compile_c_loop()
@@ -193,14 +198,8 @@ def _batch(bench: Bench, env: Any, actions: np.ndarray, target: float, how: str 
     bench.pair(name, lambda: env.step(actions), lambda: env.rewards(actions), 2.0)
 
 
-def _cartpole(bench: Bench, env: Any, actions: np.ndarray) -> None:
-    cart = gymnasium.make_vec("CartPole-v1", num_envs=env.num_envs, vectorization_mode="vector_entry_point")
-    cart.reset(seed=0)
-    push = cart.action_space.sample()
-    bench.pair("batched step, 9 agents, over Gymnasium's vectorised CartPole", lambda: env.step(actions), lambda: cart.step(push), None)
-
-
-def _torch(bench: Bench, size: int, env: Any, actions: np.ndarray) -> None:
+def _torch(bench: Bench, env: Any, actions: np.ndarray) -> None:
+    size = env.num_envs
     name = f"torch (eager, CPU) step over NumPy's, {size} envs"
     try:
         import torch
@@ -208,19 +207,22 @@ def _torch(bench: Bench, size: int, env: Any, actions: np.ndarray) -> None:
         bench.add(name, None, None, note="torch is not installed")
         return
     torch.set_num_threads(1)
-    other = ttc_env.vector_env(size, backend="torch", max_cycles=10**9, copy=False)
-    other.reset(seed=0)
     tensor = torch.as_tensor(actions)
-    bench.pair(name, lambda: other.step(tensor), lambda: env.step(actions), None)
-    name = f"torch's compiled round over its eager one (CPU), {size} envs"
+
+    def stepping(compile: bool) -> Callable[[], Any]:
+        other = ttc_env.vector_env(size, backend="torch", compile=compile, max_cycles=10**9, copy=False)
+        other.reset(seed=0)
+        return lambda: other.step(tensor)
+
+    eager = stepping(False)
+    bench.pair(name, eager, lambda: env.step(actions), None)
+    name = f"torch's compiled step over its eager one (CPU), {size} envs"
     if bench.quick or shutil.which("c++") is None:
         bench.add(name, None, None, note="left out: --quick" if bench.quick else "no C++ compiler found")
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compiled = torch.compile(other.rounds.play)
-        compiled(tensor)
-    bench.pair(name, lambda: compiled(tensor), lambda: other.rounds.play(tensor), None)
+        bench.pair(name, stepping(True), eager, None)
 
 
 def solver_rows(bench: Bench) -> None:
@@ -230,27 +232,29 @@ def solver_rows(bench: Bench) -> None:
     n = 6 if bench.quick else 9
     game = PostedPriceGame(full.value[:n], full.profit[:n], full.surplus[:n], full.beta)
     grow = 6 ** (9 - n)
-    note = "" if n == 9 else "brute force timed at 6 providers, times 6^3"
+    note = "" if n == 9 else " (brute force timed at 6 providers, times 6^3)"
     for name, ours, theirs, target in (
         ("social optimum, 9x6: brute force over ours", social_optimum, brute_force_optimum, 1e4),
         ("all pure equilibria, 9x6: enumeration over ours", equilibria, brute_force_equilibria, 3e4),
     ):
         brute = _time(lambda theirs=theirs: theirs(game), 1) * grow
-        bench.add(name, brute / _time(lambda ours=ours: ours(full), 200), target, better="higher", note=note)
+        bench.against(name + note, lambda ours=ours: ours(full), brute, target, better="higher")
     betas = np.logspace(0, 6, 100)
-    bench.add("100-beta sweep of one game, over 50 ms", bench.seconds(lambda: sweep(market, betas)) / 0.05, 1.0)
+    bench.against("100-beta sweep of one game, over 50 ms", lambda: sweep(market, betas), 0.05, 1.0)
     nine = [ttc_env.load_market(b, m) for b in BENCHMARKS for m in METHODS]
-    bench.add("100-beta sweep of all nine games in one call, over 450 ms", bench.seconds(lambda: sweep(nine, betas)) / 0.45, 1.0)
-    one_by_one = _time(lambda: [ttc_env.solve(market.replace(beta=b)).price_of_anarchy for b in betas], 1)
-    bench.add("the sweep, over solving its 100 markets one by one", bench.seconds(lambda: sweep(market, betas)) / one_by_one, None)
+    bench.against("100-beta sweep of all nine games in one call, over 450 ms", lambda: sweep(nine, betas), 0.45, 1.0)
+    bench.pair(
+        "the sweep of one game, over solving its 100 markets one by one",
+        lambda: sweep(market, betas), lambda: [ttc_env.solve(market.replace(beta=b)).price_of_anarchy for b in betas], None,
+    )  # fmt: skip
     prototypes = [(1_000, 0.003, 0.003, 0.010), *([] if bench.quick else [(100_000, 0.4, 0.4, 2.0)])]
     for n, *proto in prototypes:
         big = random_game(n, 64)
         rivals = np.full(n, np.log(n))
         solvers = (("optimum", social_optimum), ("best response", lambda g, r=rivals: best_reply(g, r)), ("all equilibria", equilibria))
         for (name, solver), reference in zip(solvers, proto, strict=True):
-            spent = bench.seconds(lambda solver=solver, big=big: solver(big))
-            bench.add(f"{n} providers x 64 levels: {name}, over {reference * 1e3:g} ms", spent / reference, 3.0)
+            name = f"{n} providers x 64 levels: {name}, over {reference * 1e3:g} ms"
+            bench.against(name, lambda solver=solver, big=big: solver(big), reference, 3.0)
 
 
 def machine() -> dict[str, str]:
@@ -283,6 +287,8 @@ def main() -> None:
 
         about |= device_rows(bench, options.device)
     else:
+        if len(BACKENDS) == 1:
+            bench.add("compiled rows", None, None, note="numba is not installed: pip install 'ttc-env[fast]'")
         pettingzoo_rows(bench)
         batch_rows(bench)
         solver_rows(bench)

@@ -6,6 +6,7 @@ Both have the same few methods, so that `VectorMarketEnv` need not know which on
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from inspect import signature
 from typing import Any, NoReturn
 
 import numpy as np
@@ -172,7 +173,11 @@ class TorchBackend:
         if compiled:
             if self.config.demand == "sampled":
                 raise ValueError("torch's compiler cannot draw from a generator; use compile=False with demand='sampled'")
-            self._round, self._seen_round = (torch.compile(f, fullgraph=True, dynamic=False) for f in (self._round, self._seen_round))
+            # Else eight environments would fill the compiler's list of versions of one function (torch before 2.13: they do).
+            alone = {"isolate_recompiles": True} if "isolate_recompiles" in signature(torch.compile).parameters else {}
+            self._round, self._seen_round = (
+                torch.compile(f, fullgraph=True, dynamic=False, **alone) for f in (self._round, self._seen_round)
+            )
 
     def generator(self, seed: int | Sequence[int] | None) -> Any:
         """One for the batch, on the device.
