@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pettingzoo
+import pytest
 
 import ttc_env
 from ttc_env.envs.config import make_config
@@ -15,8 +16,11 @@ from ttc_env.registration import PETTINGZOO_IDS
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_python_block_prints_what_is_shown():
-    code, shown = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, flags=re.DOTALL).groups()
+BLOCKS = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("code, shown", BLOCKS, ids=["one game", "many games"])
+def test_python_blocks_print_what_is_shown(code, shown):
     assert 5 <= len(code.strip().splitlines()) <= 14
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

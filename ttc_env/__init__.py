@@ -13,6 +13,7 @@ from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.random_markets import random_markets
 from ttc_env.game.regret import nash_conv, regret, relative_regret
 from ttc_env.game.solve import AuctionSolution, Solution, auction_gain, solve
+from ttc_env.game.sweep import Sweep, sweep
 from ttc_env.game.types import Market, Provider, QualityFunction
 from ttc_env.registration import register as _register
 
@@ -26,6 +27,7 @@ __all__ = [
     "Provider",
     "QualityFunction",
     "Solution",
+    "Sweep",
     "VectorMarketEnv",
     "auction_gain",
     "env",
@@ -36,6 +38,7 @@ __all__ = [
     "regret",
     "relative_regret",
     "solve",
+    "sweep",
     "vector_env",
 ]
 
