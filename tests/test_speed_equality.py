@@ -120,6 +120,39 @@ def test_the_compiled_environment_is_the_plain_one_to_the_last_bit(variant):
     assert not compiled.agents
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba", "torch"])
+def test_actions_may_be_any_integers(backend):
+    """The entry of an action need not fit into the action's own type."""
+    pytest.importorskip(backend)
+    env = ttc_env.vector_env(30, "auction", claims=(0.8, 0.9, 1.0, 1.1, 1.25), backend=backend)  # 6 * 9 * 5 = 270 flat actions
+    env.reset()
+    actions = actions_of(env, 0)
+    actions[..., 0] = 5
+    expected = ttc_env.vector_env(30, "auction", claims=(0.8, 0.9, 1.0, 1.1, 1.25)).rewards(actions)
+    for dtype in ("int8", "uint8", "int16", "int32", "int64", *(("uint64", ">i4", ">i8") if backend != "torch" else ())):
+        some = actions.astype(dtype)
+        if backend == "torch":
+            import torch
+
+            some = torch.as_tensor(some)
+        np.testing.assert_array_equal(np.asarray(env.rewards(some)), expected)
+
+
+def test_torch_says_what_actions_it_wants():
+    torch = pytest.importorskip("torch")
+    env = ttc_env.vector_env(2, backend="torch", prices="fixed")
+    env.reset()
+    with pytest.raises(TypeError, match=r"torch\.as_tensor"):
+        env.step(np.zeros((2, 9), int))
+    with pytest.raises(ValueError, match="expected integers"):
+        env.step(torch.zeros((2, 9)))
+    with pytest.raises(ValueError, match="on meta, the environment is on cpu"):
+        env.step(torch.zeros((2, 9), dtype=torch.int64, device="meta"))
+    with pytest.raises(IndexError):
+        env.step(torch.full((2, 9), 10**6))
+    assert env.step(torch.zeros((2, 9), dtype=torch.int64))[0].public[0, -1] == pytest.approx(0.99)  # those before were no rounds
+
+
 def test_numba_plays_markets_of_their_own():
     pytest.importorskip("numba")
     markets = [ttc_env.load_market(name, beta=beta) for name, beta in (("gsm8k", 1e5), ("gpqa", 1e3), ("gsm8k", 10.0))]
@@ -204,6 +237,7 @@ def test_torch_is_numpy(variant):
         obs, rewards, _, _, infos = ours.step(actions)
         tobs, trewards, _, _, tinfos = theirs.step(torch.as_tensor(actions))
         np.testing.assert_allclose(trewards.numpy(), rewards, rtol=1e-12, atol=1e-18)
+        assert {x.dtype for x in (trewards, theirs.last.share)} == {torch.float64}
         for a, b in ((obs, tobs), (infos.get("final_obs"), tinfos.get("final_obs"))):
             if a is not None:
                 np.testing.assert_allclose(b.full().numpy(), a.full(), rtol=1e-6, atol=1e-7)

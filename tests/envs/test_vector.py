@@ -74,6 +74,19 @@ def test_copies_outlive_the_next_step_and_views_do_not():
         assert np.array_equal(rewards, before[1]) == keep
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize(("num_envs", "providers"), [(1, None), (3, ["Qwen2-7B"])])
+def test_infos_outlive_the_next_step(backend, num_envs, providers):
+    pytest.importorskip(backend)
+    env = ttc_env.vector_env(num_envs, providers=providers, infos="full", backend=backend)
+    env.reset(seed=0)
+    infos = play(env, 0)[4]
+    before = {name: x.copy() for name, x in infos.items()}
+    play(env, 1)
+    for name, x in before.items():
+        np.testing.assert_array_equal(infos[name], x, err_msg=name)
+
+
 @pytest.mark.parametrize("options", [{}, {"mechanism": "auction"}, {"actions": "continuous"}, {"demand": "sampled"}])
 def test_every_environment_plays_its_own_market(options):
     batch = random_markets(7, "aime", "best_of_n", num_providers=4, seed=1, beta=(10.0, 1e6), alpha=(0.01, 0.1))
@@ -111,6 +124,20 @@ def test_markets_as_a_list_are_the_batch():
         one.reset()
         np.testing.assert_array_equal(one.step(actions[b : b + 1])[1][0], rewards[b])
     assert [s.unique for s in env.solve()] == [ttc_env.solve(m, env.config.mechanism).unique for m in markets]
+
+
+def test_the_first_market_may_have_fewer_levels():
+    quality = np.array([[[1.0, 1.0], [np.nan, 2.0]]])  # one provider, with one level in market 0 and two in market 1
+    batch = MarketBatch(quality, 0.5 * quality, 0.2 * quality, np.ones(2), np.zeros(2))
+    env = ttc_env.vector_env(4, market=batch, prices="fixed")
+    env.reset()
+    assert env.action_space.nvec.tolist() == [[2]] * 4
+    assert env.action_mask().tolist() == [[[1, 0]], [[1, 1]]]
+    rewards = env.step(np.ones((4, 1), int))[1][:, 0]
+    expected = [ttc_env.parallel_env(market=batch.market(g), prices="fixed") for g in range(2)]
+    for g, one in enumerate(expected):
+        one.reset()
+        assert rewards[g] == rewards[g + 2] == one.step({"provider_0": g})[1]["provider_0"]
 
 
 def test_random_markets_resemble_the_published_ones():
@@ -188,10 +215,28 @@ def test_bad_actions_are_refused():
     box.reset()
     with pytest.raises(ValueError, match="NaN"):
         box.step(np.full((3, 9, 2), np.nan))
+    np.testing.assert_array_equal(box.step(np.full((3, 9, 2), np.inf))[1], box.step(np.ones((3, 9, 2)))[1])  # clipped, as in MarketEnv
     with pytest.raises(ValueError, match="low <= high"):
         random_markets(3, beta=(5.0, 1.0))
     with pytest.raises(ValueError, match="published"):
         random_markets(3, "mmlu")
+    good = np.ones((2, 3, 2))
+    for hole, value, words in (
+        ((0, 1, 1), np.nan, "provider 0 of market 1: NaN may only fill the end"),
+        ((1, slice(None), 0), np.nan, "provider 1 of market 0: NaN .* at least one level"),
+        ((slice(None), 2), np.nan, "more than 2 of 3 levels"),
+        ((0, 0, 0), np.inf, "must be finite"),
+    ):
+        bad = good.copy()
+        bad[hole] = value
+        with pytest.raises(ValueError, match=words):
+            MarketBatch(bad, bad, bad, np.ones(2), np.zeros(2))
+    bad = good.copy()
+    bad[0, 2, 0] = np.nan
+    with pytest.raises(ValueError, match="the same places"):
+        MarketBatch(good, bad, good, np.ones(2), np.zeros(2))
+    with pytest.raises(ValueError, match="choose a lower beta"):
+        ttc_env.vector_env(2, beta=1e22)
     with pytest.raises(ValueError, match="one number per market"):
         MarketBatch(*[np.ones((2, 2, 3))] * 3, np.ones(2), np.zeros(3))
 

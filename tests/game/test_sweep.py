@@ -69,6 +69,29 @@ def test_levels_and_prices(choices):
     assert found.lowest.max() >= markets[-1].num_levels  # flat actions
 
 
+def test_markets_without_an_equilibrium_leave_the_others_alone():
+    quality = [[0.08, -0.08, 0.66], [-0.97, 0.84, 0.95], [-0.7, 0.74, 0.23]]
+    price = [[0.91, 0.75, 0.66], [0.78, 0.28, 0.5], [0.49, 0.16, 0.23]]
+    cost = [[0.74, 1.06, 0.55], [0.68, 0.36, 0.7], [0.63, 0.21, 0.24]]  # the last two lose whatever they do
+    none = ttc_env.Market.from_arrays(quality, price, cost, beta=5, outside_value=-3)
+    assert not len(ttc_env.solve(none).equilibria)
+    other = random_markets(1, num_providers=3, seed=0).market(0)
+    found = sweep([none, other])
+    assert found.lowest[0, 0].tolist() == [-1, -1, -1]
+    assert np.isnan([found.welfare[0, 0], found.price_of_anarchy[0, 0]]).all()
+    assert not found.unique[0, 0]
+    check(found, (1, 0), other)
+
+
+def test_users_who_do_not_look_leave_equal_profits_apart():
+    """At beta = 0 all logits are equal, but actions of one profit and two values are two equilibria."""
+    market = ttc_env.Market.from_arrays([[2.0, 7.0]], [[1.0, 1.0]], [[0.5, 0.5]], beta=0.0)
+    found = sweep(market)
+    check(found, (0, 0), market)
+    assert not found.unique[0, 0]
+    assert found.welfare[0, 0] < found.best_welfare[0, 0]
+
+
 def posted(attraction, profit):
     """A market at beta 1 with e_l = attraction and pi_l = profit, the same for every provider (V = log e, cost 0)."""
     attraction, profit = np.asarray(attraction, float), np.asarray(profit, float)

@@ -123,6 +123,10 @@ class NumpyBackend:
         """An array, or observations, in memory that no later round writes to."""
         return x.copy()
 
+    def array(self, actions: Any) -> np.ndarray:
+        """Actions as an array."""
+        return np.asarray(actions)
+
     def checked(self, actions: Any, check: bool) -> np.ndarray:
         """Actions as `play` takes them; shapes are the caller's business.
 
@@ -130,11 +134,12 @@ class NumpyBackend:
             ValueError: actions of another kind; and, if `check`, outside their space.
         """
         if self.config.actions == "continuous":
-            if check and not np.isfinite(actions).all():
-                raise ValueError("actions hold NaN or infinity; they must be numbers in [-1, 1]")
+            if check and np.isnan(actions).any():
+                raise ValueError("actions hold NaN; they must be numbers, which are clipped to [-1, 1]")
             return actions
         if actions.dtype.kind not in "iu":
             raise ValueError(f"actions are {actions.dtype}; expected integers")
+        actions = actions.astype(np.int64, copy=False)
         if self._compiled is not None:
             columns = self._compiled.columns(actions)
             if check and (outside := self._compiled.outside(columns)) is not None:
@@ -142,9 +147,8 @@ class NumpyBackend:
             return columns.transpose(2, 1, 0)  # so that it is not made again
         if check:
             parts = [actions] if actions.ndim == 2 else [actions[..., j] for j in range(actions.shape[2])]
-            unsigned = np.dtype(f"u{actions.dtype.itemsize}")  # where negative numbers are large ones
             for part, size in zip(parts, self.config.grid, strict=True):
-                if part.view(unsigned).max() >= size:
+                if part.view(np.uint64).max() >= size:  # where negative numbers are large ones
                     self._refuse(actions, *np.argwhere((part < 0) | (part >= size))[0])
         return actions
 
@@ -233,8 +237,27 @@ class TorchBackend:
         """Observations and rewards are new in every round; flags are not."""
         return x if isinstance(x, BatchObservation) else x.clone()
 
+    def array(self, actions: Any) -> Any:
+        """Actions, which are a tensor on the device.
+
+        Raises:
+            TypeError: they are no tensor.
+            ValueError: they are elsewhere.
+        """
+        if not isinstance(actions, self.rounds.xp.Tensor):
+            raise TypeError(f"actions are a {type(actions).__name__}; backend='torch' plays tensors: torch.as_tensor(actions, device=...)")
+        if actions.device != self.device:
+            raise ValueError(f"actions are on {actions.device}, the environment is on {self.device}; make them there, or move them there")
+        return actions
+
     def checked(self, actions: Any, check: bool) -> Any:
-        """Actions are not looked at: that would wait for the device."""
+        """Actions as they are: to look at numbers would be to wait for the device.
+
+        Raises:
+            ValueError: a tensor of another kind.
+        """
+        if self.config.actions == "discrete" and (actions.is_floating_point() or actions.dtype == self.rounds.xp.bool):
+            raise ValueError(f"actions are {actions.dtype}; expected integers")
         return actions
 
 

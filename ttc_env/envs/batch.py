@@ -168,6 +168,8 @@ class BatchRounds:
 
     def index(self, actions: Any, columns: slice = slice(None)) -> Any:
         """`[n, b]` entries of the tables that integer actions ask for."""
+        # A narrower type could not hold the entry.
+        actions = actions.astype(np.int64, copy=False) if self.backend == "numpy" else actions.to(self.xp.int64)
         parts = [actions] if len(self.grid) == 1 else [actions[..., j] for j in range(len(self.grid))]
         flat = parts[0].T
         for part, size in zip(parts[1:], self.grid[1:], strict=True):
@@ -246,16 +248,14 @@ class BatchRounds:
 
     def _tie_draw(self, share: Any, rng: Any) -> Any:
         """One auction a round: a tie is drawn once, and its winner serves everybody."""
-        tied = share > 0
+        tied, users = share > 0, self.config.users
         if self.backend == "numpy":
             u, count = rng.random(share.shape[1]), tied.sum(axis=0)
             rank = np.minimum((u * count).astype(np.int64), count - 1) + 1
-            place = np.cumsum(tied, axis=0)
-        else:
-            u, count = self.xp.rand(share.shape[1], generator=rng, device=share.device, dtype=share.dtype), tied.sum(dim=0)
-            rank = self.xp.minimum((u * count).to(self.xp.int64), count - 1) + 1
-            place = self.xp.cumsum(tied, dim=0)
-        return (tied & (place == rank)) * self.config.users
+            return (tied & (np.cumsum(tied, axis=0) == rank)) * users
+        u, count = self.xp.rand(share.shape[1], generator=rng, device=share.device, dtype=share.dtype), tied.sum(dim=0)
+        rank = self.xp.minimum((u * count).to(self.xp.int64), count - 1) + 1
+        return (tied & (self.xp.cumsum(tied, dim=0) == rank)) * self.xp.full_like(share, float(users))
 
     def _answers(self, served: Any, index: Any, rng: Any) -> Any:
         """Right answers among those served, `[n, b]`."""

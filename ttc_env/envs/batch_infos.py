@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from ttc_env.envs.batch import BatchRounds, Played
-from ttc_env.game.continuous import best_continuous_reply
+from ttc_env.game.continuous import Dial, best_continuous_reply
 from ttc_env.game.envelope import PostedEnvelope
 from ttc_env.game.mechanisms import Offer, Outcome
 from ttc_env.game.regret import compare
 from ttc_env.game.types import Array
 
 _BLOCK = 2048  # environments per pass: temporaries then stay in the processor's cache
+_OUTCOME = tuple(field.name for field in dataclasses.fields(Outcome) if field.name != "offer")
 
 
 class BatchInfos:
@@ -22,7 +25,7 @@ class BatchInfos:
         self.start = self._host(rounds.start)
 
     def _host(self, x: object) -> np.ndarray:
-        return np.asarray(x if self.rounds.backend == "numpy" else x.cpu())  # type: ignore[attr-defined]
+        return np.asarray(x if self.rounds.backend == "numpy" else x.detach().cpu())  # type: ignore[attr-defined]
 
     def _hosted(self, played: Played) -> Played:
         return Played(*(None if x is None else self._host(x) for x in played))
@@ -48,7 +51,7 @@ class BatchInfos:
             if count is not None:
                 columns[name] = count.astype(np.int64)
         columns["regret"], columns["relative_regret"] = self.regrets(played.index, offer, outcome)
-        infos = {name: np.ascontiguousarray(x.T) for name, x in columns.items()}
+        infos = {name: np.array(x.T, order="C") for name, x in columns.items()}  # a copy: the columns are the next round's
         infos["welfare"], infos["user_value"] = outcome.welfare.copy(), outcome.user_value.copy()
         infos["nash_conv"] = infos["regret"].sum(axis=1)
         return infos
@@ -112,13 +115,21 @@ class BatchInfos:
         return profit.swapaxes(0, 1), log_share.swapaxes(0, 1)
 
     def _dialled_regrets(self, offer: Offer, outcome: Outcome) -> tuple[Array, Array]:
-        """Where prices are dialled: best replies in closed form, one environment at a time."""
-        batch = self.tables.batch
-        markets = [batch.market(g) for g in range(len(batch))]
-        found = []
-        for b in range(offer.quality.shape[1]):
-            of_b = Offer(*(x[:, b] for x in (offer.quality, offer.claim, offer.price, offer.cost)))
-            profits = {name: getattr(outcome, name)[..., b] for name in ("log_share", "outside_share", "payment", "profit_per_query")}
-            outcome_b = Outcome(of_b, **profits, user_value=outcome.user_value[b], welfare=outcome.welfare[b])
-            found.append(best_continuous_reply(self.config.mechanism, markets[b % len(markets)], of_b, outcome_b))
-        return np.stack([r.regret for r in found], axis=1), np.stack([r.relative for r in found], axis=1)
+        """Where prices are dialled: against best replies in closed form."""
+        tables, regret, relative = self.tables, np.empty(offer.quality.shape), np.empty(offer.quality.shape)
+        for start in range(0, self.rounds.num_envs, _BLOCK):
+            at = slice(start, start + _BLOCK)
+            which = np.arange(self.rounds.num_envs)[at] % len(tables.batch)
+            dial = tables.dial if len(tables.batch) == 1 else Dial(*(x[:, :, which] for x in tables.dial))
+            offers = Offer(*(x[:, at] for x in (offer.quality, offer.claim, offer.price, offer.cost)))
+            parts = {name: getattr(outcome, name)[..., at] for name in _OUTCOME}
+            found = best_continuous_reply(
+                self.config.mechanism,
+                self.rounds.market(at),
+                offers,
+                Outcome(offers, **parts),
+                dial=dial,
+                resolution=tables.resolution[which],
+            )
+            regret[:, at], relative[:, at] = found.regret, found.relative
+        return regret, relative

@@ -150,7 +150,7 @@ class EnvConfig:
     def regret(self, offer: Offer, outcome: Outcome) -> Regret:
         """Each provider's exact regret against the offers of this round, over every action that the environment allows."""
         if self.actions == "continuous" and len(self.mechanism.tariff.choices) > 1:
-            return best_continuous_reply(self.mechanism, self.market, offer, outcome)
+            return best_continuous_reply(self.mechanism, self.market, offer, outcome, resolution=self._resolution)
         profit, log_share = self.mechanism.deviations(self.table, offer, self.market)
         best, regret, relative = compare(profit, log_share, outcome.profit_per_query, outcome.log_share, self._resolution)
         utility = outcome.utility

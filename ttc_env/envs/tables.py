@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ttc_env.envs.observations import hidden, scales, symmetric_log
+from ttc_env.game.continuous import Dial
 from ttc_env.game.demand import logits
 from ttc_env.game.envelope import AuctionEnvelope, PostedEnvelope
 from ttc_env.game.market_batch import MarketBatch
@@ -121,6 +122,11 @@ class RoundTables:
         if self.kind == "auction":
             return AuctionEnvelope.of(raw.score, self.config.mechanism.settled_quality(raw) - raw.cost)
         return None
+
+    @cached_property
+    def dial(self) -> Dial:
+        """`[n, m, G]` USD/query: what can be offered where prices are dialled."""
+        return Dial.of_batch(self.config.mechanism, self.batch)
 
     @cached_property
     def resolution(self) -> Array:

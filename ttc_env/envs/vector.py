@@ -149,15 +149,17 @@ class VectorMarketEnv:
         """Play one round in every environment.
 
         Raises:
-            ValueError: actions of the wrong shape, or outside their space (NumPy, with `check_actions`).
+            ValueError: actions of the wrong shape or kind, or outside their space (NumPy, numba, with `check_actions`).
+            TypeError: actions that are no tensor (torch).
             RuntimeError: no episode is running.
         """
         if not self._running:
             raise RuntimeError("no episode is running; call reset() first")
         actions = self._checked(actions)
-        self._t += 1
-        over = self._t >= self.config.max_cycles
-        obs, reward = self.play(actions, max(0.0, 1.0 - self._t / self.config.max_cycles))
+        t = self._t + 1
+        over = t >= self.config.max_cycles
+        obs, reward = self.play(actions, max(0.0, 1.0 - t / self.config.max_cycles))
+        self._t = t  # not before: a refused action is no round
         infos: dict[str, Any] = self.round_infos() if self.config.infos == "full" else {}
         if over and self.autoreset == "same_step":
             # Copied in any case: the buffers are about to become the next episode's.
@@ -200,8 +202,7 @@ class VectorMarketEnv:
 
     def _checked(self, actions: Any) -> Any:
         """Actions as the backend plays them."""
-        if self.backend != "torch":
-            actions = np.asarray(actions)
+        actions = self._backend.array(actions)
         shape, k = (self.num_envs, self.num_agents), len(self.config.grid)
         if tuple(actions.shape) not in ((*shape, k), *([shape] if k == 1 else [])):
             raise ValueError(
@@ -295,7 +296,7 @@ def vector_env(
         batch = MarketBatch.of(config.market)
     else:
         batch = MarketBatch.of(market)
-        config = make_config(mechanism, benchmark, method, market=batch.market(0), infos=infos, **options)
+        config = make_config(mechanism, benchmark, method, market=batch.market(batch.fullest), infos=infos, **options)
     return VectorMarketEnv(
         num_envs,
         config,

@@ -35,19 +35,19 @@ class FreePriceEquilibrium:
     iterations: int
 
 
-def best_markup(surplus: ArrayLike, beta: float, log_rivals: ArrayLike, outside_value: float = 0.0) -> Array:
+def best_markup(surplus: ArrayLike, beta: ArrayLike, log_rivals: ArrayLike, outside_value: ArrayLike = 0.0) -> Array:
     """The price over cost that earns most: (1 + W0(exp(beta (w - V_0) - 1) / A_-i)) / beta, USD/query.
 
     Args:
-        surplus: w, USD/query. Any shape.
+        surplus: w, USD/query. Any shape, with which all others broadcast.
         beta: 1/USD, positive.
-        log_rivals: log A_-i in units of e_0 (`demand.log_rivals`). Shapes broadcast.
+        log_rivals: log A_-i in units of e_0 (`demand.log_rivals`).
 
     Source: derived in docs, not in the paper (GAME.md, theorem 8).
     """
     _check_beta(beta)
     x = np.subtract(logits(surplus, beta, outside_value), log_rivals) - 1.0
-    return np.asarray((1.0 + np.exp(_log_lambert(np.asarray(x)))) / beta)
+    return np.divide(1.0 + np.exp(_log_lambert(np.asarray(x))), beta)
 
 
 def free_price_equilibrium(
@@ -125,10 +125,10 @@ def free_price_equilibrium(
     )
 
 
-def _check_beta(beta: float) -> None:
-    if not (np.isfinite(beta) and beta > 0):
+def _check_beta(beta: ArrayLike) -> None:
+    if not (np.isfinite(beta) & np.greater(beta, 0)).all():
         raise ValueError(
-            f"beta is {beta}; free prices need a positive finite beta (1/USD): users who do not look at prices (beta = 0) can be charged anything"
+            f"beta is {np.asarray(beta)}; free prices need a positive finite beta (1/USD): users who do not look at prices (beta = 0) can be charged anything"
         )
 
 

@@ -50,9 +50,26 @@ class MarketBatch:
             )
         if not (np.isfinite(self.beta) & (self.beta >= 0)).all() or not np.isfinite(self.outside_value).all():
             raise ValueError("beta must be finite and >= 0 (1/USD), outside_value finite (USD/query), in every market")
-        if not self.available.any(axis=1).all():
-            i, g = np.argwhere(~self.available.any(axis=1))[0]
-            raise ValueError(f"provider {i} of market {g} has no level: its quality is all NaN; give it at least one")
+        given = ~np.isnan(np.stack([self.quality, self.price, self.cost]))
+        counts = given[0].sum(axis=1)  # [n, G] levels
+        wrong = (counts == 0) | ~(given == (np.arange(shape[1])[:, None] < counts[:, None])).all(axis=(0, 2))
+        if wrong.any():
+            i, g = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"provider {i} of market {g}: NaN may only fill the end of a row, the same places in quality, price and cost, "
+                "and at least one level must be left"
+            )
+        if not all(np.isfinite(x[given[0]]).all() for x in (self.quality, self.price, self.cost)):
+            raise ValueError("quality, price and cost must be finite, or NaN where a provider has fewer levels")
+        if counts.max() < shape[1]:
+            raise ValueError(
+                f"no provider of any market has more than {counts.max()} of {shape[1]} levels; drop the levels that are all NaN"
+            )
+
+    @cached_property
+    def fullest(self) -> int:
+        """A market that has all m levels."""
+        return int(self.available[:, -1].any(axis=0).argmax())
 
     @classmethod
     def of(cls, markets: Market | Sequence[Market] | MarketBatch) -> MarketBatch:

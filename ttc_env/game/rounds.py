@@ -33,8 +33,14 @@ _LN2_HIGH, _LN2_LOW = (
 
 
 def split_exponential(z: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
-    """exp(z) as f 2^k, 1 <= f < 2 and k whole. z: any shape, no NaN, |z| < 1e15; as exact as z is."""
+    """exp(z) as f 2^k, 1 <= f < 2 and k whole. z: any shape; as exact as z is.
+
+    Raises:
+        ValueError: |z| is 1e15 or more, or NaN: then not even z has a fraction.
+    """
     z = np.asarray(z, dtype=np.float64)
+    if not (np.abs(z) < 1e15).all():
+        raise ValueError(f"beta (V - V_0) reaches {np.abs(z).max():.3g}, where doubles are too coarse for shares; choose a lower beta")
     k = np.floor(z / np.log(2.0))
     fraction = np.exp((z - k * _LN2_HIGH) - k * _LN2_LOW)
     fraction, carry = np.frexp(fraction)  # rounding can leave f just outside [1, 2)
@@ -83,14 +89,15 @@ def auction_shares(score: Any, outside_value: Any, xp: ModuleType) -> tuple[Any,
         second = xp.maximum(second, xp.minimum(best, row))
         best = xp.maximum(best, row)
     leads = score == best  # [n, ...]
-    leaders = leads[0] * 1.0
+    zero = xp.zeros_like(best)  # truth values become doubles by adding to it; times 1.0 torch makes floats of them
+    leaders = leads[0] + zero
     for row in leads[1:]:
         leaders = leaders + row
     trades = best >= outside_value
     share = leads * (trades / leaders)
     # With a tie at the top the second score equals the best one, so leaders pay `second` either way.
     charge = xp.maximum(xp.where(leads, second, best), outside_value + xp.zeros_like(score))
-    return share, charge, 1.0 - trades * 1.0
+    return share, charge, 1.0 - (trades + zero)
 
 
 def price_on_dial(dial: Any, low: float, high: float, xp: ModuleType) -> Any:

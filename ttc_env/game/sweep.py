@@ -142,7 +142,7 @@ def _solve(batch: MarketBatch, mechanism: Mechanism, tolerance: float, max_sweep
     z = logits(value, batch.beta, batch.outside_value)
     ends, sweeps, closed = _bracket(z, value, profit, tolerance, max_sweeps)
     row, g = np.arange(len(z))[:, None], np.arange(z.shape[2])
-    met = closed & (z[row, ends[0], g] == z[row, ends[1], g]).all(axis=0)
+    met = closed & (value[row, ends[0], g] == value[row, ends[1], g]).all(axis=0)  # not z: at beta = 0 all of it is equal
     best = maximise_share_weighted(z, surplus, batch.outside_value)
     profiles = np.stack([ends[0], ends[0], best.profile])
     worth = np.stack([_welfare(batch, value, surplus, ends[0])] * 2 + [np.asarray(best.value)])
@@ -151,7 +151,7 @@ def _solve(batch: MarketBatch, mechanism: Mechanism, tolerance: float, max_sweep
         game = PostedPriceGame(value[:, :, j], profit[:, :, j], surplus[:, :, j], float(batch.beta[j]), float(batch.outside_value[j]))
         pne = equilibria(game, tolerance=tolerance, max_sweeps=max_sweeps)
         flags[:, j] = pne.unique, pne.complete, pne.converged and best.converged
-        profiles[:2, :, j] = [-1 if end is None else end for end in (pne.lowest, pne.highest)]
+        profiles[:2, :, j] = [np.full(len(z), -1) if end is None else end for end in (pne.lowest, pne.highest)]
         at_pne = _welfare_of(game, pne.profiles)
         worth[:2, j] = (at_pne.min(), at_pne.max()) if len(at_pne) else (np.nan, np.nan)
     return _Found(profiles, worth, flags, sweeps)

@@ -1,0 +1,80 @@
+"""Regrets where the price is a dial, against many bids one by one."""
+
+import numpy as np
+import pytest
+
+import ttc_env
+from ttc_env.game.continuous import Dial, best_continuous_reply
+from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.mechanisms import Offer, second_price_auction
+
+
+def bids_one_by_one(mechanism, market, offer, i, count=4001):
+    """The most that provider i comes to, over levels, claims and `count` bids between the ends of the dial."""
+    low, high = (mechanism.tariff.price(market.cost[i], mechanism.tariff.choices[k]) for k in (0, -1))
+    best = -np.inf
+    for level in range(int(market.available[i].sum())):
+        for claim in mechanism.claims:
+            bids = np.linspace(low[level], high[level], count)
+            offers = []
+            for field, own in (
+                ("quality", market.quality[i, level]),
+                ("claim", claim * market.quality[i, level]),
+                ("price", bids),
+                ("cost", market.cost[i, level]),
+            ):
+                rows = np.repeat(getattr(offer, field)[:, None], count, axis=1)
+                rows[i] = own
+                offers.append(rows)
+            best = max(best, mechanism.play(Offer(*offers), market).utility[i].max())
+    return best
+
+
+AUCTIONS = {
+    "wide": second_price_auction((-0.5, 8.0)),
+    "bids above cost": second_price_auction((0.5, 3.0)),
+    "bids below cost": second_price_auction((-0.5, -0.2)),
+    "modest claims": second_price_auction((-0.5, 2.0), claims=(0.6, 0.8)),
+    "claims that are paid": second_price_auction((-0.5, 2.0), "claimed", (0.5, 1.0, 1.5)),
+}
+
+
+@pytest.mark.parametrize("name", AUCTIONS)
+def test_regret_in_the_auction_is_against_bids_that_can_be_made(name):
+    mechanism, rng = AUCTIONS[name], np.random.default_rng(0)
+    binds = 0
+    for _ in range(40):
+        quality = rng.uniform(0.2, 1.0, (3, 2))
+        quality[0, 1] = np.nan
+        cost = quality * rng.uniform(0.2, 1.2, (3, 2))
+        market = ttc_env.Market.from_arrays(quality, cost, cost, beta=1.0, outside_value=rng.choice([0.0, 0.2, -0.5]))
+        level, unit = np.array([0, *rng.integers(0, 2, 2)]), rng.choice([0.0, 0.3, 1.0], 3)
+        rows = np.arange(3)
+        dial = Dial.of(mechanism, market)
+        bid = dial.lowest[rows, level] + unit * (dial.highest - dial.lowest)[rows, level]
+        q = market.quality[rows, level]
+        offer = Offer(q, q * rng.choice(mechanism.claims, 3), bid, market.cost[rows, level])
+        outcome = mechanism.play(offer, market)
+        found = best_continuous_reply(mechanism, market, offer, outcome)
+        expected = [bids_one_by_one(mechanism, market, offer, i) for i in range(3)]
+        np.testing.assert_allclose(found.best_utility, np.maximum(expected, outcome.utility), rtol=1e-9, atol=1e-12)
+        worth = np.nanmax(market.quality - market.cost, axis=1) - mechanism.allocation.rivals(offer.score, market).score
+        binds += int((found.best_utility < np.maximum(worth, 0.0) - 1e-9).sum())
+    if name in ("bids above cost", "modest claims"):
+        assert binds  # the dial's ends matter here: what would be earned if any score could be reached is more
+
+
+@pytest.mark.parametrize("mechanism", ["market", "auction"])
+def test_many_games_at_once(mechanism):
+    markets = [ttc_env.load_market("gpqa", beta=beta, outside_value=v) for beta, v in ((0.0, 0.0), (300.0, 0.001), (1e6, 0.0))]
+    env = ttc_env.parallel_env(mechanism, market=markets[0], actions="continuous").unwrapped
+    rules, batch = env.config.mechanism, MarketBatch.of(markets)
+    rng = np.random.default_rng(0)
+    offers = [env.config.offer(list(rng.uniform(-1, 1, (9, 2))))[1] for _ in markets]
+    outcomes = [rules.play(o, m) for o, m in zip(offers, markets, strict=True)]
+    one_by_one = [best_continuous_reply(rules, m, o, x) for m, o, x in zip(markets, offers, outcomes, strict=True)]
+    together = Offer(*(np.stack([getattr(o, name) for o in offers], axis=1) for name in ("quality", "claim", "price", "cost")))
+    found = best_continuous_reply(rules, batch, together, rules.play(together, batch), dial=Dial.of_batch(rules, batch))
+    for name in ("utility", "best_utility", "best_action", "regret", "relative"):
+        expected = np.stack([getattr(one, name) for one in one_by_one], axis=1)
+        np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-11, atol=1e-18, err_msg=name)
