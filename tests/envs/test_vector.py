@@ -61,6 +61,8 @@ def test_without_autoreset_a_finished_episode_must_be_reset():
     assert (obs.public[:, -1] == 0.0).all()
     with pytest.raises(RuntimeError, match="reset"):
         play(env)
+    modes = {mode: ttc_env.vector_env(2, autoreset=mode).metadata["autoreset_mode"].name for mode in ("same_step", "disabled")}
+    assert modes == {"same_step": "SAME_STEP", "disabled": "DISABLED"}
 
 
 def test_copies_outlive_the_next_step_and_views_do_not():
@@ -154,6 +156,25 @@ def test_random_markets_resemble_the_published_ones():
     np.testing.assert_array_equal(again.quality, batch.quality)
     no_spread = random_markets(2, "aime", "majority", seed=0, spread=0.0)
     np.testing.assert_allclose(no_spread.quality[:, :, 0], no_spread.quality[:1, :, 0].repeat(9, axis=0))
+
+
+def test_a_seed_for_each_environment():
+    """More environments than are played in one pass: the last one draws what it would draw alone."""
+    seeds = list(range(2100))
+    for options in ({}, {"mechanism": "auction", "prices": "fixed"}):
+        many = ttc_env.vector_env(2100, demand="sampled", **options)
+        many.reset(seed=seeds)
+        alone = {b: ttc_env.parallel_env(demand="sampled", **options) for b in (0, 2099)}
+        for b, one in alone.items():
+            one.reset(seed=b)
+        for t in range(2):
+            many.action_space.seed(t)
+            actions = many.action_space.sample()
+            rewards = many.step(actions)[1]
+            for b, one in alone.items():
+                assert list(one.step({a: actions[b, i] for i, a in enumerate(one.agents)})[1].values()) == rewards[b].tolist()
+    with pytest.raises(ValueError, match="2 seeds for 2100 environments"):
+        many.reset(seed=[1, 2])
 
 
 def test_seeds():

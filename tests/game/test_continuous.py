@@ -6,12 +6,12 @@ import pytest
 import ttc_env
 from ttc_env.game.continuous import Dial, best_continuous_reply
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.mechanisms import Offer, second_price_auction
+from ttc_env.game.mechanisms import Offer, pay_per_token, second_price_auction
 
 
 def bids_one_by_one(mechanism, market, offer, i, count=4001):
     """The most that provider i comes to, over levels, claims and `count` bids between the ends of the dial."""
-    low, high = (mechanism.tariff.price(market.cost[i], mechanism.tariff.choices[k]) for k in (0, -1))
+    low, high = (mechanism.tariff.price(mechanism.tariff.base(market)[i], mechanism.tariff.choices[k]) for k in (0, -1))
     best = -np.inf
     for level in range(int(market.available[i].sum())):
         for claim in mechanism.claims:
@@ -62,6 +62,21 @@ def test_regret_in_the_auction_is_against_bids_that_can_be_made(name):
         binds += int((found.best_utility < np.maximum(worth, 0.0) - 1e-9).sum())
     if name in ("bids above cost", "modest claims"):
         assert binds  # the dial's ends matter here: what would be earned if any score could be reached is more
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 30.0, 1000.0])
+def test_regret_in_the_market_is_against_every_price(beta):
+    mechanism, rng = pay_per_token((0.8, 16.0)), np.random.default_rng(1)
+    for _ in range(20):
+        price = np.sort(rng.uniform(0.01, 0.2, (3, 2)), axis=1)
+        market = ttc_env.Market.from_arrays(rng.uniform(0.2, 1.0, (3, 2)), price, 0.8 * price, beta=beta, outside_value=0.1)
+        level, factor = rng.integers(0, 2, 3), rng.uniform(0.8, 16.0, 3)
+        offer = mechanism.offers(market).take(level)
+        offer = Offer(offer.quality, offer.claim, factor * market.price[np.arange(3), level], offer.cost)
+        found = best_continuous_reply(mechanism, market, offer, mechanism.play(offer, market))
+        expected = [bids_one_by_one(mechanism, market, offer, i) for i in range(3)]
+        assert (found.best_utility >= np.array(expected) * (1 - 1e-12)).all()
+        np.testing.assert_allclose(found.best_utility, expected, rtol=2e-4)  # the grid of prices is that fine
 
 
 @pytest.mark.parametrize("mechanism", ["market", "auction"])
