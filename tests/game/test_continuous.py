@@ -71,8 +71,8 @@ def test_regret_in_the_market_is_against_every_price(beta):
         price = np.sort(rng.uniform(0.01, 0.2, (3, 2)), axis=1)
         market = ttc_env.Market.from_arrays(rng.uniform(0.2, 1.0, (3, 2)), price, 0.8 * price, beta=beta, outside_value=0.1)
         level, factor = rng.integers(0, 2, 3), rng.uniform(0.8, 16.0, 3)
-        offer = mechanism.offers(market).take(level)
-        offer = Offer(offer.quality, offer.claim, factor * market.price[np.arange(3), level], offer.cost)
+        quality, price, cost = (x[np.arange(3), level] for x in (market.quality, market.price, market.cost))
+        offer = Offer(quality, quality, factor * price, cost)
         found = best_continuous_reply(mechanism, market, offer, mechanism.play(offer, market))
         expected = [bids_one_by_one(mechanism, market, offer, i, 40_001) for i in range(3)]
         assert (found.best_utility >= np.array(expected) * (1 - 1e-12)).all()
