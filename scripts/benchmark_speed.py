@@ -24,6 +24,7 @@ import numpy as np
 import ttc_env
 from baselines.speed_floors import Idle, brute_force_equilibria, brute_force_optimum, compile_c_loop, joint_actions
 from scripts.benchmark_scaling import BACKENDS, random_game, scaling
+from scripts.benchmark_table import met
 from ttc_env.game.curves import BENCHMARKS, METHODS
 from ttc_env.game.equilibrium import equilibria
 from ttc_env.game.optimum import social_optimum
@@ -44,9 +45,9 @@ class Bench:
     def add(self, name: str, ratio: float | None, target: float | None, better: str = "lower", spread: Any = None, note: str = "") -> None:
         row = {"name": name, "ratio": ratio, "target": target, "better": better, "spread": spread, "note": note}
         self.rows.append(row)
-        met = "" if ratio is None or target is None else ("ok" if (ratio <= target) == (better == "lower") or ratio == target else "MISSED")
+        verdict = {True: "ok", False: "MISSED", None: ""}[met(row)]
         shown = "not measured" if ratio is None else f"{ratio:.3g}"
-        print(f"{name:<58}{shown:>14}  target {target if target is not None else '-':>8}  {met:<7}{note}", flush=True)
+        print(f"{name:<58}{shown:>14}  target {target if target is not None else '-':>8}  {verdict:<7}{note}", flush=True)
 
     def pair(self, name: str, ours: Callable[[], Any], theirs: Callable[[], Any], target: float | None, note: str = "") -> None:
         """Median of ours / theirs, in CPU time per call."""

@@ -7,7 +7,22 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from scripts import benchmark_table
+
+
+def test_the_page_shows_the_kept_rows():
+    text, kept = benchmark_table.PAGE.read_text(), json.loads(benchmark_table.KEPT.read_text())
+    assert benchmark_table.page(text, kept["rows"]) == text, "run python -m scripts.benchmark_table"
+
+
+def test_rows_are_judged():
+    row = {"name": "x", "ratio": 2.0, "target": 2.0, "better": "lower", "spread": [1.5, 2500.0], "note": ""}
+    assert benchmark_table.met(row)
+    assert not benchmark_table.met({**row, "target": 1.9})
+    assert benchmark_table.met({**row, "target": 1.9, "better": "higher"})
+    assert not benchmark_table.met({**row, "target": 2.1, "better": "higher"})
+    assert benchmark_table.met({**row, "ratio": None}) is None
+    assert "| x | 2 | 1.5 to 2,500 | <= 2 | met |" in benchmark_table.table([row])
 
 
 def rows_of(tmp_path, *options):
@@ -23,6 +38,7 @@ def rows_of(tmp_path, *options):
     return {row["name"] for row in content["rows"]}
 
 
+@pytest.mark.slow
 def test_the_quick_benchmark(tmp_path):
     figure = tmp_path / "scaling.png"
     names = rows_of(tmp_path, "--figure", str(figure))
@@ -31,6 +47,7 @@ def test_the_quick_benchmark(tmp_path):
     assert figure.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_device_benchmark_runs_on_a_cpu(tmp_path):
     pytest.importorskip("torch")
     names = rows_of(tmp_path, "--device", "cpu:0")
