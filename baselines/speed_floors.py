@@ -45,7 +45,7 @@ class Idle(ParallelEnv[str, np.ndarray, Any]):
         agents = self.agents
         [actions[agent].tolist() for agent in agents]
         return (
-            dict(zip(agents, self._rows.copy(), strict=False)), dict(zip(agents, list(self._zeros), strict=False)),
+            dict(zip(agents, self._rows.copy())), dict(zip(agents, list(self._zeros))),
             dict.fromkeys(agents, False), dict.fromkeys(agents, False), {agent: {} for agent in agents},
         )  # fmt: skip
 

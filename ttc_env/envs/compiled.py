@@ -118,17 +118,16 @@ class CompiledSingle:
         static = np.ascontiguousarray(tables.static[0])
         private = static.shape[1] + len(grid) + 1
         self.shape = n, private + 3 * n + 2
-        rules = [config.users, float(tables.batch.outside_value[0]), float(tables.profit_scale[0]), kind]
+        rules = [config.users, float(tables.batch.outside_value[0]), float(tables.profit_scale[0]), kind, *grid]
+        self.hidden = tables.hidden
         self._rounds, self._length = tables, 8 * n * len(grid)
         self._play = module.play_one
         self._tables = tuple(
             module.OneTables(
                 np.array(rules, np.float64),
-                np.array(grid, np.int64),
                 np.stack([np.asarray(x, np.float64).reshape(n, a) for x in numbers], axis=2),
                 np.stack([tables.quality_seen, tables.price_seen, *tables.action_seen], axis=2),
                 static,
-                np.zeros((0, 0), bool) if tables.hidden is None else tables.hidden,
             )
         )
 
@@ -152,6 +151,8 @@ class CompiledSingle:
         result, observations = np.empty((2, self.shape[0])), np.empty(self.shape, np.float32)
         if self._play(self._tables, keys, time_left, result, observations) >= 0:
             raise KeyError("an action is outside the space")
+        if self.hidden is not None:
+            observations[self.hidden] = 0.0
         return CompiledRound(keys, result, observations, time_left)
 
     def flat(self, keys: bytes) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._vector = VectorMarketEnv(1, self.config, batch, autoreset="disabled", copy=False) if self._single is None else None
         self._first = BatchObservation.first(tables.static, 1, len(self.config.grid), tables.hidden)
         self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
-        self._basic_infos = [{"action_mask": mask} for mask in self.config.action_masks]
+        self._basic_infos = {a: {"action_mask": mask} for a, mask in zip(self.possible_agents, self.config.action_masks)}
         self._t = 0
         self._last: Any = None  # the round played last: a `SingleRound`, a `CompiledRound` or a `BatchObservation`
         self._history: list[Outcome] = []
@@ -187,7 +187,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._history, self._levels = [], []
         self.agents = list(self.possible_agents)
         observations = dict(zip(self.agents, self._first.full()[0], strict=True))
-        return observations, {a: {"action_mask": mask} for a, mask in zip(self.agents, self.config.action_masks, strict=True)}
+        return observations, {agent: info.copy() for agent, info in self._basic_infos.items()}
 
     def step(
         self, actions: dict[str, Any]
@@ -209,24 +209,25 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         t = self._t + 1
         over = t >= self.max_cycles
         time_left = 0.0 if over else 1.0 - t / self.max_cycles
-        rows, rewards, source = self._play_single(chosen, time_left) if self._single is not None else self._play_vector(chosen, time_left)
+        play: Any = self._play_single if self._single is not None else self._play_vector
+        rows, rewards, told = play(chosen, time_left)
         self._t = t  # not before: a refused action is no round
         if over:
             self.agents = []
         if self.render_mode is not None:
             self._record(chosen)
         if self.config.infos == "basic":
-            infos: dict[str, dict[str, Any]] = dict(zip(agents, map(dict.copy, self._basic_infos), strict=False))
+            infos: dict[str, dict[str, Any]] = {agent: info.copy() for agent, info in self._basic_infos.items()}
         else:
-            lazy, masks = LazyRound(source), self.config.action_masks
+            lazy, masks = LazyRound(partial(*told)), self.config.action_masks
             infos = {agent: Info((lazy, i), masks[i]) for i, agent in enumerate(agents)}
         return (
-            dict(zip(agents, rows, strict=False)), dict(zip(agents, rewards, strict=False)),
+            dict(zip(agents, rows)), dict(zip(agents, rewards)),
             self._flags[False].copy(), self._flags[over].copy(), infos,
         )  # fmt: skip
 
-    def _play_single(self, chosen: list[Any], time_left: float) -> tuple[Any, list[float], Any]:
-        """A round in plain Python: observations `[n, d]`, rewards in USD, and where infos come from."""
+    def _play_single(self, chosen: list[Any], time_left: float) -> tuple[Any, list[float], tuple[Any, ...]]:
+        """A round in plain Python: observations `[n, d]`, rewards in USD, and a function that makes the infos, with its arguments."""
         single = self._single
         assert single is not None
         try:
@@ -236,10 +237,13 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             flat = self.config.choose(chosen)
             played = single.play(single.keys_of(np.unravel_index(flat, self.config.grid)), time_left)
         self._last = played
-        return played.observations, played.reward, lambda: self._infos(single.flat(played.keys), None, played.share, played.reward, {})
+        return played.observations, played.reward, (self._infos_of, played)
 
-    def _play_vector(self, chosen: list[Any], time_left: float) -> tuple[Any, list[float], Any]:
-        """A round as a batch of one: continuous actions, sampled demand, mechanisms with rules of their own."""
+    def _infos_of(self, played: Any) -> Rows:
+        return self._infos(self._single.flat(played.keys), None, played.share, played.reward, {})
+
+    def _play_vector(self, chosen: list[Any], time_left: float) -> tuple[Any, list[float], tuple[Any, ...]]:
+        """The same as a batch of one: continuous actions, sampled demand, mechanisms with rules of their own."""
         assert self._vector is not None
         flat, offer = self.config.offer(chosen)
         if self.config.actions == "continuous":
@@ -254,11 +258,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         share, rewards = last.share[:, 0].tolist(), reward[0].tolist()
         self._last = obs.copy()
         expected = not counts
-        return (
-            obs.full()[0],
-            rewards,
-            lambda: self._infos(flat.tolist(), offer, share if expected else None, rewards if expected else None, counts),
-        )
+        told = self._infos, flat.tolist(), offer, share if expected else None, rewards if expected else None, counts
+        return obs.full()[0], rewards, told
 
     def _record(self, chosen: list[Any]) -> None:
         flat, offer = self.config.offer(chosen)

@@ -100,7 +100,7 @@ class SingleRounds:
         Raises:
             KeyError: an action outside the space.
         """
-        quality, price, private, last, *first = zip(*map(getitem, self._rows, keys), strict=False)
+        quality, price, private, last, *first = zip(*map(getitem, self._rows, keys))
         share, reward = self._auction(first[0], last) if self.auction else self._market(first, last)
         scale = self.profit_scale
         profit = [r * scale for r in reward]
@@ -121,10 +121,10 @@ class SingleRounds:
             if top < 0:
                 top = 0
             if self._every_power:
-                e = [f * powers[top - k] for f, k in zip(fraction, exponent, strict=False)]
+                e = [f * powers[top - k] for f, k in zip(fraction, exponent)]
                 outside = powers[top]
             else:
-                e = [f * powers[top - k] if top - k < 1023 else 0.0 for f, k in zip(fraction, exponent, strict=False)]
+                e = [f * powers[top - k] if top - k < 1023 else 0.0 for f, k in zip(fraction, exponent)]
                 outside = powers[top] if top < 1023 else 0.0
         total = outside
         for x in e:

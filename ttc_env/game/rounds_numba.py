@@ -212,17 +212,15 @@ def show(tables: Any, index: Any, first: int, size: int, share: Any, reward: Any
 class OneTables(NamedTuple):
     """What the rounds of one environment look up. Passed as a plain tuple of arrays, which reach compiled code in half the time."""
 
-    rules: Any  # [4] users, V_0, profit scale, kind
-    sizes: Any  # [k] int64: how many choices each part of an action has
+    rules: Any  # [4 + k] users, V_0, profit scale, kind; and how many choices each part of an action has
     numbers: Any  # [n, a, 3] value, exponent and gain, as in `Tables`
     seen: Any  # [n, a, 2 + k] float32, likewise
     static: Any  # [n, s] float32: how every provider's observation starts
-    hidden: Any  # [n, d] bool: what a provider may not see; [0, 0] where it may see everything
 
 
 @compiled
 def play_one(tables: Any, keys: Any, time_left: float, result: Any, observations: Any) -> int:
-    """One round of one environment, with everybody's observations.
+    """One round of one environment, with everybody's observations in full.
 
     Args:
         tables: `tuple(OneTables(...))`.
@@ -234,8 +232,8 @@ def play_one(tables: Any, keys: Any, time_left: float, result: Any, observations
     Returns:
         The first provider whose action is outside the space, else -1.
     """
-    rules, sizes, numbers, seen, static, hidden = tables
-    users, outside_value, profit_scale, kind = rules
+    rules, numbers, seen, static = tables
+    users, outside_value, profit_scale, kind, sizes = rules[0], rules[1], rules[2], rules[3], rules[4:]
     actions = np.frombuffer(keys, np.int64)
     n, s = static.shape
     k, d = len(sizes), observations.shape[1]
@@ -248,7 +246,7 @@ def play_one(tables: Any, keys: Any, time_left: float, result: Any, observations
             choice = actions[i * k + part]
             if choice < 0 or choice >= sizes[part]:
                 return i
-            action = action * sizes[part] + choice
+            action = action * np.int64(sizes[part]) + choice
         share[i], exponent[i], reward[i] = numbers[i, action]
         public[i], public[n + i] = seen[i, action, 0], seen[i, action, 1]
         for part in range(k):
@@ -267,10 +265,6 @@ def play_one(tables: Any, keys: Any, time_left: float, result: Any, observations
     for i in range(1, n):
         for j in range(s + k + 1, d):
             observations[i, j] = observations[0, j]
-    for i in range(len(hidden)):
-        for j in range(d):
-            if hidden[i, j]:
-                observations[i, j] = 0.0
     return -1
 
 
