@@ -54,7 +54,8 @@ class NumpyBackend:
         self._public = _aligned((3 * n + 2, num_envs), np.float32)
         self._own = _aligned((k + 1, n, num_envs), np.float32)
         self._reward, self._share = (_aligned((n, num_envs), np.float64) for _ in range(2))
-        self._index = _aligned((n, num_envs), np.int64)
+        entries = n * len(tables.batch) * tables.num_actions
+        self._index = _aligned((n, num_envs), np.int32 if entries < 2**31 else np.int64)  # half the memory to write in every round
         self._aside: tuple[np.ndarray, ...] | None = None  # the buffers of `rewards`, once it is used
         self._flags = np.zeros(num_envs, bool), np.ones(num_envs, bool)
         rounds = self.rounds

@@ -51,7 +51,7 @@ def play(tables: Any, actions: Any, share: Any, reward: Any, shown: bool, index:
         actions: int64, in their space (`first_outside`): levels `[1, n, b]`; or `[2, n, b]`, with prices, or price * claims + claim.
         share, reward: `[n, b]`, are written: chances to serve, and USD.
         shown: whether to write the rest too. If not, they may have any content.
-        index: `[n, b]` int64, the tables' entries that were played.
+        index: `[n, b]` integers, the tables' entries that were played.
         public, own: `[3 n + 2, b]` and `[k + 1, n, b]` float32, what observations show (`ttc_env.envs.batch_observation`).
     """
     b = share.shape[1]
