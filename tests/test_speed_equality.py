@@ -265,6 +265,18 @@ def test_torch_draws_users_with_the_right_means():
         assert (sampled.last.correct <= served).all()
 
 
+def test_torch_draws_the_winner_of_a_tie_evenly():
+    torch = pytest.importorskip("torch")
+    env = ttc_env.vector_env(6000, backend="torch", demand="sampled", prices="fixed", **VARIANTS["auction, ties"])
+    env.reset(seed=0)
+    env.step(torch.zeros((6000, 3), dtype=torch.int64))
+    served = env.last.served
+    assert (served.sum(dim=0) == env.config.users).all()
+    assert ((served > 0).sum(dim=0) == 1).all()
+    won = (served > 0).double().mean(dim=1).numpy()
+    np.testing.assert_allclose(won, 1 / 3, atol=5 * np.sqrt(2 / 9 / 6000))
+
+
 @pytest.mark.parametrize("variant", [*VARIANTS, *SAMPLED, "many markets"])
 def test_a_torch_step_stays_on_its_device(variant, monkeypatch):
     """On the meta device there are no numbers to read, so that whatever would wait for a GPU raises; whatever would be sent to it is caught."""

@@ -76,6 +76,22 @@ def test_copies_outlive_the_next_step_and_views_do_not():
         assert np.array_equal(rewards, before[1]) == keep
 
 
+def test_what_is_returned_at_an_episodes_end_is_kept():
+    for keep in (True, False):
+        env = ttc_env.vector_env(4, copy=keep, max_cycles=2)
+        env.reset(seed=0)
+        play(env, 0)
+        final = play(env, 1)[4]["final_obs"]
+        before = final.full()
+        play(env, 2)
+        np.testing.assert_array_equal(final.full(), before)
+    env = ttc_env.vector_env(4)
+    env.reset(seed=0)
+    for flags in play(env)[2:4]:
+        flags[:] = True  # the caller's own
+    assert not np.any(play(env)[2:4])
+
+
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize(("num_envs", "providers"), [(1, None), (3, ["Qwen2-7B"])])
 def test_infos_outlive_the_next_step(backend, num_envs, providers):
@@ -112,6 +128,50 @@ def test_every_environment_plays_its_own_market(options):
             np.testing.assert_allclose(infos["regret"][b], [i["regret"] for i in info.values()], rtol=1e-11, atol=1e-18)
             np.testing.assert_allclose(infos["relative_regret"][b], [i["relative_regret"] for i in info.values()], rtol=1e-9, atol=1e-15)
         np.testing.assert_allclose(rewards[b], list(reward.values()), rtol=1e-12)
+
+
+def mixed_markets():
+    """Five markets that differ in all that a market may differ in: money, rationality, outside value, and who has which levels."""
+    rng = np.random.default_rng(3)
+    markets = []
+    for g, (scale, beta, outside) in enumerate([(1.0, 3.0, 0.0), (0.01, 1e3, 0.004), (5.0, 0.0, -1.0), (0.2, 1e4, 0.1), (1.0, 20.0, 0.6)]):
+        quality, price = scale * rng.uniform(0.3, 1.0, (3, 3)), scale * np.sort(rng.uniform(0.05, 0.6, (3, 3)), axis=1)
+        price[g % 3, 1:] = np.nan
+        price[(g + 1) % 3, 2:] = np.nan
+        quality = np.where(np.isnan(price), np.nan, quality)
+        markets.append(ttc_env.Market.from_arrays(quality, price, 0.7 * price, beta=beta, outside_value=outside))
+    return markets
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("actions", ["discrete", "continuous"])
+@pytest.mark.parametrize("mechanism", ["market", "auction"])
+def test_markets_that_differ_in_everything(mechanism, actions, backend):
+    """In batches of more than one pass: rewards, observations, infos and deviations are those of the environment's own market."""
+    if backend == "numba":
+        pytest.importorskip("numba")
+        if actions == "continuous":
+            pytest.skip("numba plays discrete actions")
+    markets, options = mixed_markets(), {"mechanism": mechanism, "actions": actions}
+    env = ttc_env.vector_env(2048 + 512 + 7, market=markets, infos="full", backend=backend, **options)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    joint = env.action_space.sample()
+    obs, rewards, _, _, infos = env.step(joint)
+    full, (profit, log_share) = obs.full(), env.deviations()
+    for b in (0, 1, 2, 3, 4, 511, 512, 513, 514, 515, 2047, 2048, 2049, 2050, 2051, env.num_envs - 1):
+        one = ttc_env.parallel_env(market=markets[b % 5], **options)
+        one.reset()
+        seen, reward, _, _, info = one.step({agent: joint[b, i] for i, agent in enumerate(one.agents)})
+        np.testing.assert_allclose(rewards[b], list(reward.values()), rtol=1e-12, atol=1e-18)
+        np.testing.assert_allclose(full[b], list(seen.values()), rtol=1e-6, atol=1e-7)
+        for name in ("payment", "regret", "relative_regret"):
+            np.testing.assert_allclose(infos[name][b], [i[name] for i in info.values()], rtol=1e-10, atol=1e-15, err_msg=name)
+        assert infos["welfare"][b] == pytest.approx(info["provider_0"]["welfare"], rel=1e-12)
+        config = one.unwrapped.config
+        _, offer = config.offer(list(joint[b]))
+        for mine, expected in zip((profit, log_share), config.mechanism.deviations(config.table, offer, config.market), strict=True):
+            np.testing.assert_allclose(mine[b], np.broadcast_to(expected, mine[b].shape), rtol=1e-10, atol=1e-15)
 
 
 def test_markets_as_a_list_are_the_batch():

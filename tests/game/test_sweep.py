@@ -1,5 +1,8 @@
 """Sweeps over markets and betas give what the solvers give one by one."""
 
+import dataclasses
+import importlib
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,8 @@ from ttc_env.game.mechanisms import pay_per_token
 from ttc_env.game.random_markets import random_markets
 from ttc_env.game.sweep import sweep
 from ttc_env.game.tariffs import PerToken
+
+sweep_module = importlib.import_module("ttc_env.game.sweep")
 
 
 def check(found, at, market, mechanism="market"):
@@ -90,6 +95,22 @@ def test_users_who_do_not_look_leave_equal_profits_apart():
     check(found, (0, 0), market)
     assert not found.unique[0, 0]
     assert found.welfare[0, 0] < found.best_welfare[0, 0]
+
+
+def test_a_sweep_that_is_cut_short_says_so(monkeypatch):
+    market = ttc_env.load_market("gsm8k", beta=3000.0)
+    assert sweep(market).iterations > 1
+    short = sweep(market, max_sweeps=1)
+    assert not short.converged[0, 0]
+    assert not short.unique[0, 0]
+    found = sweep_module.maximise_share_weighted
+
+    def unfinished(*args):
+        return dataclasses.replace(found(*args), converged=np.zeros(1, bool))
+
+    monkeypatch.setattr(sweep_module, "maximise_share_weighted", unfinished)
+    assert not sweep(market).converged[0, 0]
+    assert sweep(market).unique[0, 0]  # which does not hang on the optimum
 
 
 def posted(attraction, profit):
