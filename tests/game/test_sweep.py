@@ -138,6 +138,18 @@ def test_exact_ties_keep_the_bracket_open(tie, order):
     assert not found.unique[0, 0]
 
 
+def test_ties_up_to_rounding():
+    """The same at beta V = 1e9, where doubles know logits to 1e-7 only: one such tie as good as another, for sweeps and for `equilibria`."""
+    attraction, profit = np.array([1.0, 3.0]), np.array([1.0, 2 / 3])  # against a low rival A_-i = 1, and 2 / 1 = (4 / 3) / (2 / 3)
+    for base in 1.0 + np.arange(20) / 7:
+        quality = base + np.log(attraction) / 1e9 + profit
+        market = ttc_env.Market.from_arrays([quality] * 2, [profit] * 2, [0.0 * profit] * 2, beta=1e9)
+        found, one = sweep(market), ttc_env.solve(market)
+        for mine, theirs, expected in ((found.lowest, one.lowest, [0, 0]), (found.highest, one.highest, [1, 1])):
+            assert mine[0, 0].tolist() == theirs.tolist() == expected
+        assert found.unique[0, 0] == one.unique == False  # noqa: E712
+
+
 @pytest.mark.parametrize("columns", [[0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 1, 0]])
 @pytest.mark.parametrize("high_profit", [0.4, 0.6])
 def test_of_identical_actions_the_first(columns, high_profit):

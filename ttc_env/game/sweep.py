@@ -158,9 +158,9 @@ def _solve(batch: MarketBatch, mechanism: Mechanism, tolerance: float, max_sweep
 
 
 def _bracket(z: Array, value: Array, profit: Array, tolerance: float, max_sweeps: int) -> tuple[Index, int, NDArray[np.bool_]]:
-    """Lowest and highest equilibrium, `[2, n, G]`, by sweeps from both ends; the number of sweeps; which markets came to rest.
+    """Lowest and highest equilibrium, `[2, n, G]`, by sweeps from both ends; the number of sweeps; for which markets it is a bracket.
 
-    A market with a provider that earns nothing anywhere does not count as come to rest: theorem 3 does not hold for it.
+    It is none for a market with a provider that earns nothing anywhere, for which theorem 3 does not hold. Sweeps cut short leave it wide.
     """
     earns = profit > 0.0  # False for NaN; actions that earn nothing are strictly dominated where another earns
     regular: NDArray[np.bool_] = np.asarray(earns.any(axis=1).all(axis=0))
@@ -198,7 +198,7 @@ def _bracket(z: Array, value: Array, profit: Array, tolerance: float, max_sweeps
             ends[side][:, some] = reply
         met = (zs[row, at[0], here] == zs[row, at[1], here]).all(axis=0)
         resting[open_] |= ~moved | met
-    return ends, max_sweeps, regular & resting
+    return ends, max_sweeps, regular
 
 
 def _welfare(batch: MarketBatch, value: Array, surplus: Array, profile: Index) -> Array:
