@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import ttc_env
@@ -36,6 +36,10 @@ def test_auction_solution_is_truthful_play_by_hand(market):
         assert solution.payment == pytest.approx(q[solution.winner] - second, abs=1e-12)
 
 
+NEGATIVE_QUALITY = Market.from_arrays([[-0.1, 0.0, 0.0]], [[0.1, 0.2, 0.2]], [[0.1, 0.2, 0.2]], beta=0, outside_value=-0.2)
+
+
+@example(NEGATIVE_QUALITY, "claimed")
 @given(markets(positive_cost=True), st.sampled_from(["delivered", "claimed"]))
 def test_dominant_strategies_leave_no_regret(market, settlement):
     auction = second_price_auction((-0.5, 0.0, 1.0), settlement, (0.5, 1.0, 2.0))

@@ -79,7 +79,8 @@ def solve_auction(market: Market, mechanism: Mechanism) -> AuctionSolution:
 
     Winning pays settled quality - cost - (the best rival's score or V_0), whatever the bid; so the level maximises settled quality - cost
     (under settlement on delivered quality w = q - c), and a score equal to that worth wins exactly when winning pays (GAME.md,
-    "Dominant strategy"; [TTC]). On claimed quality the worth counts the promise, and the largest claim is dominant.
+    "Dominant strategy"; [TTC]). On claimed quality the worth counts the promise, so that the claim is chosen with the level: the largest, unless
+    quality is negative.
     """
     tariff, payment = mechanism.tariff, mechanism.payment
     assert isinstance(payment, SecondScore)
@@ -88,17 +89,17 @@ def solve_auction(market: Market, mechanism: Mechanism) -> AuctionSolution:
         raise ValueError(
             f"the auction's bid grid {tariff.choices} leaves out the truthful bid {tariff.neutral}, so that no strategy is dominant; add it"
         )
-    claim = len(mechanism.claims) - 1
+    claims = np.arange(len(mechanism.claims))[::-1]  # of equally good ones the largest
     if payment.settlement == "delivered":
         if 1.0 not in mechanism.claims:
             raise ValueError(f"the auction's claims {mechanism.claims} leave out the truth, 1.0, so that no strategy is dominant; add it")
-        claim = mechanism.claims.index(1.0)
+        claims = np.array([mechanism.claims.index(1.0)])
     table = mechanism.offers(market)
     n, m = market.available.shape
-    at_truth = mechanism.join(np.arange(m), truth[0], claim, market=market)  # [m] flat action of each level
+    at_truth = mechanism.join(np.arange(m)[:, None], truth[0], claims, market=market).reshape(-1)  # flat actions of each level and claim
     worth = (payment.settled_quality(table) - table.cost)[:, at_truth]
-    levels = np.nanargmax(worth, axis=1)
-    actions = at_truth[levels]
+    actions = at_truth[np.nanargmax(worth, axis=1)]
+    levels = mechanism.split(actions, market)[0]
     offer = table.take(actions)
     outcome = mechanism.play(offer, market)
     served = np.flatnonzero(outcome.share > 0)

@@ -2,7 +2,7 @@
 
 Both are one separable fractional program (GAME.md, theorem 4; derived in docs, not in the paper):
 
-    max over profiles of  (e_0 x_0 + sum_i e_i x_i) / (e_0 + sum_i e_i),      e_i = exp(beta V_i)
+    max over profiles of  (e_0 x_0 + sum_i e_i x_i) / (e_0 + sum_i e_i),      e_i = exp(beta (V_i - V_0)), e_0 = 1
 
 with x = w, x_0 = V_0 for social welfare, and x = pi, x_0 = 0 for joint profit. Dinkelbach (1967): at a trial value lambda every provider takes
 the action with the largest e (x - lambda), whatever the others do; lambda becomes the value of that profile, and rises until it is the maximum.
