@@ -148,8 +148,19 @@ def test_torch_says_what_actions_it_wants():
         env.step(torch.zeros((2, 9)))
     with pytest.raises(ValueError, match="on meta, the environment is on cpu"):
         env.step(torch.zeros((2, 9), dtype=torch.int64, device="meta"))
+    for outside in (6, -1):  # on the CPU, where looking at them costs no wait
+        actions = torch.zeros((2, 9), dtype=torch.int64)
+        actions[1, 4] = outside
+        with pytest.raises(ValueError, match=f"environment 1, provider_4: action {outside} is not in Discrete"):
+            env.step(actions)
+    unchecked = ttc_env.vector_env(2, backend="torch", prices="fixed", check_actions=False)
+    unchecked.reset()
     with pytest.raises(IndexError):
-        env.step(torch.full((2, 9), 10**6))
+        unchecked.step(torch.full((2, 9), 10**6))
+    assert unchecked.step(torch.zeros((2, 9), dtype=torch.int64))[0].public[0, -1] == pytest.approx(0.99)  # a failed round is none
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device 'cuda' is not to be had"):
+            ttc_env.vector_env(2, backend="torch", device="cuda")
     assert env.step(torch.zeros((2, 9), dtype=torch.int64))[0].public[0, -1] == pytest.approx(0.99)  # those before were no rounds
 
 

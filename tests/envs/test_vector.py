@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -237,6 +238,58 @@ def test_a_seed_for_each_environment():
         many.reset(seed=[1, 2])
 
 
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("seed", [5, [7, 8, 9]])
+def test_a_saved_environment_goes_on(backend, seed):
+    pytest.importorskip(backend)
+    if backend == "torch" and seed != 5:
+        pytest.skip("torch has one generator")
+    env, twin = (ttc_env.vector_env(3, demand="sampled", backend=backend, max_cycles=3) for _ in range(2))
+    env.action_space.seed(0)
+    actions = env.action_space.sample()
+    if backend == "torch":
+        import torch
+
+        actions = torch.as_tensor(actions)
+    env.reset(seed=seed)
+    env.step(actions)
+    twin.load_state_dict(env.state_dict())
+    for _ in range(4):  # into the next episode
+        (_, rewards, _, over, _), (_, same, _, also, _) = env.step(actions), twin.step(actions)
+        np.testing.assert_array_equal(np.asarray(same), np.asarray(rewards))
+        np.testing.assert_array_equal(np.asarray(also), np.asarray(over))
+
+
+def test_gymnasium_knows_it():
+    env = ttc_env.vector_env(4, max_cycles=2, observations="full")
+    assert isinstance(env, gymnasium.vector.VectorEnv)
+    assert env.unwrapped is env
+    assert env.spec is None
+    assert env.possible_agents == [f"provider_{i}" for i in range(9)]
+    assert env.max_cycles == 2
+    assert repr(env) == "VectorMarketEnv(4 environments, numpy: market, MarketBatch(1 markets: 9 providers, up to 6 levels))"
+    wrapped = gymnasium.wrappers.vector.TransformReward(env, lambda rewards: 2.0 * rewards)
+    twin = ttc_env.vector_env(4, max_cycles=2, observations="full")
+    wrapped.reset(seed=0)
+    twin.reset(seed=0)
+    for last in (False, True):
+        env.action_space.seed(0)
+        actions = env.action_space.sample()
+        obs, rewards, _, _, infos = wrapped.step(actions)
+        np.testing.assert_array_equal(rewards, 2.0 * twin.step(actions)[1])
+        assert obs in env.observation_space
+        assert ("final_obs" in infos) == last
+        assert not last or infos["_final_obs"].tolist() == [True] * 4
+    env.reset(options={"reset_mask": np.ones(4, bool)})
+    with pytest.raises(ValueError, match="reset_mask must be all True"):
+        env.reset(options={"reset_mask": np.array([True, False, True, True])})
+    assert env.np_random is env._rng
+    env.close()
+    assert env.closed
+    by_enum = ttc_env.vector_env(2, autoreset=gymnasium.vector.AutoresetMode.DISABLED)
+    assert by_enum.autoreset == "disabled"
+
+
 def test_seeds():
     def run(seed):
         env = ttc_env.vector_env(6, demand="sampled", max_cycles=3)
@@ -268,13 +321,33 @@ def test_a_pickled_batch_goes_on():
         ({"observations": "some"}, "'blocks' or 'full'"),
         ({"num_envs": 0}, "at least 1"),
         ({"device": "cuda"}, "backend='torch'"),
-        ({"market": [load_market("gsm8k")] * 3}, "raise num_envs"),
+        ({"market": [load_market("gsm8k")] * 3}, "raise num_envs to 3"),
+        ({"market": []}, "at least one"),
         ({"market": [load_market("gsm8k"), load_market("gsm8k", "reasoning")]}, "one number of providers"),
     ],
 )
 def test_bad_options_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         ttc_env.vector_env(**{"num_envs": 2, **options})
+
+
+def test_options_of_the_wrong_kind_are_refused():
+    with pytest.raises(TypeError, match=r"there is no option foo; options are mechanism, .*, beta"):
+        ttc_env.vector_env(4, foo=3)
+    with pytest.raises(TypeError, match=r"no option num_envs; many games at once are made by ttc_env\.vector_env"):
+        ttc_env.parallel_env(num_envs=3)
+    for call in (lambda: ttc_env.vector_env(4, market="gsm8k"), lambda: ttc_env.sweep("gsm8k")):
+        with pytest.raises(TypeError, match="use benchmark='gsm8k'"):
+            call()
+    with pytest.raises(TypeError, match="a int is not a Market"):
+        ttc_env.sweep([1])
+
+
+def test_a_batch_is_a_sequence_of_its_markets():
+    batch = random_markets(3, num_providers=2, seed=0)
+    assert len(list(batch)) == 3
+    np.testing.assert_array_equal(batch[-1].quality, batch.quality[:, :, 2])
+    assert repr(batch) == "MarketBatch(3 markets: 2 providers, up to 6 levels)"
 
 
 def test_bad_actions_are_refused():

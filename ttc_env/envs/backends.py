@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 import numpy as np
 from gymnasium.utils import seeding
 
-from ttc_env.envs.batch import BatchRounds, Played
+from ttc_env.envs.batch import BatchRounds, Played, torch_module
 from ttc_env.envs.batch_observation import BatchObservation
 from ttc_env.envs.compiled import CompiledRounds
+from ttc_env.envs.config import EnvConfig
 from ttc_env.envs.tables import RoundTables
 
 _BLOCK = 2048  # environments per pass: a round's temporaries then stay in the processor's cache
@@ -147,14 +148,13 @@ class NumpyBackend:
                 self._refuse(actions, *outside)
             return columns.transpose(2, 1, 0)  # so that it is not made again
         if check:
-            parts = [actions] if actions.ndim == 2 else [actions[..., j] for j in range(actions.shape[2])]
-            for part, size in zip(parts, self.config.grid, strict=True):
+            for part, size in zip(_parts(actions), self.config.grid, strict=True):
                 if part.view(np.uint64).max() >= size:  # where negative numbers are large ones
                     self._refuse(actions, *np.argwhere((part < 0) | (part >= size))[0])
         return actions
 
     def _refuse(self, actions: np.ndarray, b: int, i: int) -> NoReturn:
-        raise ValueError(f"environment {b}, provider_{i}: action {actions[b, i].tolist()} is not in {self.config.action_space()}")
+        raise ValueError(_refused(actions, b, i, self.config))
 
     def _blocks(self) -> Iterator[slice]:
         return (slice(start, min(start + _BLOCK, self.num_envs)) for start in range(0, self.num_envs, _BLOCK))
@@ -167,14 +167,18 @@ class TorchBackend:
     """Rounds in torch. Nothing waits for the device, nothing is copied from it or to it, and every round has new tensors."""
 
     def __init__(self, tables: RoundTables, num_envs: int, device: Any = None, *, compiled: bool = False):
+        torch = torch_module()
+        try:
+            torch.empty(0, device=device)
+        except (AssertionError, RuntimeError) as error:
+            raise ValueError(f"device {device!r} is not to be had here: {error}. Use device='cpu', or a torch built for it") from error
         self.num_envs, self.config = num_envs, tables.config
         self.rounds = BatchRounds(tables, num_envs, "torch", device)
-        torch = self.rounds.xp
         self._static = self.rounds.put(tables.static)
         self._hidden = None if tables.hidden is None else self.rounds.put(tables.hidden)
         self.device = self._static.device
         self._flags = tuple(torch.full((num_envs,), flag, device=self.device) for flag in (False, True))
-        self._round, self._seen_round = self.rounds.play, self._play_and_see
+        self._round, self._seen_round = self._play, self._play_and_see
         if compiled:
             if self.config.demand == "sampled":
                 raise ValueError("torch's compiler cannot draw from a generator; use compile=False with demand='sampled'")
@@ -228,7 +232,10 @@ class TorchBackend:
 
     def rewards(self, actions: Any, rng: Any) -> Any:
         """Rewards `[n, b]` of one round."""
-        return self._round(actions, rng).reward
+        return self._round(actions, rng)
+
+    def _play(self, actions: Any, rng: Any) -> Any:
+        return self.rounds.play(actions, rng).reward  # and no more: what a compiled function returns it has to write
 
     def flags(self, over: bool) -> tuple[Any, Any]:
         """Terminations and truncations `[num_envs]`."""
@@ -252,14 +259,28 @@ class TorchBackend:
         return actions
 
     def checked(self, actions: Any, check: bool) -> Any:
-        """Actions as they are: to look at numbers would be to wait for the device.
+        """Actions as they are. To look at numbers on another device than the CPU would be to wait for it, so that these are not checked.
 
         Raises:
-            ValueError: a tensor of another kind.
+            ValueError: a tensor of another kind; or, if `check` and on the CPU, actions outside their space.
         """
         if self.config.actions == "discrete" and (actions.is_floating_point() or actions.dtype == self.rounds.xp.bool):
             raise ValueError(f"actions are {actions.dtype}; expected integers")
+        if check and self.device.type == "cpu" and self.config.actions == "discrete":
+            for part, size in zip(_parts(actions), self.config.grid, strict=True):
+                if ((part < 0) | (part >= size)).any():
+                    b, i = ((part < 0) | (part >= size)).nonzero()[0].tolist()
+                    raise ValueError(_refused(actions, b, i, self.config))
         return actions
+
+
+def _parts(actions: Any) -> list[Any]:
+    """Actions `[b, n]` or `[b, n, k]` part by part."""
+    return [actions] if len(actions.shape) == 2 else [actions[..., j] for j in range(actions.shape[2])]
+
+
+def _refused(actions: Any, b: int, i: int, config: EnvConfig) -> str:
+    return f"environment {b}, provider_{i}: action {actions[b, i].tolist()} is not in {config.action_space()}"
 
 
 def _of(rng: Any, columns: slice) -> Any:

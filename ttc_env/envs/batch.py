@@ -75,7 +75,7 @@ class BatchRounds:
         self.grid = config.grid
         self.dialled = config.actions == "continuous" and len(config.mechanism.tariff.choices) > 1
         if backend == "torch":
-            _torch()
+            torch_module()
             if tables.kind == "other":
                 raise ValueError(f"mechanism {config.mechanism.name!r} has its own rules, which run on NumPy only; use backend='numpy'")
         if config.actions == "continuous" and tables.kind == "other":
@@ -101,7 +101,7 @@ class BatchRounds:
     @property
     def xp(self) -> ModuleType:
         """The array module."""
-        return np if self.backend == "numpy" else _torch()
+        return np if self.backend == "numpy" else torch_module()
 
     def put(self, array: Any) -> Any:
         """An array as this backend's own, on its device."""
@@ -112,8 +112,6 @@ class BatchRounds:
     def _lookup(self) -> Lookup:
         tables, offer = self.tables, self.tables.offer
         wanted: dict[str, Any] = {"quality_seen": tables.quality_seen}
-        if self.config.actions == "discrete":
-            wanted |= {"price_seen": tables.price_seen}
         if self.dialled:
             wanted |= {"quality": offer.quality, "claim": offer.claim, "cost": offer.cost, "base": tables.list_base}
             if tables.kind == "auction":
@@ -319,7 +317,12 @@ class _Users(NamedTuple):
     outside_value: Any
 
 
-def _torch() -> ModuleType:
+def torch_module() -> ModuleType:
+    """torch.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     try:
         import torch
     except ImportError as error:

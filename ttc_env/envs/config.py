@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -196,6 +197,14 @@ def make_config(
     for name, count in (("users", users), ("max_cycles", max_cycles)):
         if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name} is {count!r}; it must be a whole number, at least 1")
+    known = signature(load_market).parameters
+    if unknown := sorted(set(market_options) - set(known)):
+        options = [
+            *(n for n in signature(make_config).parameters if n != "market_options"),
+            *(n for n in known if n not in ("benchmark", "method")),
+        ]
+        hint = "; many games at once are made by ttc_env.vector_env" if "num_envs" in unknown else ""
+        raise TypeError(f"there is no option {', '.join(unknown)}{hint}; options are {', '.join(options)}")
     if market is None:
         market = load_market("gsm8k" if benchmark is None else benchmark, method, **market_options)
     elif not isinstance(market, Market):

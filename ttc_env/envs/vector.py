@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ttc_env.envs.backends import NumpyBackend, TorchBackend
 from ttc_env.envs.batch import Played
@@ -21,17 +21,19 @@ from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.types import Market
 
 
-class VectorMarketEnv:
+class VectorMarketEnv(VectorEnv[Any, Any, Any]):
     """`num_envs` games at once. Made by `vector_env`; the game is that of `MarketEnv`, whose docstring says what the options mean.
 
     ## Conventions
 
-    As Gymnasium's `VectorEnv`, with an axis for the agents:
+    As Gymnasium's `VectorEnv`, with an axis for the agents (its wrappers that look at rewards expect none, and do not fit):
 
-    - actions `[num_envs, n]`, or `[num_envs, n, k]` where an action has k > 1 parts; integers (discrete) or numbers in [-1, 1];
+    - actions `[num_envs, n]`, or `[num_envs, n, k]` where an action has k > 1 parts, as by default (level, price); integers (discrete) or
+      numbers in [-1, 1];
     - `step` returns `obs, rewards [num_envs, n] (USD, float64), terminations [num_envs], truncations [num_envs], infos`;
     - `obs` is a `BatchObservation`: the public block once per environment, own blocks, and the constants once per market.
-      `observations="full"` returns the `[num_envs, n, d]` array itself, at several times the cost of the round.
+      `observations="full"` returns the `[num_envs, n, d]` array itself, which lies in `observation_space`, at several times the cost of the
+      round. `obs.full()` makes it, `obs.state()` the global state.
 
     Arrays are kept as providers-first columns; what is returned are views of these. With `copy=False` (NumPy) they are overwritten by the
     next step. Actions whose memory is laid out likewise (`[k, n, num_envs]`, transposed) are read fastest.
@@ -40,7 +42,7 @@ class VectorMarketEnv:
 
     `autoreset="same_step"` (Gymnasium's `AutoresetMode.SAME_STEP`, default): all environments end together after `max_cycles` rounds; that
     step returns the first observation of the next episode, and `infos["final_obs"]` has the last one of the old. `"disabled"`: the last
-    observation is returned, and `reset` must be called.
+    observation is returned, and `reset` must be called. Infos are of the round just played in either case.
 
     ## Infos
 
@@ -51,7 +53,7 @@ class VectorMarketEnv:
     ## Markets
 
     One `Market` for all, or `market=` a sequence or a `MarketBatch` (see `ttc_env.game.random_markets`) of G markets of one shape:
-    environment b plays market b modulo G. Scales of observations are each market's own.
+    environment b plays market b modulo G. Scales of observations are each market's own. `batch` has them all, `solve()` solves them.
 
     ## Randomness
 
@@ -60,7 +62,8 @@ class VectorMarketEnv:
 
     ## torch
 
-    Tables live on `device`, and a step makes no copy to the host and waits for none. Actions are not checked (the check would have to wait).
+    Tables live on `device`, and a step makes no copy to the host and waits for none. So actions are checked on the CPU only: elsewhere one
+    outside its space plays some other entry of the tables.
     With `compile=True` steps go through `torch.compile`; `env.rounds.play` is a pure function of actions, to compile into graphs of your own.
     """
 
@@ -78,6 +81,7 @@ class VectorMarketEnv:
         copy: bool = True,
         check_actions: bool = True,
     ):
+        autoreset = {AutoresetMode.SAME_STEP: "same_step", AutoresetMode.DISABLED: "disabled"}.get(autoreset, autoreset)  # type: ignore[call-overload]
         for name, value, allowed in (
             ("backend", backend, ("numpy", "numba", "torch")),
             ("autoreset", autoreset, ("same_step", "disabled")),
@@ -91,7 +95,9 @@ class VectorMarketEnv:
             if given and backend != "torch":
                 raise ValueError(f"{name} needs backend='torch'; got backend={backend!r}")
         if len(batch) > num_envs:
-            raise ValueError(f"{len(batch)} markets for {num_envs} environments; raise num_envs, so that each market is played")
+            raise ValueError(
+                f"{len(batch)} markets for {num_envs} environments; raise num_envs to {len(batch)} or more: each market is played"
+            )
         self.num_envs, self.config, self.batch = int(num_envs), config, batch
         self.autoreset, self.observations = autoreset, observations
         self.copy, self.check_actions = copy, check_actions
@@ -105,39 +111,69 @@ class VectorMarketEnv:
         self.backend, self.rounds = backend, self._backend.rounds
         self.layout = ObservationLayout(config)
         self.agents = tuple(f"provider_{i}" for i in range(batch.num_providers))
-        n, k, b = batch.num_providers, len(config.grid), self.num_envs
-        self.single_observation_space = spaces.Box(-1.0, 1.0, (n, self.layout.size), np.float32)
-        self.observation_space = spaces.Box(-1.0, 1.0, (b, n, self.layout.size), np.float32)
-        self.single_action_space: spaces.Space[Any]
-        self.action_space: spaces.Space[Any]
-        if config.actions == "continuous":
-            self.single_action_space, self.action_space = (spaces.Box(-1.0, 1.0, (*some, n, k), np.float32) for some in ((), (b,)))
-        else:
-            shape, sizes = ((n,), config.grid[0]) if k == 1 else ((n, k), config.grid)
-            self.single_action_space, self.action_space = (
-                spaces.MultiDiscrete(np.broadcast_to(sizes, (*some, *shape))) for some in ((), (b,))
-            )
+        self.single_observation_space = spaces.Box(-1.0, 1.0, (batch.num_providers, self.layout.size), np.float32)
+        self.single_action_space = self._action_space()
         self._rng = self._backend.generator(None)
         self._t, self._running = 0, False
         self._last: Played | None = None
 
+    def __repr__(self) -> str:
+        return f"VectorMarketEnv({self.num_envs} environments, {self.backend}: {self.config.mechanism.name}, {self.batch!r})"
+
     @property
     def num_agents(self) -> int:
         return self.batch.num_providers
+
+    @property
+    def possible_agents(self) -> list[str]:
+        return list(self.agents)
+
+    @property
+    def max_cycles(self) -> int:
+        """Rounds per episode."""
+        return self.config.max_cycles
+
+    @property
+    def np_random(self) -> Any:
+        """The generator in use: NumPy's, one for each environment after `reset(seed=[...])`, or torch's."""
+        return self._rng
+
+    @np_random.setter
+    def np_random(self, value: Any) -> None:
+        self._rng = value
+
+    # Spaces of large batches are large, and few programs ask for them.
+    @cached_property
+    def observation_space(self) -> spaces.Space[Any]:  # type: ignore[override]
+        return spaces.Box(-1.0, 1.0, (self.num_envs, *self.single_observation_space.shape), np.float32)  # type: ignore[misc]
+
+    @cached_property
+    def action_space(self) -> spaces.Space[Any]:  # type: ignore[override]
+        return self._action_space(self.num_envs)
+
+    def _action_space(self, *envs: int) -> spaces.Space[Any]:
+        shape, grid = (*envs, self.num_agents), self.config.grid
+        if self.config.actions == "continuous":
+            return spaces.Box(-1.0, 1.0, (*shape, len(grid)), np.float32)
+        return spaces.MultiDiscrete(np.broadcast_to(grid, (*shape, len(grid))) if len(grid) > 1 else np.full(shape, grid[0]))
 
     def action_mask(self) -> np.ndarray:
         """`[G, n, levels]` int8: which levels each provider of each market has. A level beyond them means the highest one."""
         return np.moveaxis(self.batch.available, 2, 0).astype(np.int8)
 
     def reset(self, *, seed: int | Sequence[int] | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode in every environment. A seed starts the generator anew; without one it goes on. `options` has no keys.
+        """Start an episode in every environment. A seed starts the generator anew; without one it goes on.
 
         Args:
             seed: one for the batch; or (NumPy) one for each environment, which then draws what it would draw alone.
+            options: may hold Gymnasium's `reset_mask`, all True; other keys are ignored.
 
         Raises:
-            ValueError: another number of seeds than of environments.
+            ValueError: another number of seeds than of environments; or a mask that leaves environments out.
         """
+        mask = (options or {}).get("reset_mask")
+        if mask is not None and not np.asarray(mask).all():
+            raise ValueError("environments run in step, and are reset together: reset_mask must be all True")
         if seed is not None:
             if not isinstance(seed, (int, np.integer)) and len(seed) != self.num_envs:
                 raise ValueError(f"{len(seed)} seeds for {self.num_envs} environments; give one each, or one number for the batch")
@@ -149,7 +185,7 @@ class VectorMarketEnv:
         """Play one round in every environment.
 
         Raises:
-            ValueError: actions of the wrong shape or kind, or outside their space (NumPy, numba, with `check_actions`).
+            ValueError: actions of the wrong shape or kind, or outside their space (with `check_actions`; torch on the CPU only).
             TypeError: actions that are no tensor (torch).
             RuntimeError: no episode is running.
         """
@@ -163,7 +199,8 @@ class VectorMarketEnv:
         infos: dict[str, Any] = self.round_infos() if self.config.infos == "full" else {}
         if over and self.autoreset == "same_step":
             # Copied in any case: the buffers are about to become the next episode's.
-            infos["final_obs"] = self._shown(self._backend.copied(obs))
+            infos["final_obs"] = obs.full() if self.observations == "full" else self._backend.copied(obs)
+            infos["_final_obs"] = np.ones(self.num_envs, bool)  # in which environments: Gymnasium's convention
             obs = self._backend.first()
             self._t = 0
         elif over:
@@ -253,9 +290,6 @@ class VectorMarketEnv:
         self._t, self._running = int(content["t"]), bool(content["running"])
         self._rng, self._last = self._backend.generator_from(content["generators"]), None
 
-    def close(self) -> None:
-        """Nothing is held open."""
-
 
 def vector_env(
     num_envs: int,
@@ -274,7 +308,7 @@ def vector_env(
     infos: str = "basic",
     **options: Any,
 ) -> VectorMarketEnv:
-    """`num_envs` games at once, in NumPy or torch.
+    """`num_envs` games at once, in NumPy, numba or torch.
 
     Args:
         num_envs: how many.
@@ -284,8 +318,8 @@ def vector_env(
             expected demand); or `"torch"` with everything on `device`.
         compile: whether `torch.compile` fuses a step into few kernels (torch, expected demand); the first step then takes some seconds.
         autoreset, observations, copy, infos: see `VectorMarketEnv`.
-        check_actions: whether integers outside the action space raise (NumPy, numba). Unchecked ones read another action's entry;
-            numba reads whatever memory they point to.
+        check_actions: whether integers outside the action space raise (NumPy, numba, torch on the CPU). Unchecked ones read another action's
+            entry; numba reads whatever memory they point to.
 
     Raises:
         ValueError, TypeError: an option that is unknown or out of range.

@@ -77,10 +77,11 @@ class MarketBatch:
 
         Raises:
             ValueError: no market, or markets that differ in numbers of providers or of levels.
+            TypeError: something else than markets.
         """
         if isinstance(markets, MarketBatch):
             return markets
-        markets = [markets] if isinstance(markets, Market) else list(markets)
+        markets = listed(markets)
         shapes = {(market.num_providers, market.num_levels) for market in markets}
         if len(shapes) != 1:
             raise ValueError(
@@ -105,6 +106,13 @@ class MarketBatch:
     @property
     def num_levels(self) -> int:
         return self.quality.shape[1]
+
+    def __repr__(self) -> str:
+        return f"MarketBatch({len(self)} markets: {self.num_providers} providers, up to {self.num_levels} levels)"
+
+    def __getitem__(self, g: int) -> Market:
+        """Market g on its own."""
+        return self.market(range(len(self))[g])
 
     def __len__(self) -> int:
         """G, the number of markets."""
@@ -154,6 +162,24 @@ class MarketBatch:
             np.repeat(self.outside_value, k),
             None if self.accuracy is None else np.repeat(self.accuracy, k, axis=2),
         )
+
+
+def listed(markets: Market | Sequence[Market]) -> list[Market]:
+    """One market, or several, as a list.
+
+    Raises:
+        ValueError: none.
+        TypeError: something else than markets.
+    """
+    if isinstance(markets, str):
+        raise TypeError(f"market={markets!r} is a name, not a Market; use benchmark={markets!r}, or ttc_env.load_market({markets!r})")
+    many = [markets] if isinstance(markets, Market) else list(markets)
+    for market in many:
+        if not isinstance(market, Market):
+            raise TypeError(f"a {type(market).__name__} is not a Market; see ttc_env.load_market and Market.from_arrays")
+    if not many:
+        raise ValueError("no market is given; give at least one")
+    return many
 
 
 def _accuracy(market: Market) -> Array:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ttc_env.game import welfare
 from ttc_env.game.demand import log_rivals, logits, shares
 from ttc_env.game.equilibrium import equilibria
-from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.market_batch import MarketBatch, listed
 from ttc_env.game.mechanisms import Mechanism, get_mechanism
 from ttc_env.game.optimum import maximise_share_weighted
 from ttc_env.game.replies import Index
@@ -94,15 +94,13 @@ def sweep(
         groups = {(markets.num_providers, markets.num_levels): (np.arange(len(markets)), markets)}
         count = len(markets)
     else:
-        listed = [markets] if isinstance(markets, Market) else list(markets)
-        count = len(listed)
-        shapes = [(market.num_providers, market.num_levels) for market in listed]
+        many = listed(markets)
+        count = len(many)
+        shapes = [(market.num_providers, market.num_levels) for market in many]
         groups = {}
         for shape in dict.fromkeys(shapes):
             at = np.array([j for j, other in enumerate(shapes) if other == shape])
-            groups[shape] = at, MarketBatch.of([listed[j] for j in at])
-    if not count:
-        raise ValueError("no market to solve; give at least one")
+            groups[shape] = at, MarketBatch.of([many[j] for j in at])
     own = betas is None
     values = np.ones(1) if betas is None else np.atleast_1d(np.asarray(betas, dtype=np.float64))
     k, n_most = len(values), max(shape[0] for shape in groups)
