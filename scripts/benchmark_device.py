@@ -4,61 +4,91 @@
 2. The time of a step over the time in which a plain copy, in the same run, moves the bytes that the step has to move: 1 is the floor.
 3. Samples per second of a small PPO, rollouts and updates together, with nothing leaving the device.
 
+On CUDA every function that is timed is run once where a wait for the device raises; the file says so if one did.
+
 Written for a GPU; on `--device cpu:0` the same code runs, for its tests.
 """
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 import ttc_env
 
 
-def device_rows(bench: Any, device: str) -> dict[str, str]:
-    """Add the device's rows; returns what it is."""
+def device_rows(bench: Any, device: str) -> None:
+    """Add the device's rows, and what it is to `bench.about`."""
     import torch
 
     on = torch.device(device)
-    if on.type == "cuda" and not torch.cuda.is_available():
+    cuda = on.type == "cuda"
+    if cuda and not torch.cuda.is_available():
         raise SystemExit(f"--device {device}: torch sees no CUDA device; run without --device for the CPU rows")
+    bench.about |= {"device": torch.cuda.get_device_name(on) if cuda else "CPU", "torch": torch.__version__}
 
-    def finish() -> None:
-        if on.type == "cuda":
-            torch.cuda.synchronize(on)
-
-    def seconds(f: Callable[[], Any], count: int = 20) -> float:
+    def seconds(f: Callable[[], Any], count: int = 10) -> np.ndarray:
+        """Quartiles of wall time per call: low, median, high."""
         for _ in range(3):
             f()
-        finish()
-        start = time.perf_counter()
-        for _ in range(count):
-            f()
-        finish()
-        return (time.perf_counter() - start) / count
+        if cuda:  # nothing may wait for the device: here it raises
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                f()
+            except RuntimeError as error:
+                bench.about["waits_for_the_device"] = str(error)
+                print(f"something waits for the device: {error}", flush=True)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        spent = []
+        for _ in range(3 if bench.quick else 9):
+            _finish(on)
+            start = time.perf_counter()
+            for _ in range(count):
+                f()
+            _finish(on)
+            spent.append((time.perf_counter() - start) / count)
+        return np.percentile(spent, [25, 50, 75])
 
-    bandwidth = _bandwidth(on, seconds, 1 << (18 if bench.quick else 27))
-    bench.add("device copy, bytes/s", bandwidth, None, better="higher")
+    def add(name: str, values: np.ndarray, better: str) -> None:
+        low, middle, high = sorted(map(float, values))
+        bench.add(name, middle, None, better, spread=[low, high])
+
+    count = 1 << (18 if bench.quick else 27)  # doubles, read and written
+    bandwidth = 2 * 8 * count / seconds(_copy(on, count))
+    add("device copy, bytes/s", bandwidth, "higher")
     for power in range(10, 13, 2) if bench.quick else range(10, 23, 2):
-        size = 1 << power
-        for how in ("", ", compiled") if on.type == "cuda" else ("",):
-            env = ttc_env.vector_env(size, backend="torch", device=on, compile=bool(how), max_cycles=10**9, copy=False)
-            env.reset(seed=0)
-            parts = [torch.randint(0, k, (env.num_agents, size), device=on) for k in env.config.grid]
-            actions = torch.stack(parts).permute(2, 1, 0)  # columns in memory
-            step, alone = (seconds(lambda f=f, a=actions: f(a)) for f in (env.step, env.rewards))
-            for name, spent, moved in (
-                (f"step with observations{how}", step, _bytes(env, observed=True)),
-                (f"round alone{how}", alone, _bytes(env, observed=False)),
-            ):
-                bench.add(f"env steps/s, {name}, 2^{power} envs", size / spent, None, "higher")
-                bench.add(
-                    f"{name}, over the time to move its {moved / size:.0f} bytes an env, 2^{power} envs", spent * bandwidth / moved, None
-                )
-    bench.add("PPO samples/s, end to end (agents x envs x rounds)", _ppo(on, seconds, bench.quick), None, "higher")
-    name = torch.cuda.get_device_name(on) if on.type == "cuda" else "CPU"
-    return {"device": name, "torch": torch.__version__}
+        for how in ("", ", compiled") if cuda else ("",):
+            _env_rows(add, seconds, on, 1 << power, how, float(bandwidth[1]))
+            gc.collect()  # a compiled environment refers to itself
+            if cuda:
+                torch.cuda.empty_cache()
+    iteration, samples = _ppo(on, bench.quick)
+    add("PPO samples/s, end to end (agents x envs x rounds)", samples / seconds(iteration, 2), "higher")
+
+
+def _env_rows(add: Any, seconds: Callable[..., np.ndarray], on: Any, size: int, how: str, bandwidth: float) -> None:
+    import torch
+
+    env = ttc_env.vector_env(size, backend="torch", device=on, compile=bool(how), check_actions=False, max_cycles=10**9, copy=False)
+    env.reset(seed=0)
+    parts = [torch.randint(0, k, (env.num_agents, size), device=on) for k in env.config.grid]
+    actions = torch.stack(parts).permute(2, 1, 0)  # columns in memory
+    for name, play, observed in ((f"step with observations{how}", env.step, True), (f"round alone{how}", env.rewards, False)):
+        spent, moved = seconds(lambda play=play: play(actions)), _bytes(env, observed=observed)
+        add(f"env steps/s, {name}, {size:,} envs", size / spent, "higher")
+        add(f"{name}, over the time to move its {moved / size:.0f} bytes an env, {size:,} envs", spent * bandwidth / moved, "lower")
+
+
+def _finish(device: Any) -> None:
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
 
 
 def _bytes(env: Any, *, observed: bool) -> int:
@@ -68,52 +98,57 @@ def _bytes(env: Any, *, observed: bool) -> int:
     return env.num_envs * (8 * k * n + 8 * n + (seen if observed else 0))
 
 
-def _bandwidth(device: Any, seconds: Callable[..., float], count: int) -> float:
+def _copy(device: Any, count: int) -> Callable[[], Any]:
+    """A plain copy of `count` doubles."""
     import torch
 
     a = torch.zeros(count, dtype=torch.float64, device=device)
     b = torch.empty_like(a)
-    return 2 * 8 * count / seconds(lambda: b.copy_(a))
+    return lambda: b.copy_(a)
 
 
-def _ppo(device: Any, seconds: Callable[..., float], quick: bool) -> float:
-    """Shared policy of two layers, 16 rounds a rollout, two epochs of the clipped objective over the whole of it."""
+def _ppo(device: Any, quick: bool) -> tuple[Callable[[], None], int]:
+    """One iteration, and its samples: shared policy of two layers, 16 rounds a rollout, two epochs of the clipped objective over the whole of it."""
     import torch
     from torch import nn
 
     size, rounds = (256, 4) if quick else (4096, 16)
-    env = ttc_env.vector_env(size, backend="torch", device=device, max_cycles=rounds, observations="full", copy=False)
+    env = ttc_env.vector_env(size, backend="torch", device=device, check_actions=False, max_cycles=rounds, observations="full", copy=False)
     n, d, grid = env.num_agents, env.layout.size, env.config.grid
     net = nn.Sequential(nn.Linear(d, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, sum(grid) + 1)).to(device)
     optimiser = torch.optim.Adam(net.parameters(), lr=3e-4)
 
     def heads(obs: Any) -> tuple[list[Any], Any]:
+        """Log probabilities of every part of an action, and the value."""
         out = net(obs)
-        logits = torch.split(out[..., :-1], list(grid), dim=-1)
-        return [torch.distributions.Categorical(logits=x, validate_args=False) for x in logits], out[..., -1]
+        return [torch.log_softmax(x, dim=-1) for x in torch.split(out[..., :-1], list(grid), dim=-1)], out[..., -1]
+
+    def chosen(log_p: list[Any], parts: Any) -> Any:
+        return sum(x.gather(-1, part[..., None])[..., 0] for x, part in zip(log_p, parts, strict=True))
 
     def iteration() -> None:
         obs, _ = env.reset()
         kept: list[tuple[Any, ...]] = []
         for _ in range(rounds):
             with torch.no_grad():
-                choices, value = heads(obs)
-                parts = [choice.sample() for choice in choices]
-                log_p = sum(choice.log_prob(part) for choice, part in zip(choices, parts, strict=True))
+                log_p, value = heads(obs)
+                # Gumbel's trick, all of it on the device: torch.multinomial may look at its sums from the host.
+                parts = [(x - torch.empty_like(x).exponential_().log()).argmax(-1) for x in log_p]
+                taken = chosen(log_p, parts)
             seen = obs
             obs, reward, _, _, _ = env.step(torch.stack(parts, dim=-1))
-            kept.append((seen, parts, log_p, value, reward.float()))
+            kept.append((seen, parts, taken, value, reward.float()))
         seen, old, reward = (torch.stack([step[j] for step in kept]) for j in (0, 2, 4))
         parts = [torch.stack([step[1][j] for step in kept]) for j in range(len(grid))]
         value = torch.stack([step[3] for step in kept])
         advantage = reward - value
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         for _ in range(2):
-            choices, value = heads(seen)
-            ratio = (sum(choice.log_prob(part) for choice, part in zip(choices, parts, strict=True)) - old).exp()
+            log_p, value = heads(seen)
+            ratio = (chosen(log_p, parts) - old).exp()
             loss = -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean() + 0.5 * (value - reward).square().mean()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
 
-    return n * size * rounds / seconds(iteration, 2 if quick else 10)
+    return iteration, n * size * rounds

@@ -74,12 +74,13 @@ def _draw(sizes: dict[str, list[int]], curves: dict[str, dict[str, tuple[list[fl
     for panel, (axis, lines) in zip(panels, curves.items(), strict=True):
         for backend, (seconds, slope) in lines.items():
             name, color = {"numpy": ("NumPy", "#4878a8"), "numba": ("compiled", "#c0682c")}[backend]
-            label = f"{name}: slope {slope:.1f}"
+            label = f"{name}: slope {abs(round(slope, 1)) if abs(slope) < 0.05 else round(slope, 1)}"
             panel.loglog(sizes[axis], np.array(seconds) * 1e6, marker="o", markersize=4, color=color, label=label)
         panel.set_title(f"{axis} ({where[axis]})", fontsize=9)
         panel.set_xlabel(f"number of {axis}")
         panel.grid(alpha=0.3)
-        panel.legend(frameon=False, title="upper half of the range", title_fontsize=8, fontsize=9, loc="upper left")
+        panel.legend(frameon=False, fontsize=9, loc="upper left")
     panels[0].set_ylabel("CPU time of a step, microseconds")
+    canvas.suptitle("Time of a batched step, log-log; slopes of the upper half of each range", fontsize=10)
     figure.parent.mkdir(parents=True, exist_ok=True)
     canvas.savefig(figure, dpi=110)

@@ -1,13 +1,12 @@
 """Speed as ratios, each measured in one process with its yardstick run in turn: `python -m scripts.benchmark_speed [--quick] [--json FILE]`.
 
-CPU time of one thread, so that other work on the machine distorts little; medians over pairs, and the quartiles as spread. BENCHMARKS.md
-explains the rows. `--device cuda` measures the torch backend on a GPU instead; see `scripts/benchmark_device.py`.
+CPU time of this process, whose libraries are held to one thread, so that other work on the machine distorts little; medians over pairs, and the
+quartiles as spread. BENCHMARKS.md explains the rows. `--device cuda` measures the torch backend on a GPU instead; see `scripts/benchmark_device.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -22,6 +21,7 @@ import gymnasium
 import numpy as np
 
 import ttc_env
+from baselines.records import write_json
 from baselines.speed_floors import Idle, brute_force_equilibria, brute_force_optimum, compile_c_loop, joint_actions
 from scripts.benchmark_scaling import BACKENDS, random_game, scaling
 from scripts.benchmark_table import met
@@ -36,10 +36,10 @@ Row = dict[str, Any]
 
 
 class Bench:
-    """Collects rows."""
+    """Collects rows, and keeps the file of them whole after each."""
 
-    def __init__(self, quick: bool):
-        self.quick, self.rows = quick, []
+    def __init__(self, quick: bool, path: Path | None = None, about: dict[str, str] | None = None):
+        self.quick, self.path, self.about, self.rows = quick, path, about or {}, []
         self.pairs, self.budget = (9, 0.03) if quick else (31, 0.1)  # pairs per row, seconds per half of a pair
 
     def add(self, name: str, ratio: float | None, target: float | None, better: str = "lower", spread: Any = None, note: str = "") -> None:
@@ -48,14 +48,20 @@ class Bench:
         verdict = {True: "ok", False: "MISSED", None: ""}[met(row)]
         shown = "not measured" if ratio is None else f"{ratio:.3g}"
         print(f"{name:<58}{shown:>14}  target {target if target is not None else '-':>8}  {verdict:<7}{note}", flush=True)
+        if self.path is not None:
+            command = "python -m scripts.benchmark_speed " + " ".join(sys.argv[1:])
+            write_json(self.path, {"machine": self.about, "command": command, "rows": self.rows})
 
     def pair(self, name: str, ours: Callable[[], Any], theirs: Callable[[], Any], target: float | None, note: str = "") -> None:
-        """Median of ours / theirs, in CPU time per call."""
-        counts = [_calls(f, self.budget) for f in (ours, theirs)]
+        """Median of ours / theirs, in CPU time per call; who goes first alternates."""
+        both = ours, theirs
+        counts = [_calls(f, self.budget) for f in both]
         ratios = []
-        for _ in range(self.pairs):
-            a, b = (_time(f, k) for f, k in zip((ours, theirs), counts, strict=True))
-            ratios.append(a / b)
+        for k in range(self.pairs):
+            spent = [0.0, 0.0]
+            for which in (0, 1) if k % 2 else (1, 0):
+                spent[which] = _time(both[which], counts[which])
+            ratios.append(spent[0] / spent[1])
         low, middle, high = (float(x) for x in np.percentile(ratios, [25, 50, 75]))
         self.add(name, middle, target, spread=[low, high], note=note)
 
@@ -235,9 +241,10 @@ def solver_rows(bench: Bench) -> None:
     grow = 6 ** (9 - n)
     note = "" if n == 9 else " (brute force timed at 6 providers, times 6^3)"
     for name, ours, theirs, target in (
-        ("social optimum, 9x6: brute force over ours", social_optimum, brute_force_optimum, 1e4),
-        ("all pure equilibria, 9x6: enumeration over ours", equilibria, brute_force_equilibria, 3e4),
+        ("social optimum, 9x6: brute force over ours", lambda g: social_optimum(g).profile, lambda g: brute_force_optimum(g)[0], 1e4),
+        ("all pure equilibria, 9x6: enumeration over ours", lambda g: equilibria(g).profiles, brute_force_equilibria, 3e4),
     ):
+        np.testing.assert_array_equal(ours(game), theirs(game))
         brute = _time(lambda theirs=theirs: theirs(game), 1) * grow
         bench.against(name + note, lambda ours=ours: ours(full), brute, target, better="higher")
     betas = np.logspace(0, 6, 100)
@@ -280,25 +287,21 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="write the scaling plots here")
     parser.add_argument("--device", default="cpu", help="cpu (default), or a torch device such as cuda")
     options = parser.parse_args()
-    bench = Bench(options.quick)
     about = machine()
     print("  ".join(f"{key} {value}" for key, value in about.items()))
+    bench = Bench(options.quick, options.json, about)
     if options.device != "cpu":
         from scripts.benchmark_device import device_rows
 
-        about |= device_rows(bench, options.device)
-    else:
-        if len(BACKENDS) == 1:
-            bench.add("compiled rows", None, None, note="numba is not installed: pip install 'ttc-env[fast]'")
-        pettingzoo_rows(bench)
-        batch_rows(bench)
-        solver_rows(bench)
-        scaling(bench, options.figure)
-        bench.add("env steps/s on a GPU (--device cuda)", None, None, better="higher", note="not measured: no GPU on this machine")
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        command = "python -m scripts.benchmark_speed " + " ".join(sys.argv[1:])
-        options.json.write_text(json.dumps({"machine": about, "command": command, "rows": bench.rows}, indent=1) + "\n")
+        device_rows(bench, options.device)
+        return
+    if len(BACKENDS) == 1:
+        bench.add("compiled rows", None, None, note="numba is not installed: pip install 'ttc-env[fast]'")
+    pettingzoo_rows(bench)
+    batch_rows(bench)
+    solver_rows(bench)
+    scaling(bench, options.figure)
+    bench.add("env steps/s on a GPU (--device cuda)", None, None, better="higher", note="not measured: no GPU on this machine")
 
 
 if __name__ == "__main__":
