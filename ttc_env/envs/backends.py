@@ -16,32 +16,10 @@ from ttc_env.envs.batch import BatchRounds, Played, torch_module
 from ttc_env.envs.batch_observation import BatchObservation
 from ttc_env.envs.compiled import CompiledRounds
 from ttc_env.envs.config import EnvConfig
+from ttc_env.envs.draws import SeparateGenerators
 from ttc_env.envs.tables import RoundTables
 
 _BLOCK = 2048  # environments per pass: a round's temporaries then stay in the processor's cache
-
-
-class SeparateGenerators:
-    """One generator for each environment: what one draws depends on its own seed alone, whatever the others are."""
-
-    def __init__(self, generators: Sequence[np.random.Generator]):
-        self.generators = list(generators)
-
-    def __getitem__(self, columns: slice) -> SeparateGenerators:
-        return SeparateGenerators(self.generators[columns])
-
-    def multinomial(self, count: int, chances: np.ndarray) -> np.ndarray:
-        """`[b, k]` of chances `[b, k]`."""
-        return np.concatenate([g.multinomial(count, row[None]) for g, row in zip(self.generators, chances, strict=True)])
-
-    def random(self, size: int) -> np.ndarray:
-        """`[b]` in [0, 1); size is b."""
-        return np.concatenate([g.random(1) for g in self.generators])
-
-    def binomial(self, count: np.ndarray, chance: np.ndarray) -> np.ndarray:
-        """`[n, b]` of counts and chances `[n, b]`."""
-        draws = [g.binomial(count[:, b : b + 1], chance[:, b : b + 1]) for b, g in enumerate(self.generators)]
-        return np.concatenate(draws, axis=1)
 
 
 class NumpyBackend:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ttc_env.envs import draws
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game import rounds
 from ttc_env.game.mechanisms import Offer
@@ -147,17 +148,19 @@ class BatchRounds:
         offers = self._dialled_offers(actions, columns) if self.dialled else self._tabulated_offers(actions, columns)
         if self.tables.kind == "other":
             return self._play_by_mechanism(offers, columns)
+        users, sampled = self.config.users, self.config.demand == "sampled"
         if self.tables.kind == "logit":
             share, outside = rounds.logit_shares(offers.attraction, offers.outside)
-            served = self._choices(share, outside, rng) if self.config.demand == "sampled" else None
-            share = share if served is None else served / self.config.users
+            served = draws.choices(share, outside, users, rng) if sampled else None
+            share = share if served is None else served / users
             reward = offers.gain * share
         else:
             share, charge, _ = rounds.auction_shares(offers.score, self._of(self.outside_value, columns), self.xp)
-            served = self._tie_draw(share, rng) if self.config.demand == "sampled" else None
-            share = share if served is None else served / self.config.users
-            reward = share * (self.config.users * (offers.worth - charge)) + 0.0  # no negative zeros
-        correct = self._answers(served, offers.index, rng) if served is not None and self.table.accuracy is not None else None
+            served = draws.winners(share, users, rng) if sampled else None
+            share = share if served is None else served / users
+            reward = share * (users * (offers.worth - charge)) + 0.0  # no negative zeros
+        known = served is not None and self.table.accuracy is not None
+        correct = draws.answers(served, self.take(self.table.accuracy, offers.index), rng) if known else None
         return Played(reward, share, offers.index, offers.price, offers.dial, served, correct)
 
     def _of(self, x: Any, columns: slice) -> Any:
@@ -226,41 +229,6 @@ class BatchRounds:
         offer, market = self.offer(offers.index, None), self.market(columns)
         outcome = self.config.mechanism.play(offer, market)
         return Played(self.config.users * outcome.utility, outcome.share, offers.index, None, offers.dial, None, None)
-
-    # --- sampled demand ---
-
-    def _choices(self, share: Any, outside: Any, rng: Any) -> Any:
-        """Users served by each provider, `[n, b]`: a multinomial draw per environment."""
-        users = self.config.users
-        if self.backend == "numpy":
-            chances = np.concatenate([share, np.broadcast_to(outside, share.shape[1:])[None]]).T
-            return rng.multinomial(users, chances / chances.sum(axis=1, keepdims=True)).T[:-1]
-        left = self.xp.full_like(share[0], float(users))
-        rest = share.sum(dim=0) + outside
-        served = []
-        for row in share:  # conditional binomials: each provider draws from the users whom the ones before left
-            drawn = self.xp.binomial(left, (row / rest.clamp(min=1e-300)).clamp(0.0, 1.0), generator=rng)
-            left, rest = left - drawn, rest - row
-            served.append(drawn)
-        return self.xp.stack(served)
-
-    def _tie_draw(self, share: Any, rng: Any) -> Any:
-        """One auction a round: a tie is drawn once, and its winner serves everybody."""
-        tied, users = share > 0, self.config.users
-        if self.backend == "numpy":
-            u, count = rng.random(share.shape[1]), tied.sum(axis=0)
-            rank = np.minimum((u * count).astype(np.int64), count - 1) + 1
-            return (tied & (np.cumsum(tied, axis=0) == rank)) * users
-        u, count = self.xp.rand(share.shape[1], generator=rng, device=share.device, dtype=share.dtype), tied.sum(dim=0)
-        rank = self.xp.minimum((u * count).to(self.xp.int64), count - 1) + 1
-        return (tied & (self.xp.cumsum(tied, dim=0) == rank)) * self.xp.full_like(share, float(users))
-
-    def _answers(self, served: Any, index: Any, rng: Any) -> Any:
-        """Right answers among those served, `[n, b]`."""
-        accuracy = self.take(self.table.accuracy, index)
-        if self.backend == "numpy":
-            return rng.binomial(served, accuracy)
-        return self.xp.binomial(served.to(accuracy.dtype), accuracy, generator=rng)
 
     # --- what was played ---
 
