@@ -31,7 +31,8 @@ class TorchPPO(Agent):
         entropy: weight of the entropy bonus.
         hidden: width of both hidden layers.
         scale: "log" or "raw", what is learned from (`agents.scale`).
-        device: torch's name of a device, "cpu" or "cuda".
+        device: torch's name of a device, "cpu" or "cuda", for networks and updates. Rounds are played by the arena on the host, so that
+            observations travel; `scripts/benchmark_device.py` has a loop that stays on the device.
     """
 
     name = "ppo_torch"

@@ -38,7 +38,7 @@ def check(tables: RoundTables) -> None:
 
 
 def _kind(tables: RoundTables) -> tuple[int, Any, Any, Any]:
-    """Kind of round; and value, exponent and gain by provider, market and action, `[n, G a]`."""
+    """Kind of round; and weight, exponent and gain by provider, market and action, `[n, G a]`."""
     module, offer = kernels(), tables.offer
     if tables.kind == "auction":
         return module.AUCTION, offer.score, np.zeros(offer.score.shape, np.int64), tables.worth

@@ -134,13 +134,13 @@ def maximise_share_weighted(z: ArrayLike, weight: ArrayLike, outside_weight: Arr
     x_0.reshape(batch)[...] = outside_weight
     first = np.arange(0, n * m * b, m * b)[:, None] + np.arange(b)  # where each provider's first action is in the flat tables
 
-    def worth(profile: Index) -> _Value:
+    def evaluate(profile: Index) -> _Value:
         at = first + b * profile
         return _evaluate(np.concatenate([z.take(at), z_0]), np.concatenate([x.take(at), x_0]))
 
     # 1. Start near the maximum.
     profile = _rough(z, x, x_0[0], first)
-    value = worth(profile)
+    value = evaluate(profile)
     gap = np.zeros(b)
     done = np.zeros(b, dtype=bool)
     for iteration in range(1, max_iterations + 1):
@@ -150,7 +150,7 @@ def maximise_share_weighted(z: ArrayLike, weight: ArrayLike, outside_weight: Arr
         if not differs.any():
             return _maximum(profile, value, batch, iteration, True, 0.0)
         moved = differs.any(axis=0) & ~done
-        answer_value = worth(answer)
+        answer_value = evaluate(answer)
         # 3. Go on while lambda rises. A test of |change| < tolerance could stop at a wrong profile.
         rise = answer_value.rise_over(value)
         better = moved & (rise > 0.0)

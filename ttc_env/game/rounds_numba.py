@@ -7,6 +7,11 @@ the compiler, later processes read its cache.
 
 Arrays are columns, `[n, b]`: provider, environment. Loops run over blocks of environments, so that what one pass leaves is still in the cache
 for the next; inside, over a block's environments, so that the compiler can do several at once.
+
+Two buffers `[n, b]` are worked through in place, from what the tables have for an action to what the round comes to (GAME.md's names):
+
+    share    market: e_i, or f_i which `scale` makes e_i 2^-K; auction: score_i     ->  s_i
+    reward   market: users pi_i; auction: omega_i, settled quality less cost        ->  reward in USD
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ class Tables(NamedTuple):
     """What rounds look up, flat: one entry per (provider, market, action)."""
 
     kind: int
-    value: Any  # [entries] attraction e; its fraction f; or score
+    weight: Any  # [entries] what decides who serves: attraction e; its fraction f; or score
     exponent: Any  # [entries] int64, k; empty if kind is not SCALED_MARKET
     gain: Any  # [entries] USD, profit if all users came; or USD/query, what serving is worth before the rivals' score is paid
     seen: Any  # [2 + k, entries] float32: quality, price, and the k parts of an action, as observations show them
@@ -89,8 +94,8 @@ def first_outside(actions: Any, sizes: Any) -> int:
 
 @compiled
 def look_up(tables: Any, actions: Any, first: int, size: int, share: Any, reward: Any) -> None:
-    """What the tables have for each action: its value, in `share`, and its gain, in `reward`."""
-    value, gain, start = tables.value, tables.gain, tables.start
+    """What the tables have for each action: its weight, in `share`, and its gain, in `reward`."""
+    weight, gain, start = tables.weight, tables.gain, tables.start
     p, q = tables.strides
     to, last = first + size, len(actions) - 1
     for i in range(len(share)):
@@ -100,12 +105,12 @@ def look_up(tables: Any, actions: Any, first: int, size: int, share: Any, reward
             here = start[i, 0]
             for j in range(size):
                 entry = np.uint64(here + x[j] * p + y[j] * q)
-                s[j], r[j] = value[entry], gain[entry]
+                s[j], r[j] = weight[entry], gain[entry]
         else:
             there = start[i, first:to]
             for j in range(size):
                 entry = np.uint64(there[j] + x[j] * p + y[j] * q)
-                s[j], r[j] = value[entry], gain[entry]
+                s[j], r[j] = weight[entry], gain[entry]
 
 
 @compiled
@@ -152,12 +157,13 @@ def logit_shares(total: Any, first: int, share: Any, reward: Any) -> None:
         s = share[i, first : first + size]
         for j in range(size):
             total[j] += s[j]
+    inverse = total  # its memory serves again
     for j in range(size):
-        total[j] = 1.0 / total[j]
+        inverse[j] = 1.0 / total[j]
     for i in range(n):
         s, r = share[i, first : first + size], reward[i, first : first + size]
         for j in range(size):
-            s[j] *= total[j]
+            s[j] *= inverse[j]
             r[j] *= s[j]
 
 
@@ -213,7 +219,7 @@ class OneTables(NamedTuple):
     """What the rounds of one environment look up. Passed as a plain tuple of arrays, which reach compiled code in half the time."""
 
     rules: Any  # [4 + k] users, V_0, profit scale, kind; and how many choices each part of an action has
-    numbers: Any  # [n, a, 3] value, exponent and gain, as in `Tables`
+    numbers: Any  # [n, a, 3] weight, exponent and gain, as in `Tables`
     seen: Any  # [n, a, 2 + k] float32, likewise
     static: Any  # [n, s] float32: how every provider's observation starts
 

@@ -138,21 +138,25 @@ def _solve(batch: MarketBatch, mechanism: Mechanism, tolerance: float, max_sweep
         np.ascontiguousarray(np.moveaxis(x, 1, 2)) for x in (offer.score, offer.price - offer.cost, offer.quality - offer.cost)
     )  # [n, a, G]
     z = logits(value, batch.beta, batch.outside_value)
+    # 1. The lowest and the highest equilibrium of every market (GAME.md, theorem 3).
     ends, sweeps, closed = _bracket(z, value, profit, tolerance, max_sweeps)
     row, g = np.arange(len(z))[:, None], np.arange(z.shape[2])
+    # 2. Where they coincide, in the values offered, that is the only one: nothing more to ask.
     met = closed & (value[row, ends[0], g] == value[row, ends[1], g]).all(axis=0)  # not z: at beta = 0 all of it is equal
+    # 3. The planner's profile (theorem 4).
     best = maximise_share_weighted(z, surplus, batch.outside_value)
     profiles = np.stack([ends[0], ends[0], best.profile])
-    worth = np.stack([_welfare(batch, value, surplus, ends[0])] * 2 + [np.asarray(best.value)])
+    welfares = np.stack([_welfare(batch, value, surplus, ends[0])] * 2 + [np.asarray(best.value)])
     flags = np.stack([met, met, closed & best.converged])
+    # 4. The other markets one by one: all their equilibria.
     for j in np.flatnonzero(~met):
         game = PostedPriceGame(value[:, :, j], profit[:, :, j], surplus[:, :, j], float(batch.beta[j]), float(batch.outside_value[j]))
         pne = equilibria(game, tolerance=tolerance, max_sweeps=max_sweeps)
         flags[:, j] = pne.unique, pne.complete, pne.converged and best.converged
         profiles[:2, :, j] = [np.full(len(z), -1) if end is None else end for end in (pne.lowest, pne.highest)]
         at_pne = _welfare_of(game, pne.profiles)
-        worth[:2, j] = (at_pne.min(), at_pne.max()) if len(at_pne) else (np.nan, np.nan)
-    return _Found(profiles, worth, flags, sweeps)
+        welfares[:2, j] = (at_pne.min(), at_pne.max()) if len(at_pne) else (np.nan, np.nan)
+    return _Found(profiles, welfares, flags, sweeps)
 
 
 def _bracket(z: Array, value: Array, profit: Array, tolerance: float, max_sweeps: int) -> tuple[Index, int, NDArray[np.bool_]]:
