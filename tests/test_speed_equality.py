@@ -1,7 +1,6 @@
 """One game, many roads: the environment in plain Python, the batched rounds in NumPy and torch, and the log-domain formulas agree."""
 
 import functools
-import inspect
 import shutil
 
 import numpy as np
@@ -376,9 +375,7 @@ def test_a_step_compiles_as_one_graph(variant, graphs):
 
 
 def test_many_environments_can_be_compiled(graphs):
-    torch = pytest.importorskip("torch")
-    if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
-        pytest.skip("torch before 2.13 compiles eight environments in a process")
+    torch = pytest.importorskip("torch", minversion="2.13")  # before it, eight environments in a process
     for size in range(2, 14):
         env = ttc_env.vector_env(size, backend="torch", prices="fixed", compile=True)
         env.reset()

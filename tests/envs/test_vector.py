@@ -144,15 +144,11 @@ def mixed_markets():
     return markets
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
-@pytest.mark.parametrize("actions", ["discrete", "continuous"])
+@pytest.mark.parametrize(("backend", "actions"), [("numpy", "discrete"), ("numpy", "continuous"), ("numba", "discrete")])
 @pytest.mark.parametrize("mechanism", ["market", "auction"])
-def test_markets_that_differ_in_everything(mechanism, actions, backend):
+def test_markets_that_differ_in_everything(mechanism, backend, actions):
     """In batches of more than one pass: rewards, observations, infos and deviations are those of the environment's own market."""
-    if backend == "numba":
-        pytest.importorskip("numba")
-        if actions == "continuous":
-            pytest.skip("numba plays discrete actions")
+    pytest.importorskip(backend)
     markets, options = mixed_markets(), {"mechanism": mechanism, "actions": actions}
     env = ttc_env.vector_env(2048 + 512 + 7, market=markets, infos="full", backend=backend, **options)
     env.reset(seed=0)
@@ -238,12 +234,9 @@ def test_a_seed_for_each_environment():
         many.reset(seed=[1, 2])
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch"])
-@pytest.mark.parametrize("seed", [5, [7, 8, 9]])
+@pytest.mark.parametrize(("backend", "seed"), [("numpy", 5), ("numpy", [7, 8, 9]), ("torch", 5)])
 def test_a_saved_environment_goes_on(backend, seed):
     pytest.importorskip(backend)
-    if backend == "torch" and seed != 5:
-        pytest.skip("torch has one generator")
     env, twin = (ttc_env.vector_env(3, demand="sampled", backend=backend, max_cycles=3) for _ in range(2))
     env.action_space.seed(0)
     actions = env.action_space.sample()

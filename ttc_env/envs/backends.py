@@ -198,7 +198,7 @@ class TorchBackend:
     def play(self, actions: Any, rng: Any, time_left: float) -> tuple[BatchObservation, Played]:
         """A round. actions: `[b, n]` or `[b, n, k]`, in their space."""
         played, public, own = self._seen_round(actions, rng)
-        public[-1] = time_left  # here, lest the clock be compiled into the round
+        public[-1].fill_(time_left)  # here, lest the clock be compiled into the round
         return BatchObservation(self._static, own.permute(2, 1, 0), public.T, self._hidden), played
 
     def _play_and_see(self, actions: Any, rng: Any) -> tuple[Played, Any, Any]:
