@@ -2,7 +2,7 @@
 
 A second implementation, because at nine providers NumPy spends its time on being called: this one takes a fraction of the time
 (BENCHMARKS.md). It looks up the same tables and does the same operations in the same order, so its answers have the same bits as the
-batched rounds (tests/envs/test_vector.py).
+batched rounds (tests/test_speed_equality.py).
 """
 
 from __future__ import annotations

@@ -1,0 +1,65 @@
+"""Infos are worked out when they are read."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+import ttc_env
+from ttc_env.envs.infos import Info, LazyRound
+
+
+def test_an_info_is_a_dict_that_is_worked_out_once():
+    worked_out = []
+
+    def source():
+        worked_out.append(1)
+        return [{"share": 0.25, "regret": 1.0}]
+
+    def info():
+        return Info((LazyRound(source), 0), "mask")
+
+    assert info()["action_mask"] == "mask"
+    assert info().get("action_mask") == "mask"
+    assert "action_mask" in info()
+    assert not worked_out
+    whole = {"action_mask": "mask", "share": 0.25, "regret": 1.0}
+    readings = [
+        dict, lambda x: {**x}, lambda x: x.copy(), lambda x: {k: x[k] for k in x}, lambda x: dict(x.items()), copy.copy, copy.deepcopy,
+        lambda x: pickle.loads(pickle.dumps(x)), lambda x: json.loads(json.dumps(x)), lambda x: x | {}, lambda x: {} | x,
+    ]  # fmt: skip
+    for reading in readings:
+        assert reading(info()) == whole
+    assert info() == whole
+    assert whole == info()
+    assert len(info()) == 3
+    assert "regret" in info()
+    assert "nothing" not in info()
+    assert info().get("nothing", 7) == 7
+    assert info().pop("share") == 0.25
+    assert repr(info()) == repr(whole)
+    with pytest.raises(KeyError):
+        info()["nothing"]
+    written = info()
+    written["share"] = 9.0
+    assert written == {**whole, "share": 9.0}
+    one = info()
+    count = len(worked_out)
+    assert (one["share"], one["regret"], len(one)) == (0.25, 1.0, 3)
+    assert len(worked_out) == count + 1
+
+
+def test_infos_read_late_are_those_of_their_round():
+    env = ttc_env.parallel_env()
+    env.reset(seed=0)
+    early = env.step({agent: np.array([1, 1]) for agent in env.agents})[4]
+    env.step({agent: np.array([5, 0]) for agent in env.agents})
+    fresh = ttc_env.parallel_env()
+    fresh.reset(seed=0)
+    now = dict(fresh.step({agent: np.array([1, 1]) for agent in fresh.agents})[4]["provider_2"])
+    now.pop("action_mask")
+    late = dict(early["provider_2"])
+    late.pop("action_mask")
+    assert late == now

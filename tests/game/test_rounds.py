@@ -1,0 +1,57 @@
+"""Rounds arranged for speed are the log-domain formulas and the auction's rules."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ttc_env
+from ttc_env.game import rounds
+from ttc_env.game.demand import log_total, shares
+from ttc_env.game.mechanisms import second_price_auction
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 6),
+    scale=st.sampled_from([1e-3, 1.0, 30.0, 500.0, 1e4, 1e7]),
+)
+def test_shares_from_mantissas_are_shares_from_logs(seed, n, scale):
+    z = np.random.default_rng(seed).normal(size=(n, 50)) * scale
+    fraction, exponent = rounds.split_exponential(z)
+    assert ((fraction >= 1.0) & (fraction < 2.0)).all()
+    share, outside = rounds.logit_shares(*rounds.attractions(fraction, exponent, np))
+    expected, nobody = shares(z, 1.0)
+    rtol = 1e-13 + 8e-16 * scale
+    np.testing.assert_allclose(share, expected, rtol=rtol, atol=1e-300)
+    np.testing.assert_allclose(outside, nobody, rtol=rtol, atol=1e-300)
+    np.testing.assert_allclose(-np.log(np.maximum(outside, 1e-290)), np.minimum(log_total(z), -np.log(1e-290)), rtol=1e-9, atol=1e-9)
+
+
+def test_scaling_by_powers_of_two_changes_no_bit():
+    z = np.random.default_rng(0).normal(size=(9, 500)) * 30
+    fraction, exponent = rounds.split_exponential(z)
+    scaled, _ = rounds.logit_shares(*rounds.attractions(fraction, exponent, np))
+    plain, _ = rounds.logit_shares(np.ldexp(fraction, exponent), 1.0)
+    np.testing.assert_array_equal(scaled, plain)
+
+
+def test_powers_of_two_are_exact_down_to_the_smallest_normal_number():
+    k = np.arange(-1100, 1)
+    expected = np.where(k >= -1022, np.ldexp(1.0, k), 0.0)
+    np.testing.assert_array_equal(rounds.power_of_two(k, np), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 5), ties=st.booleans(), outside=st.sampled_from([-1.0, 0.0, 0.5, 5.0]))
+def test_auction_rounds_are_the_mechanisms_allocation(seed, n, ties, outside):
+    rng = np.random.default_rng(seed)
+    score = rng.integers(-2, 3, (n, 30)) / 2.0 if ties else rng.normal(size=(n, 30))
+    market = ttc_env.Market.from_arrays([[1.0]], [[0.5]], [[0.1]], beta=1.0, outside_value=outside)
+    allocation = second_price_auction().allocation
+    rivals = allocation.rivals(score, market)
+    share, charge, nobody = rounds.auction_shares(score, outside, np)
+    np.testing.assert_allclose(share, np.exp(allocation.log_share(score, rivals, market)), rtol=1e-15)
+    np.testing.assert_array_equal(nobody, allocation.outside_share(score, market))
+    paid = share > 0
+    np.testing.assert_array_equal(charge[paid], np.maximum(rivals.score, outside)[paid])

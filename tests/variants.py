@@ -1,0 +1,47 @@
+"""Environments that the tests of speed go through: every rule, and what is hard about numbers."""
+
+import numpy as np
+
+import ttc_env
+
+UNEVEN = ttc_env.Market.from_arrays(
+    [[0.5, 0.7, 0.9], [0.6, np.nan, np.nan], [0.4, 0.8, np.nan]],
+    [[0.1, 0.2, 0.4], [0.1, np.nan, np.nan], [0.05, 0.3, np.nan]],
+    [[0.05, 0.1, 0.2], [0.05, np.nan, np.nan], [0.02, 0.1, np.nan]],
+    beta=5.0,
+)
+VARIANTS = {
+    "market": {},
+    "fixed prices": {"prices": "fixed"},
+    "beta V in the thousands": {"benchmark": "aime", "beta": 1e5},
+    "rational": {"benchmark": "aime", "beta": 1e7},
+    "rational, fixed prices": {"benchmark": "aime", "beta": 1e7, "prices": "fixed"},
+    "beta 0": {"beta": 0.0},
+    "outside value": {"outside_value": 0.005, "beta": 1e4},
+    "one provider": {"providers": ["Qwen2-7B"]},
+    "one bidder": {"mechanism": "auction", "providers": ["Qwen2-7B"]},
+    "uneven grids": {"market": UNEVEN},
+    "auction": {"mechanism": "auction"},
+    "auction, truthful": {"mechanism": "auction", "prices": "fixed"},
+    "auction, claims": {"mechanism": "auction", "claims": (0.8, 1.0, 1.25), "settlement": "claimed"},
+    "auction, ties": {
+        "mechanism": "auction",
+        "market": ttc_env.Market.from_arrays([[1.0, 0.9]] * 3, [[0.2, 0.1]] * 3, [[0.1, 0.05]] * 3, beta=1),
+    },
+    "auction nobody wins": {"mechanism": "auction", "market": UNEVEN.replace(outside_value=2.0)},
+    "own": {"information": "own"},
+    "prices public": {"information": "prices", "mechanism": "auction"},
+    "continuous": {"actions": "continuous"},
+    "continuous, fixed": {"actions": "continuous", "prices": "fixed", "market": UNEVEN},
+    "continuous auction": {"actions": "continuous", "mechanism": "auction"},
+}
+SAMPLED = {"sampled": {"demand": "sampled"}, "sampled auction": {"demand": "sampled", "mechanism": "auction", "prices": "fixed"}}
+
+
+def actions_of(env, seed):
+    env.action_space.seed(seed)
+    return env.action_space.sample()
+
+
+def as_dict(single, row):
+    return {agent: row[i] for i, agent in enumerate(single.agents)}
