@@ -125,6 +125,32 @@ def test_a_torch_step_stays_on_its_device(variant, monkeypatch):
     assert OneDevice.ran > 50
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_cuda_is_numpy_and_never_waits(variant, compiled):
+    torch = pytest.importorskip("torch")
+    options = {"max_cycles": 2, **VARIANTS[variant]}
+    ours = ttc_env.vector_env(300, **options)
+    theirs = ttc_env.vector_env(300, backend="torch", device="cuda", compile=compiled, **options)
+    ours.reset(seed=0)
+    theirs.reset(seed=0)
+    actions = actions_of(ours, 0)
+    sent = torch.as_tensor(actions, device="cuda")
+    theirs.step(sent)  # compiles
+    ours.step(actions)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        tobs, trewards, _, _, tinfos = theirs.step(sent)
+        tseen, tfinal = tobs.full(), tinfos["final_obs"].full()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    obs, rewards, _, _, infos = ours.step(actions)
+    np.testing.assert_allclose(trewards.cpu().numpy(), rewards, rtol=1e-12, atol=1e-18)
+    for mine, expected in ((tseen, obs.full()), (tfinal, infos["final_obs"].full())):
+        np.testing.assert_allclose(mine.cpu().numpy(), expected, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("variant", ["market", "beta V in the thousands", "auction", "continuous"])
 def test_a_round_compiles_as_one_graph(variant):
     torch = pytest.importorskip("torch")
