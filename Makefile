@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-measure slow lint clean
+.PHONY: demo test test-all test-measure test-gpu slow lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m scripts.reproduce
@@ -20,6 +20,10 @@ test-all: $(VENV)/.train
 
 slow: $(VENV)/.train
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not gpu and not engine"
+
+# On a machine with a CUDA device; set TORCH= to a build of torch for it.
+test-gpu: $(VENV)/.train
+	$(BIN)/python -m pytest -m gpu
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
