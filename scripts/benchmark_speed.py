@@ -1,7 +1,8 @@
 """Speed as ratios, each measured in one process with its yardstick run in turn: `python -m scripts.benchmark_speed [--quick] [--json FILE]`.
 
-CPU time of this process, whose libraries are held to one thread, so that other work on the machine distorts little; medians over pairs, and the
-quartiles as spread. BENCHMARKS.md explains the rows. `--device cuda` measures the torch backend on a GPU instead; see `scripts/benchmark_device.py`.
+CPU time of this process, in which torch is held to one thread and nothing else takes more, so that other work on the machine distorts little;
+medians over pairs, and the quartiles as spread. BENCHMARKS.md explains the rows. `--device cuda` measures the torch backend on a GPU instead;
+see `scripts/benchmark_device.py`.
 """
 
 from __future__ import annotations

@@ -9,16 +9,10 @@ import pytest
 from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, render_test, state_test
 
 import ttc_env
+from tests.variants import UNEVEN
 from ttc_env.game.mechanisms import pay_per_token, second_price_auction
 from ttc_env.registration import PETTINGZOO_IDS
 from ttc_env.testing import check_env
-
-UNEVEN = ttc_env.Market.from_arrays(
-    [[0.5, 0.7, 0.9], [0.6, np.nan, np.nan], [0.4, 0.8, np.nan]],
-    [[0.1, 0.2, 0.4], [0.1, np.nan, np.nan], [0.05, 0.3, np.nan]],
-    [[0.05, 0.1, 0.2], [0.05, np.nan, np.nan], [0.02, 0.1, np.nan]],
-    beta=5.0,
-)
 
 VARIANTS = {
     **{name: {} for name in PETTINGZOO_IDS},

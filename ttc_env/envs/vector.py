@@ -1,4 +1,4 @@
-"""The batched environment: many games at once, in NumPy or in torch."""
+"""The batched environment: many games at once, in NumPy, numba or torch."""
 
 from __future__ import annotations
 
