@@ -1,7 +1,8 @@
 """Players for every game of ttc_env, by name.
 
     config = make_config("market", "gsm8k", prices="fixed")
-    arena = Arena(config, seat(config, {"provider_0": "ppo", "rest": "best_response"}, seeds=range(8), horizon=1000), seeds=range(8))
+    arena = Arena(config, seat(config, {"provider_0": "ppo", "rest": "best_response"},
+    seeds=range(8), horizon=1000), seeds=range(8))
 
 Agents that need torch are imported when they are asked for.
 """
@@ -72,15 +73,19 @@ def agent_class(name: str) -> type[Agent]:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         if name in NEED_TORCH and error.name in ("torch", "stable_baselines3"):
-            raise ImportError(f"learner {name!r} needs {error.name}: pip install 'ttc-env[train]'") from error
+            raise ImportError(
+                f"learner {name!r} needs {error.name}: pip install 'ttc-env[train]'"
+            ) from error
         raise
 
 
 def parse_learners(text: str, num_providers: int) -> dict[int, tuple[str, dict[str, Any]]]:
-    """`"ppo"`, or `"provider_0=ppo,rest=constant:level=16"`, as provider index -> (agent name, options).
+    """`"ppo"`, or `"provider_0=ppo,rest=constant:level=16"`, as provider index -> (agent name,
+    options).
 
     Raises:
-        ValueError: an unknown learner or provider, a provider without a learner, or text that cannot be read.
+        ValueError: an unknown learner or provider, a provider without a learner, or text that
+            cannot be read.
     """
     providers = [f"provider_{i}" for i in range(num_providers)]
     chosen: dict[int, tuple[str, dict[str, Any]]] = {}
@@ -95,14 +100,19 @@ def parse_learners(text: str, num_providers: int) -> dict[int, tuple[str, dict[s
         for setting in settings:
             key, equals, value = setting.partition("=")
             if not equals:
-                raise ValueError(f"cannot read {setting!r} in {part!r}; options are written {name}:key=value")
+                raise ValueError(
+                    f"cannot read {setting!r} in {part!r}; options are written {name}:key=value"
+                )
             options[key] = _value(value)
         if who == "rest":
             rest = (name, options)
         elif who in providers:
             chosen[providers.index(who)] = (name, options)
         else:
-            raise ValueError(f"provider {who!r} is unknown; this market has {', '.join(providers)}, and 'rest' for all others")
+            raise ValueError(
+                f"provider {who!r} is unknown; this market has {', '.join(providers)}, and 'rest'"
+                " for all others"
+            )
     for i in range(num_providers):
         if i not in chosen:
             if rest is None:
@@ -123,9 +133,14 @@ def _value(text: str) -> Any:
 
 
 def seat(
-    config: EnvConfig, learners: str | Mapping[int, tuple[str, Mapping[str, Any]]], *, seeds: Sequence[int], horizon: int
+    config: EnvConfig,
+    learners: str | Mapping[int, tuple[str, Mapping[str, Any]]],
+    *,
+    seeds: Sequence[int],
+    horizon: int,
 ) -> list[Agent]:
-    """Agents for every provider; providers with the same learner and options share one agent object, not what it learns.
+    """Agents for every provider; providers with the same learner and options share one agent
+    object, not what it learns.
 
     Args:
         learners: as `parse_learners` reads or returns it.
@@ -135,10 +150,16 @@ def seat(
     Raises:
         ValueError, TypeError: as `parse_learners`; or an option that the agent does not take.
     """
-    chosen = parse_learners(learners, config.market.num_providers) if isinstance(learners, str) else dict(learners)
+    chosen = (
+        parse_learners(learners, config.market.num_providers)
+        if isinstance(learners, str)
+        else dict(learners)
+    )
     groups: dict[str, tuple[str, dict[str, Any], list[int]]] = {}
     for i, (name, options) in sorted(chosen.items()):
-        groups.setdefault(f"{name} {sorted(options.items())}", (name, dict(options), []))[2].append(i)
+        groups.setdefault(f"{name} {sorted(options.items())}", (name, dict(options), []))[2].append(
+            i
+        )
     agents = []
     for name, options, index in groups.values():
         kind = agent_class(name)
@@ -152,6 +173,7 @@ def seat(
 
             known = [p for p in inspect.signature(kind).parameters if p != "seats"]
             raise TypeError(
-                f"learner {name!r} has no option {', '.join(sorted(set(options) - set(known)))}; it has {', '.join(known) or 'none'}"
+                f"learner {name!r} has no option {', '.join(sorted(set(options) - set(known)))}; it"
+                f" has {', '.join(known) or 'none'}"
             ) from error
     return agents

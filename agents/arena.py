@@ -1,4 +1,6 @@
-"""The loop in which agents play many runs of one market at once: a `ttc_env.vector_env` with one environment per run."""
+"""The loop in which agents play many runs of one market at once: a `ttc_env.vector_env` with one
+environment per run.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,22 @@ class NotFinite(FloatingPointError):
 def describe(config: EnvConfig) -> str:
     """A market in a few words, for messages."""
     market = config.market
-    name = f"{market.benchmark} {market.method}" if market.benchmark else f"{market.num_providers} providers"
+    name = (
+        f"{market.benchmark} {market.method}"
+        if market.benchmark
+        else f"{market.num_providers} providers"
+    )
     return f"market {name}, mechanism {config.mechanism.name}, beta {market.beta:g}"
 
 
-def make_seats(config: EnvConfig, index: Sequence[int], seeds: Sequence[int], horizon: int, *, sees_solver: bool = False) -> Seats:
+def make_seats(
+    config: EnvConfig,
+    index: Sequence[int],
+    seeds: Sequence[int],
+    horizon: int,
+    *,
+    sees_solver: bool = False,
+) -> Seats:
     """Seats for the providers `index` in runs with these seeds."""
     rows = list(index)
     table = config.table
@@ -42,9 +55,11 @@ def make_seats(config: EnvConfig, index: Sequence[int], seeds: Sequence[int], ho
         neutral_price=config.mechanism.tariff.neutral,
         claims=config.mechanism.claims,
         labels=tuple(config.market.providers[i].levels for i in rows),
-        own=table
-        if rows == list(range(config.market.num_providers))
-        else Offer(*(x[rows] for x in (table.quality, table.claim, table.price, table.cost))),
+        own=(
+            table
+            if rows == list(range(config.market.num_providers))
+            else Offer(*(x[rows] for x in (table.quality, table.claim, table.price, table.cost)))
+        ),
         observation_size=ObservationLayout(config).size,
         description=describe(config),
         config=config if sees_solver else None,
@@ -54,31 +69,50 @@ def make_seats(config: EnvConfig, index: Sequence[int], seeds: Sequence[int], ho
 class Arena:
     """Agents in their seats, playing round after round in all runs at once.
 
-    A run is an environment of `ttc_env.vector_env` with a seed of its own, so that no run depends on which others are there. Discrete actions only.
+    A run is an environment of `ttc_env.vector_env` with a seed of its own, so that no run depends
+    on which others are there. Discrete actions only.
     """
 
     def __init__(self, config: EnvConfig, agents: Sequence[Agent], seeds: Sequence[int]):
         if config.actions != "discrete":
             raise ValueError(
-                "agents choose from a list of actions; make the environment with actions='discrete' (a finer price grid: prices=(...))"
+                "agents choose from a list of actions; make the environment with actions='discrete'"
+                " (a finer price grid: prices=(...))"
             )
         n = config.market.num_providers
         seated = sorted(i for agent in agents for i in agent.seats.index)
         if seated != list(range(n)):
-            raise ValueError(f"every provider needs exactly one agent; providers seated: {seated}, of {n}")
+            raise ValueError(
+                f"every provider needs exactly one agent; providers seated: {seated}, of {n}"
+            )
         for agent in agents:
             if agent.sees_rivals and config.information == "own":
                 raise ValueError(
-                    f"{agent.name} needs to see its rivals, but information='own' hides them; use information='full' or a bandit learner"
+                    f"{agent.name} needs to see its rivals, but information='own' hides them; use"
+                    " information='full' or a bandit learner"
                 )
-        self.config, self.agents, self.seeds = config, list(agents), tuple(int(seed) for seed in seeds)
-        self.env = VectorMarketEnv(len(self.seeds), dataclasses.replace(config, infos="basic"), MarketBatch.of(config.market))
+        self.config, self.agents, self.seeds = (
+            config,
+            list(agents),
+            tuple(int(seed) for seed in seeds),
+        )
+        self.env = VectorMarketEnv(
+            len(self.seeds),
+            dataclasses.replace(config, infos="basic"),
+            MarketBatch.of(config.market),
+        )
         self.round = 0
         self._full = any(agent.feedback == "full" for agent in agents)
         self._watched = any(agent.needs_observation for agent in agents)
         self._rows = [list(agent.seats.index) for agent in self.agents]
-        # Streams of their own: agents' draws are seeded by [seed, provider, stream] (`agents.draws`).
-        obs, _ = self.env.reset(seed=[int(np.random.SeedSequence([seed, n, 2]).generate_state(1)[0]) for seed in self.seeds])
+        # Streams of their own: agents' draws are seeded by [seed, provider, stream]
+        # (`agents.draws`).
+        obs, _ = self.env.reset(
+            seed=[
+                int(np.random.SeedSequence([seed, n, 2]).generate_state(1)[0])
+                for seed in self.seeds
+            ]
+        )
         self._observations = self._vectors(obs)
 
     def _vectors(self, obs: Any) -> Array | None:
@@ -93,7 +127,9 @@ class Arena:
         """
         actions = np.empty((self.config.market.num_providers, len(self.seeds)), dtype=np.intp)
         for agent, rows in zip(self.agents, self._rows, strict=True):
-            actions[rows] = agent.act(None if self._observations is None else self._observations[rows])
+            actions[rows] = agent.act(
+                None if self._observations is None else self._observations[rows]
+            )
         rewards, shares, obs, final = self.play(actions)
         self.round += 1
         self._check(rewards, actions)
@@ -110,9 +146,11 @@ class Arena:
                     over=over,
                     actions=actions if agent.sees_rivals else None,
                     shares=shares if agent.sees_rivals else None,
-                    payoffs=Payoffs(payoffs.profit[rows], payoffs.log_share[rows])
-                    if payoffs is not None and agent.feedback == "full"
-                    else None,
+                    payoffs=(
+                        Payoffs(payoffs.profit[rows], payoffs.log_share[rows])
+                        if payoffs is not None and agent.feedback == "full"
+                        else None
+                    ),
                     observation=seen[rows] if watched else None,
                     first_observation=following[rows] if watched and over else None,
                 )
@@ -126,37 +164,59 @@ class Arena:
         """One round of flat actions `[n, runs]`, from which nobody learns.
 
         Returns:
-            Rewards in USD and shares, `[n, runs]`; what is seen next; and, where the episode ended, what was seen at its end, else None.
+            Rewards in USD and shares, `[n, runs]`; what is seen next; and, where the episode ended,
+            what was seen at its end, else None.
         """
         parts = np.stack(np.unravel_index(actions, self.config.grid))
         obs, rewards, _, _, infos = self.env.step(parts.transpose(2, 1, 0))
         return rewards.T, self.env.last.share.copy(), obs, infos.get("final_obs")
 
     def payoffs(self) -> Payoffs:
-        """What every action would have earned in the round just played, `[n, a, runs]`: expected demand, whatever users were drawn."""
+        """What every action would have earned in the round just played, `[n, a, runs]`: expected
+        demand, whatever users were drawn.
+        """
         return Payoffs(*(x.transpose(1, 2, 0) for x in self.env.deviations()))
 
     def _check(self, rewards: Array, actions: Actions) -> None:
         if np.isfinite(rewards).all():
             return
         i, run = (int(x[0]) for x in np.nonzero(~np.isfinite(rewards)))
-        quality, price, cost = (x[i, actions[i, run]] for x in (self.config.table.quality, self.config.table.price, self.config.table.cost))
+        quality, price, cost = (
+            x[i, actions[i, run]]
+            for x in (self.config.table.quality, self.config.table.price, self.config.table.cost)
+        )
         raise NotFinite(
-            f"reward is {rewards[i, run]} in round {self.round} for provider_{i} ({self.config.market.names[i]!r}), run seed {self.seeds[run]}, "
-            f"{describe(self.config)}; it offered quality {quality:g}, price {price:g}, cost {cost:g} USD/query"
+            f"reward is {rewards[i, run]} in round {self.round} for provider_{i}"
+            f" ({self.config.market.names[i]!r}), run seed {self.seeds[run]},"
+            f" {describe(self.config)}; it offered quality {quality:g}, price {price:g}, cost"
+            f" {cost:g} USD/query"
         )
 
     def strategies(self) -> Array:
-        """What everybody has learned, `[n, a, runs]`; agents that read observations answer the current one."""
-        result = np.zeros((self.config.market.num_providers, self.config.table.quality.shape[1], len(self.seeds)))
+        """What everybody has learned, `[n, a, runs]`; agents that read observations answer the
+        current one.
+        """
+        result = np.zeros(
+            (self.config.market.num_providers, self.config.table.quality.shape[1], len(self.seeds))
+        )
         for agent, rows in zip(self.agents, self._rows, strict=True):
-            result[rows] = agent.greedy(None if self._observations is None else self._observations[rows])
+            result[rows] = agent.greedy(
+                None if self._observations is None else self._observations[rows]
+            )
         return result
 
     def state_dict(self) -> dict[str, Any]:
         """Enough to go on exactly."""
-        content = {"round": self.round, "env": self.env.state_dict(), "agents": [agent.state_dict() for agent in self.agents]}
-        return content if self._observations is None else {**content, "observations": np.ascontiguousarray(self._observations)}
+        content = {
+            "round": self.round,
+            "env": self.env.state_dict(),
+            "agents": [agent.state_dict() for agent in self.agents],
+        }
+        return (
+            content
+            if self._observations is None
+            else {**content, "observations": np.ascontiguousarray(self._observations)}
+        )
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
         self.round = int(content["round"])

@@ -1,6 +1,7 @@
 """Bandits: players that see their own profit and nothing else. EXP3, UCB, epsilon-greedy.
 
-Rivals learn at the same time, so that old rewards mislead: all three weigh recent rounds more. They learn from log profit (`agents.scale`).
+Rivals learn at the same time, so that old rewards mislead: all three weigh recent rounds more. They
+learn from log profit (`agents.scale`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from ttc_env.game.types import Array
 
 
 class Bandit(Agent):
-    """Base: estimates of what each action earns. `strategy` is the action with the best estimate."""
+    """Base: estimates of what each action earns.
+
+    `strategy` is the action with the best estimate.
+    """
 
     stochastic = True
     learns = True
@@ -59,7 +63,9 @@ class EpsilonGreedy(Bandit):
     name = "epsilon_greedy"
     state = ("draws", "mean", "count")
 
-    def __init__(self, seats: Seats, step: float = 0.1, final_exploration: float = 0.01, scale: str = "log"):
+    def __init__(
+        self, seats: Seats, step: float = 0.1, final_exploration: float = 0.01, scale: str = "log"
+    ):
         super().__init__(seats, scale)
         self.step, self.final_exploration = float(step), float(final_exploration)
         self.mean = np.zeros(seats.shape)
@@ -68,7 +74,9 @@ class EpsilonGreedy(Bandit):
     def act(self, observation: Array | None = None) -> Actions:
         epsilon = self.final_exploration ** min(1.0, self.t / max(1, self.seats.horizon - 1))
         explores, choice = self.draws() < epsilon, self.draws()
-        return np.where(explores, sample(self._there.astype(np.float64), choice), best(self.estimates(), choice))
+        return np.where(
+            explores, sample(self._there.astype(np.float64), choice), best(self.estimates(), choice)
+        )
 
     def learn(self, action: Actions, reward: Array) -> None:
         at = self._at(action)
@@ -77,11 +85,16 @@ class EpsilonGreedy(Bandit):
         self.mean[at] += np.maximum(1.0 / self.count[at], self.step) * (reward - self.mean[at])
 
     def estimates(self) -> Array:
-        return np.where(self._there & (self.count > 0), self.mean, -np.inf) if self.t else np.where(self._there, 0.0, -np.inf)
+        return (
+            np.where(self._there & (self.count > 0), self.mean, -np.inf)
+            if self.t
+            else np.where(self._there, 0.0, -np.inf)
+        )
 
 
 class UCB(Bandit):
-    """Discounted upper confidence bounds (Garivier and Moulines 2011): mean + width sqrt(log N / n), rewards and counts fading.
+    """Discounted upper confidence bounds (Garivier and Moulines 2011): mean + width sqrt(log N /
+    n), rewards and counts fading.
 
     Args:
         memory: rounds after which an old reward weighs 1/e.
@@ -91,7 +104,9 @@ class UCB(Bandit):
     name = "ucb"
     state = ("draws", "total", "count")
 
-    def __init__(self, seats: Seats, memory: float = 2000.0, width: float = 0.05, scale: str = "log"):
+    def __init__(
+        self, seats: Seats, memory: float = 2000.0, width: float = 0.05, scale: str = "log"
+    ):
         super().__init__(seats, scale)
         self.fade, self.width = float(np.exp(-1.0 / memory)), float(width)
         self.total = np.zeros(seats.shape)
@@ -99,7 +114,9 @@ class UCB(Bandit):
 
     def act(self, observation: Array | None = None) -> Actions:
         tried = self.count > 1e-3
-        bonus = self.width * np.sqrt(np.log(self.count.sum(axis=1, keepdims=True) + 2.0) / np.where(tried, self.count, 1.0))
+        bonus = self.width * np.sqrt(
+            np.log(self.count.sum(axis=1, keepdims=True) + 2.0) / np.where(tried, self.count, 1.0)
+        )
         keys = np.where(self._there, np.where(tried, self.estimates() + bonus, np.inf), -np.inf)
         return best(keys, self.draws())
 
@@ -120,20 +137,30 @@ class UCB(Bandit):
 
 
 class EXP3(Bandit):
-    """Exponential weights on importance-weighted losses, with implicit exploration (EXP3-IX: Neu 2015).
+    """Exponential weights on importance-weighted losses, with implicit exploration (EXP3-IX: Neu
+    2015).
 
-    A loss is how far the reward falls short of the best recent one, in units of `width`, capped at 1: rewards have no known range here.
+    A loss is how far the reward falls short of the best recent one, in units of `width`, capped at
+    1: rewards have no known range here.
 
     Args:
         width: e-folds of profit (or USD with scale="raw") that count as a total loss.
         memory: rounds after which old losses weigh 1/e.
-        recent: rounds after which the best recent reward has come 1 - 1/e of the way down to current ones.
+        recent: rounds after which the best recent reward has come 1 - 1/e of the way down to
+            current ones.
     """
 
     name = "exp3"
     state = ("draws", "loss", "top")
 
-    def __init__(self, seats: Seats, width: float = 1.0, memory: float = 5000.0, recent: float = 500.0, scale: str = "log"):
+    def __init__(
+        self,
+        seats: Seats,
+        width: float = 1.0,
+        memory: float = 5000.0,
+        recent: float = 500.0,
+        scale: str = "log",
+    ):
         super().__init__(seats, scale)
         self.recent = float(recent)
         self.width, self.fade = float(width), float(np.exp(-1.0 / memory))
@@ -157,7 +184,8 @@ class EXP3(Bandit):
 
     def learn(self, action: Actions, reward: Array) -> None:
         chance = self.weights()[self._at(action)]
-        # Rivals' first, clumsy rounds pay rewards that never come back; a benchmark that remembered them would make every action a total loss.
+        # Rivals' first, clumsy rounds pay rewards that never come back; a benchmark that remembered
+        # them would make every action a total loss.
         before = np.where(self.t == 1, reward, self.top)
         self.top = np.maximum(before + (reward - before) / self.recent, reward)
         loss = np.minimum((self.top - reward) / self.width, 1.0)

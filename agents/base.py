@@ -1,13 +1,17 @@
 """The contract of a player.
 
-An agent plays one or more *seats* (providers) in many independent *runs* of the same market at once: axis 0 is the seat, axis 1 the action where there is
-one, the last axis the run (a seed, or a parallel copy of the market). Seats and runs never mix: what an agent does in one seat of one run depends on what that seat
-saw in that run alone, so ten seeds cost little more than one, and a test can demand that together and alone give the same numbers. (Parameter sharing, where an RL agent
+An agent plays one or more *seats* (providers) in many independent *runs* of the same market at
+once: axis 0 is the seat, axis 1 the action where there is one, the last axis the run (a seed, or a
+parallel copy of the market). Seats and runs never mix: what an agent does in one seat of one run
+depends on what that seat saw in that run alone, so ten seeds cost little more than one, and a test
+can demand that together and alone give the same numbers. (Parameter sharing, where an RL agent
 offers it, is the one documented exception.)
 
-An action is a flat index over (level, price choice, claim), as `ttc_env.game.mechanisms.Mechanism` has it; so every agent plays every mechanism.
+An action is a flat index over (level, price choice, claim), as `ttc_env.game.mechanisms.Mechanism`
+has it; so every agent plays every mechanism.
 
-A round goes `act` -> the market is played -> `observe` -> `update`. After the last round `strategy` says what was learned.
+A round goes `act` -> the market is played -> `observe` -> `update`. After the last round `strategy`
+says what was learned.
 """
 
 from __future__ import annotations
@@ -42,7 +46,8 @@ class Seats:
     neutral_price: float  # the price choice that the theory singles out: list price, truthful bid
     claims: tuple[float, ...]  # factors on true quality
     labels: tuple[Array, ...]  # [k] arrays of own level labels
-    own: Offer  # [k, a] own quality, price and cost of every action; NaN where an action does not exist
+    # [k, a] own quality, price and cost of every action; NaN where an action does not exist
+    own: Offer
     observation_size: int
     description: str  # the market in a few words, for messages
     config: EnvConfig | None = None  # the whole game, only for agents that declare `sees_solver`
@@ -63,16 +68,21 @@ class Seats:
         return np.broadcast_to(there, self.shape).copy()
 
     def draws(self, stream: int = 0) -> Draws:
-        """Uniform numbers for every seat and run, each from its own generator. Different streams are independent."""
+        """Uniform numbers for every seat and run, each from its own generator.
+
+        Different streams are independent.
+        """
         return Draws(self.seeds, self.index, stream)
 
 
 @dataclass(frozen=True, eq=False)
 class Payoffs:
-    """What each own action would have earned against what the rivals just did (full feedback). `[k, a, runs]`, NaN where an action does not exist.
+    """What each own action would have earned against what the rivals just did (full feedback). `[k,
+    a, runs]`, NaN where an action does not exist.
 
-    Utilities of losing providers underflow, and differ by hundreds of orders of magnitude from round to round. So they are kept as profit per served query and log
-    share, and compared within a round only.
+    Utilities of losing providers underflow, and differ by hundreds of orders of magnitude from
+    round to round. So they are kept as profit per served query and log share, and compared within a
+    round only.
     """
 
     profit: Array  # USD per served query
@@ -88,25 +98,37 @@ class Payoffs:
     def log_size(self) -> Array:
         """log |U|, U in USD per arriving user; 0 where U = 0 or the action does not exist."""
         zero = (self.sign == 0.0) | (self.sign == -2.0)
-        return np.where(zero, 0.0, np.log(np.where(zero, 1.0, np.abs(self.profit))) + np.where(zero, 0.0, self.log_share))
+        return np.where(
+            zero,
+            0.0,
+            np.log(np.where(zero, 1.0, np.abs(self.profit))) + np.where(zero, 0.0, self.log_share),
+        )
 
     def loss(self) -> Array:
-        """Relative regret of every action in this round, `[k, a, runs]`: 1 - U / U_best, capped at 2 (a loss where a profit was to be had); where nothing can be earned,
-        0 for earning nothing and 1 for losing something; inf where an action does not exist.
+        """Relative regret of every action in this round, `[k, a, runs]`: 1 - U / U_best, capped at
+        2 (a loss where a profit was to be had); where nothing can be earned, 0 for earning nothing
+        and 1 for losing something; inf where an action does not exist.
 
-        Dividing a round's payoffs by their best is what makes regret learning possible at high beta: a provider's payoff there changes by factors of exp(100) as rivals move,
-        and sums of raw payoffs are sums of a handful of lucky rounds. A positive factor per round leaves every best reply and every dominance as it was (the
-        argument of GAME.md, theorem 3), and the quantity that such a learner drives to zero is the relative regret that we report.
+        Dividing a round's payoffs by their best is what makes regret learning possible at high
+        beta: a provider's payoff there changes by factors of exp(100) as rivals move, and sums of
+        raw payoffs are sums of a handful of lucky rounds. A positive factor per round leaves every
+        best reply and every dominance as it was (the argument of GAME.md, theorem 3), and the
+        quantity that such a learner drives to zero is the relative regret that we report.
         """
         sign, log = self.sign, self.log_size
         earns = sign.max(axis=1, keepdims=True) > 0
         top = np.where(sign > 0, log, -np.inf).max(axis=1, keepdims=True)
-        ratio = np.exp(np.minimum(log - np.where(earns, top, log), 0.7))  # |U| / U_best, capped just above 2
-        loss = np.where(earns, 1.0 - np.where(sign == 0, 0.0, sign * ratio), np.where(sign < 0, 1.0, 0.0))
+        # |U| / U_best, capped just above 2
+        ratio = np.exp(np.minimum(log - np.where(earns, top, log), 0.7))
+        loss = np.where(
+            earns, 1.0 - np.where(sign == 0, 0.0, sign * ratio), np.where(sign < 0, 1.0, 0.0)
+        )
         return np.where(sign == -2.0, np.inf, np.minimum(loss, 2.0))
 
     def rank(self) -> Array:
-        """`[k, a, runs]` keys that order a seat's actions by U within this round, exactly; -inf for all that are worse in sign than the best, or do not exist."""
+        """`[k, a, runs]` keys that order a seat's actions by U within this round, exactly; -inf for
+        all that are worse in sign than the best, or do not exist.
+        """
         sign, log = self.sign, self.log_size
         top = sign.max(axis=1, keepdims=True)
         return np.where(sign == top, np.where(top == 0, 0.0, top * log), -np.inf)
@@ -122,21 +144,30 @@ class Feedback:
     actions: Actions | None = None  # [n, runs] everybody's: agents with sees_rivals
     shares: Array | None = None  # [n, runs] everybody's share of users: agents with sees_rivals
     payoffs: Payoffs | None = None  # agents with feedback == "full"
-    observation: Array | None = None  # [k, runs, d] float32 after the round: agents with needs_observation
-    first_observation: Array | None = None  # [k, runs, d] that the next episode starts with, if this one is over
+    # [k, runs, d] float32 after the round: agents with needs_observation
+    observation: Array | None = None
+    # [k, runs, d] that the next episode starts with, if this one is over
+    first_observation: Array | None = None
 
 
 class Agent(ABC):
-    """A player. Subclasses declare, as class attributes, what they know and do; `tests/agents/test_contract.py` holds them to it."""
+    """A player.
+
+    Subclasses declare, as class attributes, what they know and do; `tests/agents/test_contract.py`
+    holds them to it.
+    """
 
     name: ClassVar[str]
-    sees_rivals: ClassVar[bool] = False  # is told what the rivals did (or what every own action would have earned against it)
+    # is told what the rivals did (or what every own action would have earned against it)
+    sees_rivals: ClassVar[bool] = False
     sees_solver: ClassVar[bool] = False  # is given the whole game, and may solve it
     stochastic: ClassVar[bool] = False  # draws random numbers
     learns: ClassVar[bool] = False  # its play depends on what it saw
-    feedback: ClassVar[str] = "bandit"  # "none" | "bandit": own reward | "full": payoffs of all own actions
+    # "none" | "bandit": own reward | "full": payoffs of all own actions
+    feedback: ClassVar[str] = "bandit"
     needs_observation: ClassVar[bool] = False  # reads the environment's observation vector
-    parallel: ClassVar[bool] = False  # its runs are parallel copies of the market that one model learns from, not seeds
+    # its runs are parallel copies of the market that one model learns from, not seeds
+    parallel: ClassVar[bool] = False
     rounds: ClassVar[int] = 100  # rounds that usually suffice
     state: ClassVar[tuple[str, ...]] = ()  # attributes that a checkpoint must hold
 
@@ -147,7 +178,9 @@ class Agent(ABC):
 
     @abstractmethod
     def act(self, observation: Array | None = None) -> Actions:
-        """Flat actions `[k, runs]` for this round. observation: `[k, runs, d]` if `needs_observation`."""
+        """Flat actions `[k, runs]` for this round. observation: `[k, runs, d]` if
+        `needs_observation`.
+        """
 
     def observe(self, feedback: Feedback) -> None:
         """Take note of a round."""
@@ -162,7 +195,9 @@ class Agent(ABC):
         """What was learned, without exploration: a probability for every action, `[k, a, runs]`."""
 
     def greedy(self, observation: Array | None = None) -> Array:
-        """The strategy after seeing `observation` (`[k, runs, d]`), for agents whose play depends on it: `[k, a, runs]`."""
+        """The strategy after seeing `observation` (`[k, runs, d]`), for agents whose play depends
+        on it: `[k, a, runs]`.
+        """
         return self.strategy()
 
     def diagnostics(self) -> Mapping[str, float]:
@@ -170,11 +205,20 @@ class Agent(ABC):
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly: arrays, numbers, strings and dicts of them, by name. Taken between rounds."""
+        """Everything needed to go on exactly: arrays, numbers, strings and dicts of them, by name.
+
+        Taken between rounds.
+        """
         content: dict[str, Any] = {"t": self.t}
         for field in self.state:
             value = getattr(self, field)
-            content[field] = value.state_dict() if isinstance(value, Draws) else np.array(value) if isinstance(value, np.ndarray) else value
+            content[field] = (
+                value.state_dict()
+                if isinstance(value, Draws)
+                else np.array(value)
+                if isinstance(value, np.ndarray)
+                else value
+            )
         return content
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
@@ -188,7 +232,8 @@ class Agent(ABC):
                 value = np.array(content[field], dtype=current.dtype)
                 if value.shape != current.shape:
                     raise ValueError(
-                        f"{self.name}: {field} has shape {value.shape} in the checkpoint, {current.shape} here; the options differ"
+                        f"{self.name}: {field} has shape {value.shape} in the checkpoint,"
+                        f" {current.shape} here; the options differ"
                     )
                 setattr(self, field, value)
             else:
@@ -201,7 +246,9 @@ def pure(actions: Actions, num_actions: int) -> Array:
 
 
 def sample(strategy: Array, uniform: Array) -> Actions:
-    """One action per seat and run, by inversion. strategy: `[k, a, runs]`, need not sum to 1; uniform: `[k, runs]`."""
+    """One action per seat and run, by inversion. strategy: `[k, a, runs]`, need not sum to 1;
+    uniform: `[k, runs]`.
+    """
     total = strategy.cumsum(axis=1)
     action = (total <= (uniform * total[:, -1])[:, None]).sum(axis=1)
     # u * total can round up to total: then the last action with weight is meant.
@@ -210,5 +257,7 @@ def sample(strategy: Array, uniform: Array) -> Actions:
 
 
 def best(keys: Array, uniform: Array) -> Actions:
-    """The action with the largest key, `[k, runs]`; among equals one at random. keys: `[k, a, runs]`."""
+    """The action with the largest key, `[k, runs]`; among equals one at random. keys: `[k, a,
+    runs]`.
+    """
     return sample((keys == keys.max(axis=1, keepdims=True)).astype(np.float64), uniform)

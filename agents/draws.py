@@ -15,18 +15,25 @@ _BLOCK = 256
 
 
 class Draws:
-    """Uniform numbers in [0, 1) for every (seat, run), each pair from its own generator, drawn in blocks.
+    """Uniform numbers in [0, 1) for every (seat, run), each pair from its own generator, drawn in
+    blocks.
 
-    A seat's numbers depend on the run's seed, the provider's index and the stream alone: not on who else sits in the same agent, nor on the other seeds.
+    A seat's numbers depend on the run's seed, the provider's index and the stream alone: not on who
+    else sits in the same agent, nor on the other seeds.
     """
 
     def __init__(self, seeds: Sequence[int], index: Sequence[int], stream: int = 0):
-        self._generators = [[np.random.default_rng([int(seed), int(i), stream]) for seed in seeds] for i in index]
+        self._generators = [
+            [np.random.default_rng([int(seed), int(i), stream]) for seed in seeds] for i in index
+        ]
         self._refill()
 
     def _refill(self) -> None:
-        self._before = [[copy.deepcopy(g.bit_generator.state) for g in row] for row in self._generators]
-        self._block = np.array([[g.random(_BLOCK) for g in row] for row in self._generators])  # [k, runs, block]
+        self._before = [
+            [copy.deepcopy(g.bit_generator.state) for g in row] for row in self._generators
+        ]
+        # [k, runs, block]
+        self._block = np.array([[g.random(_BLOCK) for g in row] for row in self._generators])
         self._at = 0
 
     def __call__(self) -> Array:

@@ -1,7 +1,9 @@
-"""Adaptive dynamics: players that answer what the others did, and know what each own action would have earned.
+"""Adaptive dynamics: players that answer what the others did, and know what each own action would
+have earned.
 
-Who may move in a round is an *order*: "turns" (provider t mod n), "random" (one provider a round, drawn from numbers that the run's seed makes public, as in [TTC]), or
-"all" (everybody at once, which may cycle).
+Who may move in a round is an *order*: "turns" (provider t mod n), "random" (one provider a round,
+drawn from numbers that the run's seed makes public, as in [TTC]), or "all" (everybody at once,
+which may cycle).
 """
 
 from __future__ import annotations
@@ -34,15 +36,22 @@ class Reviser(Agent):
     def __init__(self, seats: Seats, order: str = "turns", start: str = "random"):
         super().__init__(seats)
         if order not in ORDERS:
-            raise ValueError(f"{self.name}: order is {order!r}; choose {', '.join(map(repr, ORDERS))}")
+            raise ValueError(
+                f"{self.name}: order is {order!r}; choose {', '.join(map(repr, ORDERS))}"
+            )
         if start not in ("random", "lowest", "highest"):
-            raise ValueError(f"{self.name}: start is {start!r}; choose 'random', 'lowest' or 'highest'")
+            raise ValueError(
+                f"{self.name}: start is {start!r}; choose 'random', 'lowest' or 'highest'"
+            )
         self.order = order
         self.draws = seats.draws()
         # Everybody in a run draws the same movers: the order is public.
         self.turns = Draws(seats.seeds, [seats.num_providers], 1)
         there = seats.available
-        column = {"lowest": there.argmax(axis=1), "highest": there.shape[1] - 1 - there[:, ::-1].argmax(axis=1)}
+        column = {
+            "lowest": there.argmax(axis=1),
+            "highest": there.shape[1] - 1 - there[:, ::-1].argmax(axis=1),
+        }
         if start == "random":
             self.action = sample(seats.uniform(), self.draws())
         else:
@@ -80,11 +89,15 @@ class Reviser(Agent):
 
 
 class BestResponse(Reviser):
-    """Moves to the action that would have earned most, if that raises log utility by more than `tolerance`; ties stay put. Ends in a PNE (GAME.md, theorem 1)."""
+    """Moves to the action that would have earned most, if that raises log utility by more than
+    `tolerance`; ties stay put. Ends in a PNE (GAME.md, theorem 1).
+    """
 
     name = "best_response"
 
-    def __init__(self, seats: Seats, order: str = "turns", start: str = "random", tolerance: float = 1e-9):
+    def __init__(
+        self, seats: Seats, order: str = "turns", start: str = "random", tolerance: float = 1e-9
+    ):
         super().__init__(seats, order, start)
         self.tolerance = float(tolerance)
 
@@ -95,19 +108,30 @@ class BestResponse(Reviser):
 
 
 class NearestImproving(Reviser):
-    """The paper's dynamics: moves to the improving action nearest to its own in the list of actions, of two equally near ones the lower ([TTC])."""
+    """The paper's dynamics: moves to the improving action nearest to its own in the list of
+    actions, of two equally near ones the lower ([TTC]).
+    """
 
     name = "nearest_improving"
 
-    def __init__(self, seats: Seats, order: str = "random", start: str = "random", tolerance: float = 1e-9):
+    def __init__(
+        self, seats: Seats, order: str = "random", start: str = "random", tolerance: float = 1e-9
+    ):
         super().__init__(seats, order, start)
         self.tolerance = float(tolerance)
 
     def answer(self, payoffs: Payoffs) -> Actions:
         sign, log = payoffs.sign, payoffs.log_size
         own_sign, own_log = self._own(sign), self._own(log)
-        improves = (sign > own_sign) | ((sign == own_sign) & (sign != 0) & (sign * (log - own_log) > self.tolerance) & (sign != -2))
-        distance = np.abs(np.arange(sign.shape[1])[:, None] - self.action[:, None, :]).astype(np.float64)
+        improves = (sign > own_sign) | (
+            (sign == own_sign)
+            & (sign != 0)
+            & (sign * (log - own_log) > self.tolerance)
+            & (sign != -2)
+        )
+        distance = np.abs(np.arange(sign.shape[1])[:, None] - self.action[:, None, :]).astype(
+            np.float64
+        )
         distance = np.where(improves, distance, np.inf)
         return np.where(improves.any(axis=1), distance.argmin(axis=1), self.action)
 
@@ -115,9 +139,11 @@ class NearestImproving(Reviser):
 class LogitResponse(Reviser):
     """Log-linear learning: moves to an action with probability proportional to U^(1/temperature).
 
-    In log utility the market has an exact potential, so that at a fixed temperature play is a Gibbs sampler of exp(potential / temperature), and as the temperature falls it
-    settles on the potential maximiser (Blume 1993; GAME.md, theorem 1). The temperature falls geometrically over the planned rounds. Where nothing can be
-    earned (a losing bidder), all actions that lose nothing are equally likely.
+    In log utility the market has an exact potential, so that at a fixed temperature play is a Gibbs
+    sampler of exp(potential / temperature), and as the temperature falls it settles on the
+    potential maximiser (Blume 1993; GAME.md, theorem 1). The temperature falls geometrically over
+    the planned rounds. Where nothing can be earned (a losing bidder), all actions that lose nothing
+    are equally likely.
 
     Args:
         temperature, final_temperature: of log utility, without unit.
@@ -127,11 +153,19 @@ class LogitResponse(Reviser):
     rounds = 3000
 
     def __init__(
-        self, seats: Seats, order: str = "random", start: str = "random", temperature: float = 1.0, final_temperature: float = 1e-4
+        self,
+        seats: Seats,
+        order: str = "random",
+        start: str = "random",
+        temperature: float = 1.0,
+        final_temperature: float = 1e-4,
     ):
         super().__init__(seats, order, start)
         if not 0 < final_temperature <= temperature:
-            raise ValueError(f"logit_response: temperatures must be positive and fall; got {temperature} to {final_temperature}")
+            raise ValueError(
+                f"logit_response: temperatures must be positive and fall; got {temperature} to"
+                f" {final_temperature}"
+            )
         self.temperature, self.final_temperature = float(temperature), float(final_temperature)
 
     def answer(self, payoffs: Payoffs) -> Actions:
@@ -143,11 +177,14 @@ class LogitResponse(Reviser):
 
 
 class FictitiousPlay(Agent):
-    """Answers the past: plays the action with the least mean loss over the rounds seen, recent ones weighing more.
+    """Answers the past: plays the action with the least mean loss over the rounds seen, recent ones
+    weighing more.
 
-    That is a best reply to the empirical distribution of the rivals' joint play, with each round's payoffs divided by their best (`Payoffs.loss`). Weights
-    follow generalised weakened fictitious play: belief += (newest - belief) t^-rate; rate = 1 is the classic mean, which at high beta remembers the first rounds for too long
-    (Leslie and Collins 2006 show convergence for any rate in (0, 1] in potential games; the market is one in log utility).
+    That is a best reply to the empirical distribution of the rivals' joint play, with each round's
+    payoffs divided by their best (`Payoffs.loss`). Weights follow generalised weakened fictitious
+    play: belief += (newest - belief) t^-rate; rate = 1 is the classic mean, which at high beta
+    remembers the first rounds for too long (Leslie and Collins 2006 show convergence for any rate
+    in (0, 1] in potential games; the market is one in log utility).
     """
 
     name = "fictitious_play"
@@ -177,7 +214,11 @@ class FictitiousPlay(Agent):
         there = self.seats.available[:, :, None]
         newest = self.last.payoffs.loss()
         step = self.t**-self.rate
-        self.loss = np.where(there, (1.0 - step) * np.where(there, self.loss, 0.0) + step * np.where(there, newest, 0.0), np.inf)
+        self.loss = np.where(
+            there,
+            (1.0 - step) * np.where(there, self.loss, 0.0) + step * np.where(there, newest, 0.0),
+            np.inf,
+        )
         self.action = self.loss.argmin(axis=1)
 
     def strategy(self) -> Array:

@@ -1,4 +1,6 @@
-"""Players that do not learn: random, constant, truthful and shaded bidders; the planner's and the equilibrium's profile."""
+"""Players that do not learn: random, constant, truthful and shaded bidders; the planner's and the
+equilibrium's profile.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,12 @@ class Fixed(Agent):
         return (np.asarray(level) * prices + price) * claims + claim
 
     def efficient_level(self) -> Actions:
-        """`[k]`: argmax_l of q - c, the level that a truthful bidder offers (GAME.md, "Dominant strategy")."""
-        surplus = (self.seats.own.quality - self.seats.own.cost).reshape(len(self.seats.index), self.seats.grid[0], -1)[:, :, 0]
+        """`[k]`: argmax_l of q - c, the level that a truthful bidder offers (GAME.md, "Dominant
+        strategy").
+        """
+        surplus = (self.seats.own.quality - self.seats.own.cost).reshape(
+            len(self.seats.index), self.seats.grid[0], -1
+        )[:, :, 0]
         return np.nanargmax(surplus, axis=1)
 
 
@@ -87,13 +93,18 @@ class Constant(Fixed):
                 continue
             at = np.flatnonzero(np.isclose(labels, self._level))
             if not at.size:
-                raise ValueError(f"level {self._level:g} is unknown: provider_{i} has levels {', '.join(f'{x:g}' for x in labels)}")
+                raise ValueError(
+                    f"level {self._level:g} is unknown: provider_{i} has levels"
+                    f" {', '.join(f'{x:g}' for x in labels)}"
+                )
             levels.append(int(at[0]))
         return self.join(np.array(levels), *self.neutral())
 
 
 class Truthful(Fixed):
-    """The level with the largest quality minus cost, at cost (auction) or list price (market), with the true claim: dominant in the auction ([TTC])."""
+    """The level with the largest quality minus cost, at cost (auction) or list price (market), with
+    the true claim: dominant in the auction ([TTC]).
+    """
 
     name = "truthful"
 
@@ -102,7 +113,9 @@ class Truthful(Fixed):
 
 
 class Shaded(Fixed):
-    """As `Truthful`, but asking more: price choices above the truthful one, as many steps as `steps` (where the grid has them)."""
+    """As `Truthful`, but asking more: price choices above the truthful one, as many steps as
+    `steps` (where the grid has them).
+    """
 
     name = "shaded"
 
@@ -112,30 +125,44 @@ class Shaded(Fixed):
 
     def choose(self) -> Actions:
         price, claim = self.neutral()
-        return self.join(self.efficient_level(), min(price + self._steps, len(self.seats.price_choices) - 1), claim)
+        return self.join(
+            self.efficient_level(),
+            min(price + self._steps, len(self.seats.price_choices) - 1),
+            claim,
+        )
 
 
 class Equilibrium(Fixed):
-    """Plays its part of an equilibrium: market `which` = "worst" (in welfare), "lowest" or "highest" PNE; auction: the dominant strategy."""
+    """Plays its part of an equilibrium: market `which` = "worst" (in welfare), "lowest" or
+    "highest" PNE; auction: the dominant strategy.
+    """
 
     name = "equilibrium"
     sees_solver = True
 
     def __init__(self, seats: Seats, which: str = "worst"):
         if which not in ("worst", "lowest", "highest"):
-            raise ValueError(f"equilibrium: which is {which!r}; choose 'worst', 'lowest' or 'highest'")
+            raise ValueError(
+                f"equilibrium: which is {which!r}; choose 'worst', 'lowest' or 'highest'"
+            )
         self._which = which
         super().__init__(seats)
 
     def choose(self) -> Actions:
         assert self.seats.config is not None
         solution = self.seats.config.solve()
-        profile = solution.actions if isinstance(solution, AuctionSolution) else getattr(solution, self._which)
+        profile = (
+            solution.actions
+            if isinstance(solution, AuctionSolution)
+            else getattr(solution, self._which)
+        )
         return np.asarray(profile)[list(self.seats.index)]
 
 
 class Planner(Fixed):
-    """Plays its part of the social optimum: what a planner would have everybody do under the market's rules."""
+    """Plays its part of the social optimum: what a planner would have everybody do under the
+    market's rules.
+    """
 
     name = "planner"
     sees_solver = True

@@ -1,8 +1,10 @@
 """No-regret learning with full feedback: Hedge, regret matching, regret matching+.
 
-All three work on `Payoffs.loss`, each round's payoffs divided by their best, which lies in [0, 2]. It keeps their guarantees (losses are bounded) and theorem 3's conclusion
-(dominated actions are played ever more rarely), and what they drive to zero is the mean *relative* regret. Raw utilities would not do: at beta = 1e5 a losing
-provider's utilities span hundreds of orders of magnitude between rounds.
+All three work on `Payoffs.loss`, each round's payoffs divided by their best, which lies in [0, 2].
+It keeps their guarantees (losses are bounded) and theorem 3's conclusion (dominated actions are
+played ever more rarely), and what they drive to zero is the mean *relative* regret. Raw utilities
+would not do: at beta = 1e5 a losing provider's utilities span hundreds of orders of magnitude
+between rounds.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ class NoRegret(Agent):
 
 
 class Hedge(NoRegret):
-    """Weights exp(-rate_t x cumulative loss), rate_t = scale sqrt(log m / t) (Freund and Schapire 1997; anytime rate: Cesa-Bianchi and Lugosi 2006, theorem 2.3)."""
+    """Weights exp(-rate_t x cumulative loss), rate_t = scale sqrt(log m / t) (Freund and Schapire
+    1997; anytime rate: Cesa-Bianchi and Lugosi 2006, theorem 2.3).
+    """
 
     name = "hedge"
     state = ("draws", "total")
@@ -65,7 +69,9 @@ class Hedge(NoRegret):
 
 
 class RegretMatching(NoRegret):
-    """Plays each action in proportion to how much better it would have done, summed over all rounds; uniform where none would (Hart and Mas-Colell 2000)."""
+    """Plays each action in proportion to how much better it would have done, summed over all
+    rounds; uniform where none would (Hart and Mas-Colell 2000).
+    """
 
     name = "regret_matching"
     state = ("draws", "regret")
@@ -81,12 +87,17 @@ class RegretMatching(NoRegret):
     def strategy(self) -> Array:
         positive = np.where(self._there, np.maximum(self.regret, 0.0), 0.0)
         total = positive.sum(axis=1, keepdims=True)
-        # In pure play the mean regret is exactly 0, and rounding can turn all of it negative: then the least bad action, not noise.
+        # In pure play the mean regret is exactly 0, and rounding can turn all of it negative: then
+        # the least bad action, not noise.
         if self.t == 0:
             return self.seats.uniform()
         regret = np.where(self._there, self.regret, -np.inf)
         least = (regret == regret.max(axis=1, keepdims=True)).astype(np.float64)
-        return np.where(total > 0, positive / np.where(total > 0, total, 1.0), least / least.sum(axis=1, keepdims=True))
+        return np.where(
+            total > 0,
+            positive / np.where(total > 0, total, 1.0),
+            least / least.sum(axis=1, keepdims=True),
+        )
 
 
 class RegretMatchingPlus(RegretMatching):

@@ -15,7 +15,9 @@ from ttc_env.game.mechanisms import Offer
 from ttc_env.game.types import Array
 
 HORIZON = 10_000
-"""Rounds over which opponents' schedules (exploration, temperature) run: an environment does not know how long it will be used."""
+"""Rounds over which opponents' schedules (exploration, temperature) run: an environment does not
+know how long it will be used.
+"""
 
 
 class AgentOpponents:
@@ -24,14 +26,22 @@ class AgentOpponents:
     def __init__(self, config: EnvConfig, index: tuple[int, ...], seed: int, learners: str):
         chosen = parse_learners(learners, config.market.num_providers)
         self._config = config
-        self._agents = seat(config, {i: chosen[i] for i in index}, seeds=[seed], horizon=HORIZON) if index else []
+        self._agents = (
+            seat(config, {i: chosen[i] for i in index}, seeds=[seed], horizon=HORIZON)
+            if index
+            else []
+        )
         table = config.table
-        self._table = Offer(*(x[:, :, None] for x in (table.quality, table.claim, table.price, table.cost)))
+        self._table = Offer(
+            *(x[:, :, None] for x in (table.quality, table.claim, table.price, table.cost))
+        )
         self._actions: dict[int, int] = {}
 
     def _rows(self, agent: Agent, values: Mapping[str, Any]) -> Array:
         """`[k, 1, ...]` of the agent's seats."""
-        return np.stack([np.asarray(values[self._config.agents[i]])[None] for i in agent.seats.index])
+        return np.stack(
+            [np.asarray(values[self._config.agents[i]])[None] for i in agent.seats.index]
+        )
 
     def act(self, observations: Mapping[str, np.ndarray]) -> dict[str, Any]:
         self._actions = {}
@@ -45,10 +55,20 @@ class AgentOpponents:
         config = self._config
         parts = config.mechanism.split(flat, config.market)
         sizes = config.mechanism.grid(config.market)
-        kept = [int(part) for k, (part, size) in enumerate(zip(parts, sizes, strict=True)) if k == 0 or size > 1]
+        kept = [
+            int(part)
+            for k, (part, size) in enumerate(zip(parts, sizes, strict=True))
+            if k == 0 or size > 1
+        ]
         return kept[0] if len(kept) == 1 else np.array(kept)
 
-    def observe(self, flat_actions: np.ndarray, rewards: Mapping[str, float], observations: Mapping[str, np.ndarray], over: bool) -> None:
+    def observe(
+        self,
+        flat_actions: np.ndarray,
+        rewards: Mapping[str, float],
+        observations: Mapping[str, np.ndarray],
+        over: bool,
+    ) -> None:
         config = self._config
         offer = config.table.take(flat_actions)
         full = any(agent.feedback == "full" for agent in self._agents)
@@ -65,7 +85,11 @@ class AgentOpponents:
                     over=over,
                     actions=flat_actions[:, None] if agent.sees_rivals else None,
                     shares=shares if agent.sees_rivals else None,
-                    payoffs=Payoffs(payoffs[0][rows], payoffs[1][rows]) if payoffs is not None and agent.feedback == "full" else None,
+                    payoffs=(
+                        Payoffs(payoffs[0][rows], payoffs[1][rows])
+                        if payoffs is not None and agent.feedback == "full"
+                        else None
+                    ),
                     observation=seen,
                     first_observation=seen if over else None,
                 )
@@ -77,12 +101,16 @@ def by_name(learners: str) -> MakeOpponents:
     """A function that makes opponents from names, as `agents.parse_learners` reads them.
 
     Raises (when it is called):
-        ValueError: an unknown name, or an environment with continuous actions, which agents do not play.
+        ValueError: an unknown name, or an environment with continuous actions, which agents do not
+            play.
     """
 
     def make(config: EnvConfig, index: tuple[int, ...], seed: int) -> AgentOpponents:
         if config.actions != "discrete":
-            raise ValueError("opponents by name choose from a list of actions; use actions='discrete', or pass a policy as opponent")
+            raise ValueError(
+                "opponents by name choose from a list of actions; use actions='discrete', or pass a"
+                " policy as opponent"
+            )
         return AgentOpponents(config, index, seed, learners)
 
     return make

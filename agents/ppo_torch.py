@@ -1,7 +1,10 @@
-"""Independent PPO in plain torch: all providers' networks as one batched network, all markets as one batch.
+"""Independent PPO in plain torch: all providers' networks as one batched network, all markets as
+one batch.
 
-Every seat has its own actor and critic; weights carry a leading seat axis, so one matrix product serves all providers. No weight, gradient or statistic is shared between seats: gradients are
-clipped per seat, and Adam works entry by entry. Compact on purpose: read it beside Schulman et al. (2017), section 3 and algorithm 1.
+Every seat has its own actor and critic; weights carry a leading seat axis, so one matrix product
+serves all providers. No weight, gradient or statistic is shared between seats: gradients are
+clipped per seat, and Adam works entry by entry. Compact on purpose: read it beside Schulman et al.
+(2017), section 3 and algorithm 1.
 """
 
 from __future__ import annotations
@@ -31,8 +34,9 @@ class TorchPPO(Agent):
         entropy: weight of the entropy bonus.
         hidden: width of both hidden layers.
         scale: "log" or "raw", what is learned from (`agents.scale`).
-        device: torch's name of a device, "cpu" or "cuda", for networks and updates. Rounds are played by the arena on the host, so that
-            observations travel; `scripts/benchmark_device.py` has a loop that stays on the device.
+        device: torch's name of a device, "cpu" or "cuda", for networks and updates. Rounds are
+            played by the arena on the host, so that observations travel;
+            `scripts/benchmark_device.py` has a loop that stays on the device.
     """
 
     name = "ppo_torch"
@@ -58,7 +62,12 @@ class TorchPPO(Agent):
     ):
         super().__init__(seats)
         self.steps, self.epochs, self.minibatches = int(steps), int(epochs), int(minibatches)
-        self.clip, self.discount, self.entropy, self.scale = float(clip), float(discount), float(entropy), check_scale(self.name, scale)
+        self.clip, self.discount, self.entropy, self.scale = (
+            float(clip),
+            float(discount),
+            float(entropy),
+            check_scale(self.name, scale),
+        )
         self.device = torch.device(device)
         self._generator = torch.Generator().manual_seed(
             int(np.random.SeedSequence([*seats.seeds[:1], *seats.index, 4]).generate_state(1)[0])
@@ -66,11 +75,19 @@ class TorchPPO(Agent):
         self.draws = seats.draws()
         _, a, _ = seats.shape
         d = seats.observation_size
-        self._mask = torch.tensor(np.where(seats.available, 0.0, -np.inf)[:, None, :], dtype=torch.float32, device=self.device)
+        self._mask = torch.tensor(
+            np.where(seats.available, 0.0, -np.inf)[:, None, :],
+            dtype=torch.float32,
+            device=self.device,
+        )
         self.weights = {
             name: weight
             for net, out, gain in (("actor", a, 0.01), ("critic", 1, 1.0))
-            for layer, shape, scale_ in ((1, (d, hidden), 1.4), (2, (hidden, hidden), 1.4), (3, (hidden, out), gain))
+            for layer, shape, scale_ in (
+                (1, (d, hidden), 1.4),
+                (2, (hidden, hidden), 1.4),
+                (3, (hidden, out), gain),
+            )
             for name, weight in self._layer(f"{net}{layer}", shape, scale_)
         }
         self.optimiser = torch.optim.Adam(list(self.weights.values()), lr=rate, eps=1e-5)
@@ -83,7 +100,10 @@ class TorchPPO(Agent):
         for one in weight:
             torch.nn.init.orthogonal_(one, gain, generator=self._generator)
         bias = torch.zeros(len(self.seats.index), 1, shape[1])
-        return [(f"{name}.weight", weight.to(self.device).requires_grad_()), (f"{name}.bias", bias.to(self.device).requires_grad_())]
+        return [
+            (f"{name}.weight", weight.to(self.device).requires_grad_()),
+            (f"{name}.bias", bias.to(self.device).requires_grad_()),
+        ]
 
     def _net(self, net: str, x: Tensor) -> Tensor:
         """`[k, batch, d]` -> `[k, batch, out]`."""
@@ -110,8 +130,20 @@ class TorchPPO(Agent):
         assert feedback is not None
         assert feedback.observation is not None
         self.t += 1
-        self._rollout.append((self._observation, feedback.action, scaled(feedback.reward, self.scale), feedback.observation, feedback.over))
-        following = feedback.first_observation if feedback.first_observation is not None else feedback.observation
+        self._rollout.append(
+            (
+                self._observation,
+                feedback.action,
+                scaled(feedback.reward, self.scale),
+                feedback.observation,
+                feedback.over,
+            )
+        )
+        following = (
+            feedback.first_observation
+            if feedback.first_observation is not None
+            else feedback.observation
+        )
         self._observation = following
         if len(self._rollout) == self.steps:
             self._train()
@@ -122,14 +154,20 @@ class TorchPPO(Agent):
         k, _, runs = self.seats.shape
         x = self._tensor(np.stack(seen, axis=1)).reshape(k, self.steps * runs, -1)
         with torch.no_grad():
-            # One-step targets: episodes are truncated, never terminated, so that the value after the round always counts.
+            # One-step targets: episodes are truncated, never terminated, so that the value after
+            # the round always counts.
             after = (
-                self._net("critic", self._tensor(np.stack(final, axis=1)).reshape(k, self.steps * runs, -1))[..., 0]
+                self._net(
+                    "critic",
+                    self._tensor(np.stack(final, axis=1)).reshape(k, self.steps * runs, -1),
+                )[..., 0]
                 if self.discount
                 else 0.0
             )
             target = self._tensor(np.stack(rewards, axis=1)).reshape(k, -1) + self.discount * after
-            action = torch.as_tensor(np.stack(actions, axis=1).reshape(k, -1, 1), device=self.device)
+            action = torch.as_tensor(
+                np.stack(actions, axis=1).reshape(k, -1, 1), device=self.device
+            )
             old = self._log_policy(x).gather(2, action)[..., 0]
             advantage = target - self._net("critic", x)[..., 0]
         count = x.shape[1]
@@ -139,8 +177,12 @@ class TorchPPO(Agent):
                 log_policy = self._log_policy(x[:, part])
                 ratio = torch.exp(log_policy.gather(2, action[:, part])[..., 0] - old[:, part])
                 gain = advantage[:, part]
-                gain = (gain - gain.mean(dim=1, keepdim=True)) / (gain.std(dim=1, keepdim=True) + 1e-8)
-                surrogate = torch.minimum(ratio * gain, ratio.clamp(1 - self.clip, 1 + self.clip) * gain)
+                gain = (gain - gain.mean(dim=1, keepdim=True)) / (
+                    gain.std(dim=1, keepdim=True) + 1e-8
+                )
+                surrogate = torch.minimum(
+                    ratio * gain, ratio.clamp(1 - self.clip, 1 + self.clip) * gain
+                )
                 spread = -(log_policy.exp() * log_policy.clamp_min(-1e9)).sum(dim=2)
                 error = (self._net("critic", x[:, part])[..., 0] - target[:, part]) ** 2
                 # Means over samples, sums over seats: each seat has its own loss.
@@ -149,14 +191,21 @@ class TorchPPO(Agent):
                 loss.backward()
                 self._clip_gradients()
                 self.optimiser.step()
-        self._log = {"value_error": float(error.detach().mean()), "entropy": float(spread.detach().mean())}
+        self._log = {
+            "value_error": float(error.detach().mean()),
+            "entropy": float(spread.detach().mean()),
+        }
 
     def _clip_gradients(self, largest: float = 0.5) -> None:
-        norms = torch.stack([w.grad.flatten(1).norm(dim=1) for w in self.weights.values() if w.grad is not None]).norm(dim=0)  # [k]
+        # [k]
+        norms = torch.stack(
+            [w.grad.flatten(1).norm(dim=1) for w in self.weights.values() if w.grad is not None]
+        ).norm(dim=0)
         if not torch.isfinite(norms).all():
             at = int(torch.nonzero(~torch.isfinite(norms))[0])
             raise NotFinite(
-                f"gradient is not finite in round {self.t} for provider_{self.seats.index[at]}, learner {self.name}, {self.seats.description}"
+                f"gradient is not finite in round {self.t} for provider_{self.seats.index[at]},"
+                f" learner {self.name}, {self.seats.description}"
             )
         shrink = (largest / (norms + 1e-6)).clamp(max=1.0)[:, None, None]
         for weight in self.weights.values():
@@ -165,7 +214,14 @@ class TorchPPO(Agent):
 
     def greedy(self, observation: Array | None = None) -> Array:
         with torch.no_grad():
-            choice = self._log_policy(self._tensor(self._observation if observation is None else observation)).argmax(dim=2).cpu().numpy()
+            choice = (
+                self._log_policy(
+                    self._tensor(self._observation if observation is None else observation)
+                )
+                .argmax(dim=2)
+                .cpu()
+                .numpy()
+            )
         return pure(choice, self.seats.shape[1])
 
     def strategy(self) -> Array:
@@ -187,7 +243,11 @@ class TorchPPO(Agent):
         rollout = (
             {
                 name: np.stack(values)
-                for name, values in zip(("seen", "actions", "rewards", "final", "over"), zip(*self._rollout, strict=True), strict=True)
+                for name, values in zip(
+                    ("seen", "actions", "rewards", "final", "over"),
+                    zip(*self._rollout, strict=True),
+                    strict=True,
+                )
             }
             if self._rollout
             else {}
@@ -202,7 +262,9 @@ class TorchPPO(Agent):
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
         self.t = int(content["t"])
-        saved = torch.load(io.BytesIO(np.asarray(content["torch"], np.uint8).tobytes()), weights_only=True)
+        saved = torch.load(
+            io.BytesIO(np.asarray(content["torch"], np.uint8).tobytes()), weights_only=True
+        )
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(saved["weights"][name])
@@ -212,4 +274,8 @@ class TorchPPO(Agent):
         self._observation = np.asarray(content["observation"], np.float32)
         rollout = content["rollout"]
         fields = ("seen", "actions", "rewards", "final", "over")
-        self._rollout = [tuple(rollout[f][t] for f in fields) for t in range(len(rollout["over"]))] if rollout else []  # type: ignore[misc]
+        self._rollout = (
+            [tuple(rollout[f][t] for f in fields) for t in range(len(rollout["over"]))]
+            if rollout
+            else []
+        )  # type: ignore[misc]

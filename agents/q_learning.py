@@ -1,4 +1,6 @@
-"""Tabular Q-learning with memory of the last round, as in Calvano, Calzolari, Denicolo and Pastorello (AER 2020)."""
+"""Tabular Q-learning with memory of the last round, as in Calvano, Calzolari, Denicolo and
+Pastorello (AER 2020).
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,17 @@ MAX_STATES = 4096
 
 
 class QLearning(Agent):
-    """Q(state, action) += step (reward + discount max Q(next state) - Q(state, action)); explores with probability exp(-decay t).
+    """Q(state, action) += step (reward + discount max Q(next state) - Q(state, action)); explores
+    with probability exp(-decay t).
 
-    State: what everybody did last round, where that has at most MAX_STATES values (the memory of Calvano et al.: two or three providers); otherwise the own last level and the
-    level of the rival with the largest share. Step 0.15 and discount 0.95 are theirs. Their decay is 4e-6 over millions of rounds; here exploration falls
-    from 1 to `final_exploration` over the planned rounds, the same schedule at any length. Starts from Q = 0.
+    State: what everybody did last round, where that has at most MAX_STATES values (the memory of
+    Calvano et al.: two or three providers); otherwise the own last level and the level of the rival
+    with the largest share. Step 0.15 and discount 0.95 are theirs. Their decay is 4e-6 over
+    millions of rounds; here exploration falls from 1 to `final_exploration` over the planned
+    rounds, the same schedule at any length. Starts from Q = 0.
 
-    Unlike the other bandits it learns from USD by default: discounted sums of log profits are not what a provider earns. Tables have no scale to fear.
+    Unlike the other bandits it learns from USD by default: discounted sums of log profits are not
+    what a provider earns. Tables have no scale to fear.
     """
 
     name = "q_learning"
@@ -28,9 +34,20 @@ class QLearning(Agent):
     rounds = 50_000
     state = ("draws", "table", "at")
 
-    def __init__(self, seats: Seats, step: float = 0.15, discount: float = 0.95, final_exploration: float = 1e-3, scale: str = "raw"):
+    def __init__(
+        self,
+        seats: Seats,
+        step: float = 0.15,
+        discount: float = 0.95,
+        final_exploration: float = 1e-3,
+        scale: str = "raw",
+    ):
         super().__init__(seats)
-        self.step, self.discount, self.final_exploration = float(step), float(discount), float(final_exploration)
+        self.step, self.discount, self.final_exploration = (
+            float(step),
+            float(discount),
+            float(final_exploration),
+        )
         self.scale = check_scale(self.name, scale)
         self.draws = seats.draws()
         k, a, runs = seats.shape
@@ -48,7 +65,9 @@ class QLearning(Agent):
     def act(self, observation: Array | None = None) -> Actions:
         epsilon = self.final_exploration ** min(1.0, self.t / max(1, self.seats.horizon - 1))
         explores, choice = self.draws() < epsilon, self.draws()
-        return np.where(explores, sample(self.seats.uniform(), choice), best(self.values(self.at), choice))
+        return np.where(
+            explores, sample(self.seats.uniform(), choice), best(self.values(self.at), choice)
+        )
 
     def successor(self, actions: Actions, shares: Array) -> Actions:
         """The state after a round, `[k, runs]`. actions, shares: `[n, runs]`."""
@@ -70,7 +89,9 @@ class QLearning(Agent):
         assert feedback.shares is not None
         self.t += 1
         following = self.successor(feedback.actions, feedback.shares)
-        target = scaled(feedback.reward, self.scale) + self.discount * self.values(following).max(axis=1)
+        target = scaled(feedback.reward, self.scale) + self.discount * self.values(following).max(
+            axis=1
+        )
         where = self._rows[0], self.at, feedback.action, self._rows[1]
         self.table[where] += self.step * (target - self.table[where])
         self.at = following

@@ -1,14 +1,20 @@
-"""PPO, A2C and DQN of Stable-Baselines3, one model per provider, all learning at the same time in the same markets.
+"""PPO, A2C and DQN of Stable-Baselines3, one model per provider, all learning at the same time in
+the same markets.
 
-Stable-Baselines3 owns its loop: `learn()` steps one environment with one model. Several models in one market need the loop turned inside out (DLR-RM/stable-baselines3
-issues 69 and 1575). Here the arena owns it, and every model is driven in lock-step by the pieces that `learn()` itself calls: the policy acts, `rollout_buffer.add` or
-`replay_buffer.add` records, and `train()` runs when the buffer is full. No threads, no barriers, no environment that waits for another: a run is a plain loop,
-and with a fixed seed and one thread it repeats itself. A model sees many parallel copies of the market (runs), which all models share.
+Stable-Baselines3 owns its loop: `learn()` steps one environment with one model. Several models in
+one market need the loop turned inside out (DLR-RM/stable-baselines3 issues 69 and 1575). Here the
+arena owns it, and every model is driven in lock-step by the pieces that `learn()` itself calls: the
+policy acts, `rollout_buffer.add` or `replay_buffer.add` records, and `train()` runs when the buffer
+is full. No threads, no barriers, no environment that waits for another: a run is a plain loop, and
+with a fixed seed and one thread it repeats itself. A model sees many parallel copies of the market
+(runs), which all models share.
 
-Rewards pass through `agents.scale` (log profit by default). The discount is 0 by default: a round's profit depends on that round's actions alone, and a discount would only add other
-rounds' noise. Hyperparameters are one set for all games.
+Rewards pass through `agents.scale` (log profit by default). The discount is 0 by default: a round's
+profit depends on that round's actions alone, and a discount would only add other rounds' noise.
+Hyperparameters are one set for all games.
 
-`share=True` trains one model for all its seats (parameter sharing); the observation says which provider it is.
+`share=True` trains one model for all its seats (parameter sharing); the observation says which
+provider it is.
 """
 
 from __future__ import annotations
@@ -35,14 +41,23 @@ from ttc_env.game.types import Array
 
 
 class Shell(VecEnv):
-    """Spaces and a number of environments: all that a model needs to be built. It is never stepped."""
+    """Spaces and a number of environments: all that a model needs to be built.
+
+    It is never stepped.
+    """
 
     def __init__(self, num_envs: int, observation_size: int, num_actions: int):
         self.render_mode = None
-        super().__init__(num_envs, spaces.Box(-1.0, 1.0, (observation_size,), np.float32), spaces.Discrete(num_actions))
+        super().__init__(
+            num_envs,
+            spaces.Box(-1.0, 1.0, (observation_size,), np.float32),
+            spaces.Discrete(num_actions),
+        )
 
     def _never(self, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("models that learn together are stepped by agents.arena.Arena, not by their own learn()")
+        raise RuntimeError(
+            "models that learn together are stepped by agents.arena.Arena, not by their own learn()"
+        )
 
     reset = step_async = step_wait = env_method = set_attr = _never
 
@@ -73,7 +88,14 @@ class SB3Agent(Agent):
     algorithm: ClassVar[type[BaseAlgorithm]]
     defaults: ClassVar[Mapping[str, Any]]
 
-    def __init__(self, seats: Seats, share: bool = False, scale: str = "log", device: str = "cpu", **options: Any):
+    def __init__(
+        self,
+        seats: Seats,
+        share: bool = False,
+        scale: str = "log",
+        device: str = "cpu",
+        **options: Any,
+    ):
         super().__init__(seats)
         self.share, self.scale = bool(share), check_scale(self.name, scale)
         k, a, runs = seats.shape
@@ -86,7 +108,11 @@ class SB3Agent(Agent):
             with _borrowed_generators(None) as state:
                 shell = Shell(self._copies, seats.observation_size, a)
                 model = self.algorithm(
-                    "MlpPolicy", shell, seed=seed, device=device, **{**self.defaults, **self.sized(self._copies), **options}
+                    "MlpPolicy",
+                    shell,
+                    seed=seed,
+                    device=device,
+                    **{**self.defaults, **self.sized(self._copies), **options},
                 )
                 model.set_logger(Logger(folder=None, output_formats=[]))
             self.models.append(model)
@@ -136,9 +162,17 @@ class SB3Agent(Agent):
         assert feedback is not None
         assert feedback.observation is not None
         self.t += 1
-        following = feedback.first_observation if feedback.first_observation is not None else feedback.observation
+        following = (
+            feedback.first_observation
+            if feedback.first_observation is not None
+            else feedback.observation
+        )
         reward = scaled(feedback.reward, self.scale)
-        parts = zip(self.models, *(self._split(x) for x in (self._observation, reward, feedback.observation, following)), strict=True)
+        parts = zip(
+            self.models,
+            *(self._split(x) for x in (self._observation, reward, feedback.observation, following)),
+            strict=True,
+        )
         for j, (model, seen, earned, final, first) in enumerate(parts):
             model.num_timesteps += self._copies
             model._current_progress_remaining = max(0.0, 1.0 - self.t / self.seats.horizon)
@@ -146,22 +180,39 @@ class SB3Agent(Agent):
                 self.learn(j, model, seen, earned, final, first, feedback)
         self._observation = following
 
-    def learn(self, j: int, model: Any, seen: Array, reward: Array, final: Array, first: Array, feedback: Feedback) -> None:
-        """Record a round, and train when it is time. final: the observation after the round; first: the next one acted on (of the next episode, if this one is over)."""
+    def learn(
+        self,
+        j: int,
+        model: Any,
+        seen: Array,
+        reward: Array,
+        final: Array,
+        first: Array,
+        feedback: Feedback,
+    ) -> None:
+        """Record a round, and train when it is time. final: the observation after the round; first:
+        the next one acted on (of the next episode, if this one is over).
+        """
         raise NotImplementedError
 
     def _check(self, j: int, model: Any) -> None:
         for name, parameter in model.policy.named_parameters():
-            finite = torch.isfinite(parameter).all() and (parameter.grad is None or torch.isfinite(parameter.grad).all())
+            finite = torch.isfinite(parameter).all() and (
+                parameter.grad is None or torch.isfinite(parameter.grad).all()
+            )
             if not finite:
                 who = "all providers (shared)" if self.share else f"provider_{self.seats.index[j]}"
                 raise NotFinite(
-                    f"gradient of {name} is not finite in round {self.t} for {who}, learner {self.name}, {self.seats.description}"
+                    f"gradient of {name} is not finite in round {self.t} for {who}, learner"
+                    f" {self.name}, {self.seats.description}"
                 )
 
     def greedy(self, observation: Array | None = None) -> Array:
         seen = self._observation if observation is None else observation
-        parts = [model.predict(part, deterministic=True)[0] for model, part in zip(self.models, self._split(seen), strict=True)]
+        parts = [
+            model.predict(part, deterministic=True)[0]
+            for model, part in zip(self.models, self._split(seen), strict=True)
+        ]
         return pure(self._existing(self._joined(parts)), self.seats.shape[1])
 
     def strategy(self) -> Array:
@@ -170,17 +221,35 @@ class SB3Agent(Agent):
     def diagnostics(self) -> Mapping[str, float]:
         values: dict[str, float] = {}
         for i, model in zip(self.seats.index, self.models, strict=False):
-            values.update({f"provider_{i}/{name}": float(x) for name, x in model.logger.name_to_value.items() if np.isscalar(x)})
+            values.update(
+                {
+                    f"provider_{i}/{name}": float(x)
+                    for name, x in model.logger.name_to_value.items()
+                    if np.isscalar(x)
+                }
+            )
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimisers, generators, and the rollout in progress. DQN's replay buffer is left out: it fills again after a resume."""
+        """Weights, optimisers, generators, and the rollout in progress.
+
+        DQN's replay buffer is left out: it fills again after a resume.
+        """
         content = io.BytesIO()
         torch.save(
-            [{"policy": m.policy.state_dict(), "optimizer": m.policy.optimizer.state_dict(), **self.extra_state(m)} for m in self.models],
+            [
+                {
+                    "policy": m.policy.state_dict(),
+                    "optimizer": m.policy.optimizer.state_dict(),
+                    **self.extra_state(m),
+                }
+                for m in self.models
+            ],
             content,
         )
-        generators = [[_jsonable(p), [n[0], n[1].tolist(), *n[2:]], t.tolist()] for p, n, t in self._random]
+        generators = [
+            [_jsonable(p), [n[0], n[1].tolist(), *n[2:]], t.tolist()] for p, n, t in self._random
+        ]
         return {
             "t": self.t,
             "models": np.frombuffer(content.getvalue(), np.uint8),
@@ -191,14 +260,20 @@ class SB3Agent(Agent):
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
         self.t = int(content["t"])
-        saved = torch.load(io.BytesIO(np.asarray(content["models"], np.uint8).tobytes()), weights_only=True)
+        saved = torch.load(
+            io.BytesIO(np.asarray(content["models"], np.uint8).tobytes()), weights_only=True
+        )
         for model, state in zip(self.models, saved, strict=True):
             model.policy.load_state_dict(state["policy"])
             model.policy.optimizer.load_state_dict(state["optimizer"])
             model.num_timesteps = int(content["timesteps"])
             self.load_extra_state(model, state)
         self._random = [
-            ((p[0], tuple(p[1]), p[2]), (n[0], np.array(n[1], np.uint32), *n[2:]), torch.tensor(t, dtype=torch.uint8))
+            (
+                (p[0], tuple(p[1]), p[2]),
+                (n[0], np.array(n[1], np.uint32), *n[2:]),
+                torch.tensor(t, dtype=torch.uint8),
+            )
             for p, n, t in json.loads(str(content["generators"]))
         ]
         self._observation = np.asarray(content["observation"], np.float32)
@@ -227,12 +302,27 @@ class OnPolicy(SB3Agent):
         self._pending[j] = (actions.cpu().numpy(), values, log_probs)
         return self._pending[j][0]
 
-    def learn(self, j: int, model: Any, seen: Array, reward: Array, final: Array, first: Array, feedback: Feedback) -> None:
+    def learn(
+        self,
+        j: int,
+        model: Any,
+        seen: Array,
+        reward: Array,
+        final: Array,
+        first: Array,
+        feedback: Feedback,
+    ) -> None:
         actions, values, log_probs = self._pending[j]
         if feedback.over and model.gamma > 0:
             # A truncated episode goes on in the value function.
             with torch.no_grad():
-                reward = reward + model.gamma * model.policy.predict_values(torch.as_tensor(final, device=model.device)).cpu().numpy()[:, 0]
+                reward = (
+                    reward
+                    + model.gamma
+                    * model.policy.predict_values(torch.as_tensor(final, device=model.device))
+                    .cpu()
+                    .numpy()[:, 0]
+                )
         buffer = model.rollout_buffer
         buffer.add(seen, actions.reshape(-1, 1), reward, self._starts[j], values, log_probs)
         self._starts[j] = np.full(self._copies, feedback.over)
@@ -248,7 +338,10 @@ class OnPolicy(SB3Agent):
 
     def extra_state(self, model: Any) -> dict[str, Any]:
         buffer = model.rollout_buffer
-        rollout = {field: torch.as_tensor(getattr(buffer, field)[: buffer.pos].copy()) for field in self._FIELDS}
+        rollout = {
+            field: torch.as_tensor(getattr(buffer, field)[: buffer.pos].copy())
+            for field in self._FIELDS
+        }
         return {
             **super().extra_state(model),
             "rollout": rollout,
@@ -272,7 +365,13 @@ class PPOAgent(OnPolicy):
     name = "ppo"
     algorithm = PPO
     rounds = 400
-    defaults: ClassVar[Mapping[str, Any]] = {"n_steps": 16, "n_epochs": 5, "learning_rate": 1e-3, "gamma": 0.0, "ent_coef": 0.0}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "n_steps": 16,
+        "n_epochs": 5,
+        "learning_rate": 1e-3,
+        "gamma": 0.0,
+        "ent_coef": 0.0,
+    }
 
     @classmethod
     def sized(cls, copies: int) -> dict[str, Any]:
@@ -285,11 +384,19 @@ class A2CAgent(OnPolicy):
     name = "a2c"
     algorithm = A2C
     rounds = 1500
-    defaults: ClassVar[Mapping[str, Any]] = {"n_steps": 8, "learning_rate": 7e-4, "gamma": 0.0, "normalize_advantage": True}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "n_steps": 8,
+        "learning_rate": 7e-4,
+        "gamma": 0.0,
+        "normalize_advantage": True,
+    }
 
 
 class DQNAgent(SB3Agent):
-    """Deep Q-learning (Mnih et al. 2015) from Stable-Baselines3. Each copy of the market explores on its own."""
+    """Deep Q-learning (Mnih et al. 2015) from Stable-Baselines3.
+
+    Each copy of the market explores on its own.
+    """
 
     name = "dqn"
     algorithm = DQN
@@ -310,10 +417,22 @@ class DQNAgent(SB3Agent):
         explores = np.random.random(len(greedy)) < model.exploration_rate  # noqa: NPY002 (the model's own generator stands in for the global one)
         return np.where(explores, np.random.randint(self.seats.shape[1], size=len(greedy)), greedy)  # noqa: NPY002
 
-    def learn(self, j: int, model: Any, seen: Array, reward: Array, final: Array, first: Array, feedback: Feedback) -> None:
+    def learn(
+        self,
+        j: int,
+        model: Any,
+        seen: Array,
+        reward: Array,
+        final: Array,
+        first: Array,
+        feedback: Feedback,
+    ) -> None:
         actions = self._split(feedback.action)[j]
-        # Truncation is not termination: no done flags, so that values go on past the end of an episode.
-        model.replay_buffer.add(seen, final, actions.reshape(-1, 1), reward, np.zeros(len(reward)), [{}] * len(reward))
+        # Truncation is not termination: no done flags, so that values go on past the end of an
+        # episode.
+        model.replay_buffer.add(
+            seen, final, actions.reshape(-1, 1), reward, np.zeros(len(reward)), [{}] * len(reward)
+        )
         model._on_step()
         if model.num_timesteps > model.learning_starts:
             model.train(gradient_steps=1, batch_size=model.batch_size)
@@ -321,7 +440,9 @@ class DQNAgent(SB3Agent):
 
 
 def _nearest_existing(seats: Seats) -> Actions:
-    """`[k, a]`: each action, or the highest level with its price and claim where it does not exist, as the environment maps it."""
+    """`[k, a]`: each action, or the highest level with its price and claim where it does not exist,
+    as the environment maps it.
+    """
     _levels, prices, claims = seats.grid
     level, rest = np.divmod(np.arange(seats.shape[1]), prices * claims)
     counts = np.array([len(labels) for labels in seats.labels])
@@ -330,7 +451,10 @@ def _nearest_existing(seats: Seats) -> Actions:
 
 @contextlib.contextmanager
 def _borrowed_generators(state: tuple[Any, Any, Any] | None) -> Iterator[list[Any]]:
-    """Put `state` (of random, numpy.random and torch) in place, and what was there back afterwards. Yields a list that then holds the new state."""
+    """Put `state` (of random, numpy.random and torch) in place, and what was there back afterwards.
+
+    Yields a list that then holds the new state.
+    """
     before = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
     result: list[Any] = []
     try:

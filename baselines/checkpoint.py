@@ -1,4 +1,6 @@
-"""Checkpoints: nested dicts and lists of arrays, numbers and strings, in one .npz file without pickles, written whole or not at all."""
+"""Checkpoints: nested dicts and lists of arrays, numbers and strings, in one .npz file without
+pickles, written whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def load(path: Path) -> dict[str, Any]:
             arrays = {name: file[name] for name in file.files}
         skeleton = json.loads(arrays.pop("skeleton").tobytes().decode())
     except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a checkpoint of this program ({error}); delete it to start anew") from error
+        raise ValueError(
+            f"{path} is not a checkpoint of this program ({error}); delete it to start anew"
+        ) from error
     return _fill(skeleton, arrays)
 
 

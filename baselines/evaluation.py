@@ -1,4 +1,5 @@
-"""How far play is from the exact equilibrium and from the optimum: one row of numbers per evaluation.
+"""How far play is from the exact equilibrium and from the optimum: one row of numbers per
+evaluation.
 
 | column | unit | meaning |
 | --- | --- | --- |
@@ -15,7 +16,8 @@
 | `collusion` | | (profit - profit at PNE) / (joint maximum - profit at PNE): 0 at the PNE, 1 for a cartel; NaN where a cartel would gain less than 1% (market) |
 | `shading` | | auction: share-weighted markup of bid over cost, 0 = truth; `efficient_winner`: share served by the provider with the largest w |
 
-Regrets are exact. For mixed play the other columns are means over `DRAWS` profiles drawn from a fixed seed.
+Regrets are exact. For mixed play the other columns are means over `DRAWS` profiles drawn from a
+fixed seed.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ DRAWS = 256
 COUNTED = 0.01
 """Providers with a smaller share do not count in medians and in `levels_exact`."""
 ROOM = 0.01
-"""The collusion index needs a cartel to earn this much more than the equilibrium, relative to it; otherwise it is a ratio to nothing, and NaN."""
+"""The collusion index needs a cartel to earn this much more than the equilibrium, relative to it;
+otherwise it is a ratio to nothing, and NaN.
+"""
 PURE = 1.0 - 1e-9
 """A strategy that puts this much on one action is pure."""
 
@@ -61,7 +65,9 @@ class Judge:
     @cached_property
     def _optimal_cost(self) -> Array:
         s = self.solution
-        return self.config.table.take(s.actions if isinstance(s, AuctionSolution) else s.optimum).cost
+        return self.config.table.take(
+            s.actions if isinstance(s, AuctionSolution) else s.optimum
+        ).cost
 
     @cached_property
     def _profits(self) -> tuple[float, float]:
@@ -84,11 +90,16 @@ class Judge:
         profiles = (
             best[:, None]
             if is_pure
-            else sample(np.repeat(strategy[:, :, None], DRAWS, axis=2), np.random.default_rng(0).random((n, DRAWS)))
+            else sample(
+                np.repeat(strategy[:, :, None], DRAWS, axis=2),
+                np.random.default_rng(0).random((n, DRAWS)),
+            )
         )
         rows = np.arange(n)[:, None]
         table = config.table
-        offer = Offer(*(x[rows, profiles] for x in (table.quality, table.claim, table.price, table.cost)))
+        offer = Offer(
+            *(x[rows, profiles] for x in (table.quality, table.claim, table.price, table.cost))
+        )
         outcome = config.mechanism.play(offer, config.market)
         share = outcome.share.mean(axis=1)  # [n]
         weight = share / share.sum() if share.sum() > 0 else np.full(n, 1.0 / n)
@@ -96,29 +107,46 @@ class Judge:
         welfare = float(outcome.welfare.mean())
         s = self.solution
         # Distance to each equilibrium, the nearest one counts.
-        gap = np.abs(self.levels(profiles)[None] - self.levels(self.equilibria)[:, :, None]).mean(axis=2)  # [e, n]
+        # [e, n]
+        gap = np.abs(self.levels(profiles)[None] - self.levels(self.equilibria)[:, :, None]).mean(
+            axis=2
+        )
         nearest = int((gap * weight).sum(axis=1).argmin())
-        equal = (self.levels(profiles) == self.levels(self.equilibria)[nearest][:, None]).mean(axis=1)
+        equal = (self.levels(profiles) == self.levels(self.equilibria)[nearest][:, None]).mean(
+            axis=1
+        )
         row = {
             "nash_conv": regret.nash_conv,
             "relative_regret": float((weight * regret.relative).sum()),
-            "median_relative_regret": float(np.median(regret.relative[counted])) if counted.any() else 0.0,
-            "largest_counted_regret": float(regret.relative[counted].max()) if counted.any() else 0.0,
+            "median_relative_regret": (
+                float(np.median(regret.relative[counted])) if counted.any() else 0.0
+            ),
+            "largest_counted_regret": (
+                float(regret.relative[counted].max()) if counted.any() else 0.0
+            ),
             "levels_off": float((gap[nearest] * weight).sum()),
             "levels_exact": float(equal[counted].mean()) if counted.any() else 1.0,
             "welfare": welfare,
-            "welfare_ratio": welfare / config.optimal_welfare if config.optimal_welfare > 0 else float("nan"),
+            "welfare_ratio": (
+                welfare / config.optimal_welfare if config.optimal_welfare > 0 else float("nan")
+            ),
             "welfare_to_equilibrium": welfare / s.welfare if s.welfare > 0 else float("nan"),
             "price_of_anarchy": config.optimal_welfare / welfare if welfare > 0 else float("nan"),
             "user_value": float(outcome.user_value.mean()),
-            "overcompute": float((weight * np.log2(offer.cost / self._optimal_cost[:, None]).mean(axis=1)).sum()),
+            "overcompute": float(
+                (weight * np.log2(offer.cost / self._optimal_cost[:, None]).mean(axis=1)).sum()
+            ),
             "pure": float(is_pure),
         }
         if isinstance(s, Solution):
             row["inside_bracket"] = self._inside(strategy, s)
             base, joint = self._profits
             profit = float(outcome.utility.sum(axis=0).mean())
-            row["collusion"] = (profit - base) / (joint - base) if joint - base > ROOM * abs(base) else float("nan")
+            row["collusion"] = (
+                (profit - base) / (joint - base)
+                if joint - base > ROOM * abs(base)
+                else float("nan")
+            )
         else:
             markup = offer.price / offer.cost - 1.0
             worth = np.nanmax(config.market.quality - config.market.cost, axis=1)

@@ -1,4 +1,6 @@
-"""Figures of learned play: NashConv over time, welfare beside equilibrium and optimum, the impulse response (extra `plot`)."""
+"""Figures of learned play: NashConv over time, welfare beside equilibrium and optimum, the impulse
+response (extra `plot`).
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,21 @@ def nash_conv(rows: pd.DataFrame) -> Figure:
         axis.set(xscale="log", yscale="log", xlabel="rounds per provider", title=setting)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(f"NashConv, USD per user ({FLOOR:g}: zero)")
-    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8, frameon=False)
+    handles = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside right upper", fontsize=8, frameon=False
+    )
     return figure
 
 
 def welfare(final: pd.DataFrame) -> Figure:
-    """Welfare over the optimum, learned and at the equilibrium, per game and learner (fixed prices)."""
+    """Welfare over the optimum, learned and at the equilibrium, per game and learner (fixed
+    prices).
+    """
     part = final[final.setting == next(iter(SETTINGS))]
     part = part[~part.learner.isin(["random", "truthful", "shaded"])]
     games = list(dict.fromkeys(zip(part.benchmark, part.method, part.beta, strict=True)))
@@ -54,15 +64,34 @@ def welfare(final: pd.DataFrame) -> Figure:
     for y, (benchmark, method, beta) in enumerate(games):
         here = part[(part.benchmark == benchmark) & (part.method == method) & (part.beta == beta)]
         equilibrium = (here.welfare_ratio / here.welfare_to_equilibrium).median()
-        axis.plot([equilibrium] * 2, [y - 0.4, y + 0.4], color="black", lw=2, label="equilibrium" if y == 0 else None)
+        axis.plot(
+            [equilibrium] * 2,
+            [y - 0.4, y + 0.4],
+            color="black",
+            lw=2,
+            label="equilibrium" if y == 0 else None,
+        )
         for k, learner in enumerate(learners):
             mean = here[here.learner == learner].welfare_ratio.mean()
             if not np.isnan(mean):
                 axis.plot(
-                    mean, y + 0.35 - 0.7 * k / len(learners), "o", ms=3.5, color=f"C{k % 10}", mfc=["C" + str(k % 10), "white"][k // 10]
+                    mean,
+                    y + 0.35 - 0.7 * k / len(learners),
+                    "o",
+                    ms=3.5,
+                    color=f"C{k % 10}",
+                    mfc=["C" + str(k % 10), "white"][k // 10],
                 )
     for k, learner in enumerate(learners):
-        axis.plot([], [], "o", ms=4, color=f"C{k % 10}", mfc=["C" + str(k % 10), "white"][k // 10], label=learner)
+        axis.plot(
+            [],
+            [],
+            "o",
+            ms=4,
+            color=f"C{k % 10}",
+            mfc=["C" + str(k % 10), "white"][k // 10],
+            label=learner,
+        )
     axis.axvline(1.0, color="#4f8f5b", lw=1.5, label="optimum")
     axis.set_yticks(range(len(games)), [f"{b} {m}, {beta:g}" for b, m, beta in games], fontsize=7)
     axis.set(xlabel="welfare over optimal welfare (fixed prices)", ylim=(len(games) - 0.5, -0.5))
@@ -75,11 +104,21 @@ def impulse(paths: pd.DataFrame) -> Figure:
     """Mean levels of both Q-learners around the forced deviation."""
     cases = list(paths.groupby(["benchmark", "method", "providers", "beta"], sort=False))
     figure = Figure(figsize=(4.2 * len(cases), 3.2), layout="constrained")
-    for axis, ((benchmark, method, providers, beta), part) in zip(np.atleast_1d(figure.subplots(1, len(cases))), cases, strict=True):
+    for axis, ((benchmark, method, providers, beta), part) in zip(
+        np.atleast_1d(figure.subplots(1, len(cases))), cases, strict=True
+    ):
         for k, name in enumerate(providers.split(" / ")):
-            axis.plot(part["round"], part[f"level_{k}"], marker="o", ms=3, label=name + (" (deviates at 0)" if k == 0 else ""))
+            axis.plot(
+                part["round"],
+                part[f"level_{k}"],
+                marker="o",
+                ms=3,
+                label=name + (" (deviates at 0)" if k == 0 else ""),
+            )
         axis.axvline(0, color="grey", lw=0.8, ls=":")
-        axis.set(xlabel="round", ylabel="level index, mean", title=f"{benchmark} {method}, beta {beta:g}")
+        axis.set(
+            xlabel="round", ylabel="level index, mean", title=f"{benchmark} {method}, beta {beta:g}"
+        )
         axis.legend(fontsize=7, frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
     return figure

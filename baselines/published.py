@@ -1,6 +1,7 @@
 """The nine published games, solved, played, and compared with print.
 
-Nine games are three benchmarks times three methods; a *cell* is a game at one of the three studied betas.
+Nine games are three benchmarks times three methods; a *cell* is a game at one of the three studied
+betas.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ GAMES = tuple((benchmark, method) for benchmark in BENCHMARKS for method in METH
 PRINT_RESOLUTION = 5.4e-6
 """USD/query: half a unit of the last printed digit, and a little for entries at a rounding edge."""
 
-UNDERFLOW = {("aime", "reasoning", "100000", "average_value"), ("aime", "reasoning", "100000", "average_price")}
-"""Printed entries that come from float underflow in the published dynamics: two providers with share 0 never move (README, oddity 4)."""
+UNDERFLOW = {
+    ("aime", "reasoning", "100000", "average_value"),
+    ("aime", "reasoning", "100000", "average_price"),
+}
+"""Printed entries that come from float underflow in the published dynamics: two providers with
+share 0 never move (README, oddity 4).
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +60,17 @@ class Cell:
         auction = self.gain.auction
         return (
             bool((self.gain.market.equilibria == self.rest).all(axis=1).any())
-            and bool(np.allclose(self.auction_reward, auction.provider_profit, rtol=1e-12, atol=1e-18))
+            and bool(
+                np.allclose(self.auction_reward, auction.provider_profit, rtol=1e-12, atol=1e-18)
+            )
             and bool(np.isclose(self.auction_users, auction.user_value, rtol=1e-12))
         )
 
     def quantities(self) -> dict[str, float]:
-        """The paper's quantities at the equilibrium, under the names of published_results.csv. USD/query."""
+        """The paper's quantities at the equilibrium, under the names of published_results.csv.
+
+        USD/query.
+        """
         s = self.gain.market
         return {
             "average_weighted_value": s.user_value,
@@ -91,14 +102,18 @@ class Cell:
 
 
 def play_best_responses(market: Market, max_rounds: int = 10_000) -> tuple[np.ndarray, int]:
-    """Play the environment with best-response providers, from everybody's lowest level until nobody moves.
+    """Play the environment with best-response providers, from everybody's lowest level until nobody
+    moves.
 
-    One provider reconsiders each round, in turn: the order in which the potential must rise (GAME.md, theorem 1).
+    One provider reconsiders each round, in turn: the order in which the potential must rise
+    (GAME.md, theorem 1).
 
     Returns:
         levels `[n]` at rest, and rounds played.
     """
-    env = ttc_env.parallel_env("market", market=market, prices="fixed", max_cycles=max_rounds, infos="basic")
+    env = ttc_env.parallel_env(
+        "market", market=market, prices="fixed", max_cycles=max_rounds, infos="basic"
+    )
     env.reset(seed=0)
     config = env.unwrapped.config
     levels = np.zeros(market.num_providers, dtype=np.intp)
@@ -119,14 +134,19 @@ def play_best_responses(market: Market, max_rounds: int = 10_000) -> tuple[np.nd
 
 
 def play_truthful_auction(market: Market) -> tuple[Array, float]:
-    """One round of the auction environment with everybody's dominant strategy: USD per user earned `[n]`, and kept by users."""
+    """One round of the auction environment with everybody's dominant strategy: USD per user earned
+    `[n]`, and kept by users.
+    """
     env = ttc_env.parallel_env("auction", market=market)
     solution = env.unwrapped.solve()
     level, price, _ = solution.mechanism.split(solution.actions, market)
     env.reset(seed=0)
     actions = {agent: np.array([level[i], price[i]]) for i, agent in enumerate(env.agents)}
     _, rewards, _, _, infos = env.step(actions)
-    return np.array(list(rewards.values())) / env.unwrapped.config.users, infos["provider_0"]["user_value"]
+    return (
+        np.array(list(rewards.values())) / env.unwrapped.config.users,
+        infos["provider_0"]["user_value"],
+    )
 
 
 def solve_cell(benchmark: str, method: str, beta: float) -> Cell:
@@ -139,20 +159,33 @@ def solve_cell(benchmark: str, method: str, beta: float) -> Cell:
 
 def solve_cells(progress: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> list[Cell]:
     """All 27 cells."""
-    return [solve_cell(*game, beta) for game, beta in progress([(game, beta) for game in GAMES for beta in STUDIED_BETAS])]
+    return [
+        solve_cell(*game, beta)
+        for game, beta in progress([(game, beta) for game in GAMES for beta in STUDIED_BETAS])
+    ]
 
 
 def comparison(cells: list[Cell]) -> pd.DataFrame:
-    """Every quantity beside print: `benchmark, method, beta, quantity, computed, printed, relative_error, note`."""
-    printed = published_results().set_index(["benchmark", "method", "beta", "quantity"])["value"].to_dict()
+    """Every quantity beside print: `benchmark, method, beta, quantity, computed, printed,
+    relative_error, note`.
+    """
+    printed = (
+        published_results()
+        .set_index(["benchmark", "method", "beta", "quantity"])["value"]
+        .to_dict()
+    )
     rows = []
     for cell in cells:
         rows += [
-            (cell.benchmark, cell.method, f"{cell.beta:g}" if cell.beta < 1e5 else "100000", k, v) for k, v in cell.quantities().items()
+            (cell.benchmark, cell.method, f"{cell.beta:g}" if cell.beta < 1e5 else "100000", k, v)
+            for k, v in cell.quantities().items()
         ]
     for cell in cells:
         if cell.beta == STUDIED_BETAS[0]:  # The auction does not depend on beta.
-            rows += [(cell.benchmark, cell.method, "auction", k, v) for k, v in cell.auction_quantities().items()]
+            rows += [
+                (cell.benchmark, cell.method, "auction", k, v)
+                for k, v in cell.auction_quantities().items()
+            ]
     table = []
     for *key, computed in rows:
         text = printed.get(tuple(key), "")
@@ -166,7 +199,19 @@ def comparison(cells: list[Cell]) -> pd.DataFrame:
             elif abs(computed - float(text)) > PRINT_RESOLUTION:
                 note = "differs from print"
         table.append((*key, computed, text, error, note))
-    return pd.DataFrame(table, columns=["benchmark", "method", "beta", "quantity", "computed", "printed", "relative_error", "note"])
+    return pd.DataFrame(
+        table,
+        columns=[
+            "benchmark",
+            "method",
+            "beta",
+            "quantity",
+            "computed",
+            "printed",
+            "relative_error",
+            "note",
+        ],
+    )
 
 
 def summary(cells: list[Cell]) -> pd.DataFrame:
@@ -190,8 +235,13 @@ def summary(cells: list[Cell]) -> pd.DataFrame:
                 "auction_price": a.payment,
                 "winner": cell.market.names[a.winner] if a.winner is not None else "",
                 "unique_equilibrium": s.unique,
-                "equilibrium_levels": " ".join(f"{p.levels[k]:g}" for p, k in zip(cell.market.providers, s.worst, strict=True)),
-                "optimal_levels": " ".join(f"{p.levels[k]:g}" for p, k in zip(cell.market.providers, s.optimum, strict=True)),
+                "equilibrium_levels": " ".join(
+                    f"{p.levels[k]:g}" for p, k in zip(cell.market.providers, s.worst, strict=True)
+                ),
+                "optimal_levels": " ".join(
+                    f"{p.levels[k]:g}"
+                    for p, k in zip(cell.market.providers, s.optimum, strict=True)
+                ),
                 "overcompute": overcompute(cell.market, s.worst, s.optimum, s.shares),
                 "gain_total": g.total,
                 "gain_compute": g.compute,
@@ -208,23 +258,47 @@ def summary(cells: list[Cell]) -> pd.DataFrame:
 
 
 def overcompute(market: Market, profile: np.ndarray, optimum: np.ndarray, share: Array) -> float:
-    """Share-weighted log2 of chosen over socially optimal tokens (GAME.md, "Distance to equilibrium")."""
+    """Share-weighted log2 of chosen over socially optimal tokens (GAME.md, "Distance to
+    equilibrium").
+    """
     rows = np.arange(market.num_providers)
     # Within a provider, list prices are proportional to tokens.
     ratio = np.log2(market.price[rows, profile] / market.price[rows, optimum])
     return float((share * ratio).sum() / share.sum())
 
 
-def beta_sweep(betas: Array, progress: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> pd.DataFrame:
-    """Inefficiency of every game at every beta: `benchmark, method, beta, equilibrium_welfare, optimal_welfare, inefficiency_percent, equilibria`."""
+def beta_sweep(
+    betas: Array, progress: Callable[[Iterable[Any]], Iterable[Any]] = iter
+) -> pd.DataFrame:
+    """Inefficiency of every game at every beta: `benchmark, method, beta, equilibrium_welfare,
+    optimal_welfare, inefficiency_percent, equilibria`.
+    """
     rows = []
     markets = {game: ttc_env.load_market(*game) for game in GAMES}
     for (benchmark, method), beta in progress([(game, beta) for game in GAMES for beta in betas]):
         s = solve(markets[benchmark, method].replace(beta=float(beta)))
-        rows.append((benchmark, method, beta, s.welfare, s.optimal_welfare, 100 * (s.price_of_anarchy - 1), len(s.equilibria)))
+        rows.append(
+            (
+                benchmark,
+                method,
+                beta,
+                s.welfare,
+                s.optimal_welfare,
+                100 * (s.price_of_anarchy - 1),
+                len(s.equilibria),
+            )
+        )
     return pd.DataFrame(
         rows,
-        columns=["benchmark", "method", "beta", "equilibrium_welfare", "optimal_welfare", "inefficiency_percent", "equilibria"],
+        columns=[
+            "benchmark",
+            "method",
+            "beta",
+            "equilibrium_welfare",
+            "optimal_welfare",
+            "inefficiency_percent",
+            "equilibria",
+        ],
     )
 
 
@@ -242,10 +316,23 @@ class Trajectory:
 def trajectory(market: Market, seed: int = 0) -> Trajectory:
     """Nearest-improving moves in random order ([TTC]), with what users and society got on the way."""
     mechanism = pay_per_token()
-    path = nearest_improving_dynamics(mechanism.game(market), rng=np.random.default_rng(seed), record="moves")
+    path = nearest_improving_dynamics(
+        mechanism.game(market), rng=np.random.default_rng(seed), record="moves"
+    )
     table = mechanism.offers(market)
     outcomes = [mechanism.play(table.take(profile), market) for profile in path.profiles]
     share = np.array([o.share for o in outcomes])
     curves = [provider.curve for provider in market.providers]
-    tokens = np.array([[curve.tokens[k] for curve, k in zip(curves, profile, strict=True)] for profile in path.profiles])  # type: ignore[union-attr]
-    return Trajectory(market, path, share, np.array([float(o.welfare) for o in outcomes]), (share * tokens).sum(axis=1) / share.sum(axis=1))
+    tokens = np.array(
+        [
+            [curve.tokens[k] for curve, k in zip(curves, profile, strict=True)]
+            for profile in path.profiles
+        ]
+    )  # type: ignore[union-attr]
+    return Trajectory(
+        market,
+        path,
+        share,
+        np.array([float(o.welfare) for o in outcomes]),
+        (share * tokens).sum(axis=1) / share.sum(axis=1),
+    )

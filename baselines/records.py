@@ -17,7 +17,9 @@ import pandas as pd
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place in one move, so that a killed run leaves the old file or the new."""
+    """Let `write` fill a temporary file beside `path`, then put it in place in one move, so that a
+    killed run leaves the old file or the new.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
@@ -31,11 +33,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_atomically(path, lambda temporary: table.to_csv(temporary, index=False, lineterminator="\n"))
+    write_atomically(
+        path, lambda temporary: table.to_csv(temporary, index=False, lineterminator="\n")
+    )
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n"))
+    write_atomically(
+        path,
+        lambda temporary: temporary.write_text(
+            json.dumps(content, indent=1, sort_keys=True) + "\n"
+        ),
+    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,7 +55,17 @@ def manifest(**facts: Any) -> dict[str, Any]:
     """Versions, data hashes, platform and command of a run; `facts` adds its own (seeds, options)."""
     data = resources.files("ttc_env") / "data"
     versions = {}
-    for name in ("ttc-env", "numpy", "pandas", "scipy", "gymnasium", "pettingzoo", "matplotlib", "torch", "stable-baselines3"):
+    for name in (
+        "ttc-env",
+        "numpy",
+        "pandas",
+        "scipy",
+        "gymnasium",
+        "pettingzoo",
+        "matplotlib",
+        "torch",
+        "stable-baselines3",
+    ):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

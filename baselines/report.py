@@ -57,7 +57,9 @@ def interval(final: pd.DataFrame, column: str) -> tuple[float, float]:
     by_seed = final.groupby("seed")[column].mean().dropna()
     if len(by_seed) < 2:
         return float(by_seed.mean()) if len(by_seed) else float("nan"), float("nan")
-    return float(by_seed.mean()), float(t.ppf(0.975, len(by_seed) - 1) * by_seed.std(ddof=1) / np.sqrt(len(by_seed)))
+    return float(by_seed.mean()), float(
+        t.ppf(0.975, len(by_seed) - 1) * by_seed.std(ddof=1) / np.sqrt(len(by_seed))
+    )
 
 
 def aggregate(final: pd.DataFrame) -> pd.DataFrame:
@@ -65,8 +67,18 @@ def aggregate(final: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, group in final.groupby(KEY, sort=False):
         row = dict(zip(KEY, key, strict=True))
-        row.update(seeds=len(group), steps=int(group.step.max()), cpu_seconds_per_run=float(group.cpu_seconds.iloc[0]))
-        for column in ("nash_conv", "relative_regret", "welfare_to_equilibrium", "welfare_ratio", "levels_off"):
+        row.update(
+            seeds=len(group),
+            steps=int(group.step.max()),
+            cpu_seconds_per_run=float(group.cpu_seconds.iloc[0]),
+        )
+        for column in (
+            "nash_conv",
+            "relative_regret",
+            "welfare_to_equilibrium",
+            "welfare_ratio",
+            "levels_off",
+        ):
             row[column], row[f"{column}_ci95"] = interval(group, column)
         for column in (
             "median_relative_regret",
@@ -97,9 +109,17 @@ def signed(x: float) -> str:
 def setting_table(final: pd.DataFrame, setting: str) -> str:
     part = final[final.setting == setting]
     auction = SETTINGS[setting][0] == "auction"
-    special = "winner efficient | winner's markup" if auction else "inside bracket | collusion index, median"
+    special = (
+        "winner efficient | winner's markup"
+        if auction
+        else "inside bracket | collusion index, median"
+    )
     lines = [
-        f"| learner | cells x seeds | steps | NashConv, USD | relative regret | worst run | levels exact | W / W(equilibrium) | W / W* | over-compute | {special} | CPU s a run |",
+        (
+            "| learner | cells x seeds | steps | NashConv, USD | relative regret | worst run |"
+            f" levels exact | W / W(equilibrium) | W / W* | over-compute | {special} | CPU s a"
+            " run |"
+        ),
         "| --- " * 13 + "|",
     ]
     for learner, group in part.groupby("learner", sort=False):
@@ -108,11 +128,16 @@ def setting_table(final: pd.DataFrame, setting: str) -> str:
         if auction:
             extra = f"{percent(group.efficient_winner.mean(), 1)} | {group.shading.mean():+.2f}"
         else:
-            extra = f"{percent(group.inside_bracket.mean(), 1)} | {signed(group.collusion.median())}"
+            extra = (
+                f"{percent(group.inside_bracket.mean(), 1)} | {signed(group.collusion.median())}"
+            )
         seeds = group.seed.nunique()
         lines.append(
-            f"| {learner} | {len(group) // seeds} x {seeds} | {group.step.max():,} | {group.nash_conv.mean():.1e} | {percent(regret)} ± {percent(ci)} | {percent(group.relative_regret.max())} | "
-            f"{percent(group.levels_exact.mean(), 1)} | {welfare:.4f} ± {welfare_ci:.4f} | {group.welfare_ratio.mean():.3f} | {group.overcompute.mean():+.2f} | {extra} | {group.cpu_seconds.mean():.2f} |"
+            f"| {learner} | {len(group) // seeds} x {seeds} | {group.step.max():,} |"
+            f" {group.nash_conv.mean():.1e} | {percent(regret)} ± {percent(ci)} |"
+            f" {percent(group.relative_regret.max())} | {percent(group.levels_exact.mean(), 1)} |"
+            f" {welfare:.4f} ± {welfare_ci:.4f} | {group.welfare_ratio.mean():.3f} |"
+            f" {group.overcompute.mean():+.2f} | {extra} | {group.cpu_seconds.mean():.2f} |"
         )
     return "\n".join(lines)
 
@@ -123,18 +148,25 @@ def targets(final: pd.DataFrame) -> tuple[str, str]:
     market = final[final.setting == FIXED_MARKET]
     auction = final[final.setting == "auction"]
 
-    def judge(learner: str, part: pd.DataFrame, text: str, passed: pd.Series, needed: float = 1.0) -> None:
+    def judge(
+        learner: str, part: pd.DataFrame, text: str, passed: pd.Series, needed: float = 1.0
+    ) -> None:
         if not len(part):
             rows.append(f"| {learner} | {text} | not run | |")
             return
         share = float(passed.mean())
         rows.append(
-            f"| {learner} | {text} | {int(passed.sum())} of {len(part)} runs in {len(part.drop_duplicates(KEY))} cells ({share:.1%}) | {'met' if share >= needed else 'missed'} |"
+            f"| {learner} | {text} | {int(passed.sum())} of {len(part)} runs in"
+            f" {len(part.drop_duplicates(KEY))} cells ({share:.1%}) |"
+            f" {'met' if share >= needed else 'missed'} |"
         )
         for key, group in part[~passed].groupby(["benchmark", "method", "beta"], sort=False):
             misses.append(
-                f"| {learner} | {part.setting.iloc[0]} | {key[0]} {key[1]} | {key[2]:g} | {len(group)} | {percent(group.relative_regret.max())} | {percent(group.median_relative_regret.max())} | "
-                f"{group.welfare_to_equilibrium.min():.4f} to {group.welfare_to_equilibrium.max():.4f} |"
+                f"| {learner} | {part.setting.iloc[0]} | {key[0]} {key[1]} | {key[2]:g} |"
+                f" {len(group)} | {percent(group.relative_regret.max())} |"
+                f" {percent(group.median_relative_regret.max())} |"
+                f" {group.welfare_to_equilibrium.min():.4f} to"
+                f" {group.welfare_to_equilibrium.max():.4f} |"
             )
 
     for learner in PURE_LEARNERS:
@@ -150,7 +182,8 @@ def targets(final: pd.DataFrame) -> tuple[str, str]:
         judge(
             learner,
             part,
-            "inside the PNE bracket with chance >= 99% for every provider, relative regret <= 1%, all runs",
+            "inside the PNE bracket with chance >= 99% for every provider, relative regret <= 1%,"
+            " all runs",
             (part.relative_regret <= 0.01) & (part.inside_bracket >= 0.99),
         )
         judge(learner, part, "relative regret <= 1% alone", part.relative_regret <= 0.01)
@@ -160,7 +193,8 @@ def targets(final: pd.DataFrame) -> tuple[str, str]:
             learner,
             part,
             "welfare within 2% of equilibrium, median relative regret <= 2%, all runs",
-            ((part.welfare_to_equilibrium - 1).abs() <= 0.02) & (part.median_relative_regret <= 0.02),
+            ((part.welfare_to_equilibrium - 1).abs() <= 0.02)
+            & (part.median_relative_regret <= 0.02),
         )
     for learner in PPOS:
         part = market[market.learner == learner]
@@ -187,9 +221,8 @@ def targets(final: pd.DataFrame) -> tuple[str, str]:
         )
     head = "| learner | target | measured | |\n| --- | --- | --- | --- |\n"
     miss = (
-        "| learner | setting | game | beta | runs that miss | largest relative regret | largest median regret | W / W(equilibrium) |\n| --- "
-        + "| --- " * 7
-        + "|\n"
+        "| learner | setting | game | beta | runs that miss | largest relative regret | largest"
+        " median regret | W / W(equilibrium) |\n| --- " + "| --- " * 7 + "|\n"
     )
     return head + "\n".join(rows), (miss + "\n".join(misses)) if misses else "None."
 
@@ -199,14 +232,20 @@ def impulse_section(out: Path) -> str:
     if not path.exists():
         return ""
     lines = [
-        "| duopoly | beta | sessions | collusion index | at a PNE | deviator gains at once | over 16 rounds | rival answers | both back after 15 |",
+        (
+            "| duopoly | beta | sessions | collusion index | at a PNE | deviator gains at once |"
+            " over 16 rounds | rival answers | both back after 15 |"
+        ),
         "| --- " * 9 + "|",
     ]
     table = pd.read_csv(path)
     for row in table.itertuples():
         lines.append(
-            f"| {row.benchmark} {row.method}: {row.providers} | {row.beta:g} | {row.sessions} | {row.collusion_index:+.2f} ± {1.96 * row.collusion_index_se:.2f} | {percent(row.at_equilibrium, 0)} | "
-            f"{row.deviator_gain_at_once:+.1%} | {row.deviator_gain_over_window:+.1%} | {percent(row.answered, 0)} | {percent(row.restored, 0)} |"
+            f"| {row.benchmark} {row.method}: {row.providers} | {row.beta:g} | {row.sessions} |"
+            f" {row.collusion_index:+.2f} ± {1.96 * row.collusion_index_se:.2f} |"
+            f" {percent(row.at_equilibrium, 0)} | {row.deviator_gain_at_once:+.1%} |"
+            f" {row.deviator_gain_over_window:+.1%} | {percent(row.answered, 0)} |"
+            f" {percent(row.restored, 0)} |"
         )
     answered = (
         float((table.answered * table.deviation_exists).sum() / table.deviation_exists.sum())
@@ -220,31 +259,49 @@ def impulse_section(out: Path) -> str:
         else float("nan")
     )
     verdict = (
-        f"Learned compute lies between equilibrium and cartel (index {table.collusion_index.min():.2f} to {table.collusion_index.max():.2f}). Provider 0 was not already at its best reply in "
-        f"{percent(float(table.deviation_exists.mean()), 0)} of sessions. In these the rival changed its level in the next round in {percent(answered, 0)}, and after 15 rounds both were back where they "
-        f"had been in {percent(restored, 0)}; over the 16 rounds deviating left provider 0 worse off in {worse} of {len(table)} duopolies. Gains are relative to the round before the deviation, as means of ratios: where "
-        "greedy play runs in a cycle, that round can be a poor one for provider 0, and the ratio large."
+        "Learned compute lies between equilibrium and cartel (index"
+        f" {table.collusion_index.min():.2f} to {table.collusion_index.max():.2f}). Provider 0 was"
+        f" not already at its best reply in {percent(float(table.deviation_exists.mean()), 0)} of"
+        " sessions. In these the rival changed its level in the next round in"
+        f" {percent(answered, 0)}, and after 15 rounds both were back where they had been in"
+        f" {percent(restored, 0)}; over the 16 rounds deviating left provider 0 worse off in"
+        f" {worse} of {len(table)} duopolies. Gains are relative to the round before the deviation,"
+        " as means of ratios: where greedy play runs in a cycle, that round can be a poor one for"
+        " provider 0, and the ratio large."
     )
     return (
-        "\n## Q-learning: is cooperation on compute punished and restored?\n\n`python -m baselines.impulse`: two Q-learners with memory of both last levels (Calvano et al. 2020), fixed prices, so that compute is all they can "
-        "cooperate on; a cartel here means *more* compute, because list prices pay by the token. Provider 0 is forced for one round to its best reply. Mean paths: `results/impulse_paths.csv`.\n\n"
+        "\n## Q-learning: is cooperation on compute punished and restored?\n\n`python -m"
+        " baselines.impulse`: two Q-learners with memory of both last levels (Calvano et al. 2020),"
+        " fixed prices, so that compute is all they can cooperate on; a cartel here means *more*"
+        " compute, because list prices pay by the token. Provider 0 is forced for one round to its"
+        " best reply. Mean paths: `results/impulse_paths.csv`.\n\n"
         + "\n".join(lines)
         + f"\n\n{verdict}\n\n![impulse](results/impulse.png)\n"
     )
 
 
 def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
-    """Gather the cells in `folder` into `out`/results/*.csv, `out`/README.md and figures (where matplotlib is installed)."""
+    """Gather the cells in `folder` into `out`/results/*.csv, `out`/README.md and figures (where
+    matplotlib is installed).
+    """
     rows, missing = gather(folder, suite)
     final = last(rows)
     results = out / "results"
-    significant = {c: final[c].map(lambda x: float(f"{x:.6g}")) for c in final.select_dtypes("float")}
+    significant = {
+        c: final[c].map(lambda x: float(f"{x:.6g}")) for c in final.select_dtypes("float")
+    }
     write_csv(results / "final.csv", final.assign(**significant))
-    write_csv(results / "table.csv", aggregate(final).map(lambda x: float(f"{x:.6g}") if isinstance(x, float) else x))
+    write_csv(
+        results / "table.csv",
+        aggregate(final).map(lambda x: float(f"{x:.6g}") if isinstance(x, float) else x),
+    )
     curves = rows.groupby([*KEY[:3], "step"], as_index=False, sort=False)[
         ["nash_conv", "relative_regret", "welfare_to_equilibrium", "welfare_ratio"]
     ].mean()
-    write_csv(results / "curves.csv", curves.map(lambda x: float(f"{x:.6g}") if isinstance(x, float) else x))
+    write_csv(
+        results / "curves.csv",
+        curves.map(lambda x: float(f"{x:.6g}") if isinstance(x, float) else x),
+    )
     met, misses = targets(final)
     text = INTRO + "## Targets\n\n" + met + "\n\n### Cells that miss\n\n" + misses + "\n"
     reasons = out / "reasons.md"
@@ -254,8 +311,8 @@ def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
         if (final.setting == setting).any():
             text += f"\n## {setting.capitalize()}\n\n" + setting_table(final, setting) + "\n"
     text += (
-        "\n## Figures\n\n![NashConv against steps](results/nash_conv.png)\n\n![Learned welfare](results/welfare.png)\n"
-        + impulse_section(out)
+        "\n## Figures\n\n![NashConv against steps](results/nash_conv.png)\n\n![Learned"
+        " welfare](results/welfare.png)\n" + impulse_section(out)
     )
     done = len(list(cells(suite))) - len(missing)
     text += f"\n## What was run\n\n{done} of the suite's {done + len(missing)} cells. " + (
@@ -265,10 +322,14 @@ def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
     try:
         from baselines import learning_figures
     except ImportError:
-        print("figures need matplotlib: pip install 'ttc-env[plot]'; tables were written without them")
+        print(
+            "figures need matplotlib: pip install 'ttc-env[plot]'; tables were written without them"
+        )
         return
     for name, figure in learning_figures.all_figures(rows, final, out).items():
-        write_atomically(results / f"{name}.png", lambda path, figure=figure: figure.savefig(path, dpi=130))
+        write_atomically(
+            results / f"{name}.png", lambda path, figure=figure: figure.savefig(path, dpi=130)
+        )
 
 
 def _grouped(missing: list[str]) -> list[str]:

@@ -1,7 +1,9 @@
 """Regenerate the kept table of learners: `python -m baselines.run`.
 
-Every cell (learner, setting, game, beta) is one file in --cells; cells that are there are not run again, so the command can be stopped and started, and several can share the
-work (--learners, --settings). At the end, or with --report alone, the files are gathered into baselines/results/*.csv, baselines/README.md and the figures.
+Every cell (learner, setting, game, beta) is one file in --cells; cells that are there are not run
+again, so the command can be stopped and started, and several can share the work (--learners,
+--settings). At the end, or with --report alone, the files are gathered into
+baselines/results/*.csv, baselines/README.md and the figures.
 """
 
 from __future__ import annotations
@@ -33,12 +35,28 @@ def run_cell(cell: Cell) -> pd.DataFrame:
 
 def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m baselines.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m baselines.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--cells", type=Path, default=Path("results/baselines/cells"), help="folder of per-cell files")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of README.md and results/ (default: this package)")
+    parser.add_argument(
+        "--cells",
+        type=Path,
+        default=Path("results/baselines/cells"),
+        help="folder of per-cell files",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parent,
+        help="folder of README.md and results/ (default: this package)",
+    )
     parser.add_argument("--learners", default="", help="only these, comma separated")
-    parser.add_argument("--settings", default="", help="only these: " + "; ".join(SETTINGS) + " (semicolon separated)")
+    parser.add_argument(
+        "--settings",
+        default="",
+        help="only these: " + "; ".join(SETTINGS) + " (semicolon separated)",
+    )
     parser.add_argument("--no-report", action="store_true", help="run cells only")
     parser.add_argument("--report", action="store_true", help="gather what is there, run nothing")
     parser.add_argument("--quick", action="store_true", help="a few cells, for tests")
@@ -49,9 +67,15 @@ def main(arguments: Iterable[str] | None = None) -> int:
     settings = {x.strip() for x in options.settings.split(";") if x.strip()}
     for given, known in ((learners, {entry.learner for entry in suite}), (settings, set(SETTINGS))):
         if given - known:
-            parser.error(f"unknown: {', '.join(sorted(given - known))}; choose from {', '.join(sorted(known))}")
+            parser.error(
+                f"unknown: {', '.join(sorted(given - known))}; choose from"
+                f" {', '.join(sorted(known))}"
+            )
     everything = [
-        cell for cell in cells(suite) if (not learners or cell.entry.learner in learners) and (not settings or cell.setting in settings)
+        cell
+        for cell in cells(suite)
+        if (not learners or cell.entry.learner in learners)
+        and (not settings or cell.setting in settings)
     ]
     failed = 0
     for cell in everything if not options.report else []:
@@ -68,7 +92,9 @@ def main(arguments: Iterable[str] | None = None) -> int:
         if not options.quiet:
             last = table[table.step == table.step.max()]
             print(
-                f"{cell.file}: relative regret {last.relative_regret.mean():.2%}, welfare {last.welfare_to_equilibrium.mean():.3f} of equilibrium, {table.cpu_seconds.iloc[0]:.2f} s a run",
+                f"{cell.file}: relative regret {last.relative_regret.mean():.2%}, welfare"
+                f" {last.welfare_to_equilibrium.mean():.3f} of equilibrium,"
+                f" {table.cpu_seconds.iloc[0]:.2f} s a run",
                 flush=True,
             )
     if not options.no_report:

@@ -1,4 +1,5 @@
-"""What speed is compared with: an environment that does nothing, a C loop that does only the arithmetic, and brute force.
+"""What speed is compared with: an environment that does nothing, a C loop that does only the
+arithmetic, and brute force.
 
 `scripts/benchmark_speed.py` runs them; BENCHMARKS.md says what each comparison means.
 """
@@ -22,7 +23,9 @@ from ttc_env.game.types import PostedPriceGame
 
 
 class Idle(ParallelEnv[str, np.ndarray, Any]):
-    """Reads every action and returns fresh rows of zeros: what PettingZoo's dict interface costs by itself."""
+    """Reads every action and returns fresh rows of zeros: what PettingZoo's dict interface costs by
+    itself.
+    """
 
     metadata = {"name": "idle"}  # noqa: RUF012
 
@@ -39,7 +42,9 @@ class Idle(ParallelEnv[str, np.ndarray, Any]):
         return self._action
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        return dict(zip(self.agents, self._rows.copy(), strict=True)), {agent: {} for agent in self.agents}
+        return dict(zip(self.agents, self._rows.copy(), strict=True)), {
+            agent: {} for agent in self.agents
+        }
 
     def step(self, actions: dict[str, Any]) -> Any:
         agents = self.agents
@@ -79,7 +84,9 @@ void rounds(const int64_t *restrict actions, const double *restrict attraction, 
 
 
 def compile_c_loop() -> Callable[..., None] | None:
-    """The round of the narrow market as a C function, compiled here and now; None where there is no compiler."""
+    """The round of the narrow market as a C function, compiled here and now; None where there is no
+    compiler.
+    """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         return None
@@ -87,7 +94,17 @@ def compile_c_loop() -> Callable[..., None] | None:
     (folder / "loop.c").write_text(C_LOOP)
     for flags in (["-mavx2"], []):
         built = subprocess.run(
-            [compiler, "-O3", *flags, "-shared", "-fPIC", "-o", str(folder / "loop.so"), str(folder / "loop.c")], capture_output=True
+            [
+                compiler,
+                "-O3",
+                *flags,
+                "-shared",
+                "-fPIC",
+                "-o",
+                str(folder / "loop.so"),
+                str(folder / "loop.c"),
+            ],
+            capture_output=True,
         )
         if built.returncode == 0:
             return _bind(ctypes.CDLL(str(folder / "loop.so")).rounds)
@@ -98,10 +115,23 @@ def _bind(function: Any) -> Callable[..., None]:
     pointer, whole = ctypes.c_void_p, ctypes.c_int64
     function.argtypes, function.restype = [pointer] * 5 + [whole] * 4, None
 
-    def rounds(actions: np.ndarray, attraction: np.ndarray, gain: np.ndarray, share: np.ndarray, reward: np.ndarray, prices: int) -> None:
+    def rounds(
+        actions: np.ndarray,
+        attraction: np.ndarray,
+        gain: np.ndarray,
+        share: np.ndarray,
+        reward: np.ndarray,
+        prices: int,
+    ) -> None:
         """actions `[2, n, b]` int64; tables `[n, a]`; share and reward `[n, b]` are written."""
         n, b = share.shape
-        function(*(x.ctypes.data for x in (actions, attraction, gain, share, reward)), n, b, prices, attraction.shape[1])
+        function(
+            *(x.ctypes.data for x in (actions, attraction, gain, share, reward)),
+            n,
+            b,
+            prices,
+            attraction.shape[1],
+        )
 
     return rounds
 
@@ -133,7 +163,9 @@ def brute_force_equilibria(game: PostedPriceGame, chunk: int = 1 << 14) -> np.nd
         at = z[rows, profiles]
         stable = np.ones(profiles.shape[1], dtype=bool)
         for i in range(n):
-            rivals = np.logaddexp.reduce(np.concatenate([np.zeros((1, at.shape[1])), np.delete(at, i, axis=0)]), axis=0)
+            rivals = np.logaddexp.reduce(
+                np.concatenate([np.zeros((1, at.shape[1])), np.delete(at, i, axis=0)]), axis=0
+            )
             log_u = np.log(game.profit[i])[:, None] - np.logaddexp(0.0, rivals - z[i][:, None])
             stable &= log_u[profiles[i], np.arange(len(stable))] >= log_u.max(axis=0) - 1e-9
         found.append(profiles[:, stable].T)
@@ -151,4 +183,9 @@ def joint_actions(env: ParallelEnv[Any, Any, Any], count: int) -> Iterator[dict[
     """`count` random joint actions, over and over."""
     for k, agent in enumerate(env.possible_agents):
         env.action_space(agent).seed(k)
-    return itertools.cycle([{agent: env.action_space(agent).sample() for agent in env.possible_agents} for _ in range(count)])
+    return itertools.cycle(
+        [
+            {agent: env.action_space(agent).sample() for agent in env.possible_agents}
+            for _ in range(count)
+        ]
+    )

@@ -1,4 +1,6 @@
-"""Which learners the kept table compares, on which cells, for how long: one list, no tuning per game."""
+"""Which learners the kept table compares, on which cells, for how long: one list, no tuning per
+game.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,11 @@ from baselines.published import GAMES
 from baselines.training import TrainConfig
 from ttc_env.game.curves import STUDIED_BETAS
 
-SETTINGS = {"market, fixed prices": ("market", "fixed"), "market, level and price": ("market", "grid"), "auction": ("auction", "grid")}
+SETTINGS = {
+    "market, fixed prices": ("market", "fixed"),
+    "market, level and price": ("market", "grid"),
+    "auction": ("auction", "grid"),
+}
 """Name -> (mechanism, prices)."""
 FIXED, AUCTION = ("market, fixed prices",), ("auction",)
 AUCTION_BETA = 1000.0
@@ -43,7 +49,9 @@ KEPT = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One learner's part of the table. steps: rounds per provider, over all parallel markets together."""
+    """One learner's part of the table. steps: rounds per provider, over all parallel markets
+    together.
+    """
 
     learner: str
     family: str
@@ -135,5 +143,7 @@ def cells(suite: tuple[Entry, ...] = SUITE) -> Iterator[Cell]:
         for entry in suite:
             if setting in entry.settings:
                 for benchmark, method in entry.games:
-                    for beta in entry.betas if SETTINGS[setting][0] == "market" else (AUCTION_BETA,):
+                    for beta in (
+                        entry.betas if SETTINGS[setting][0] == "market" else (AUCTION_BETA,)
+                    ):
                         yield Cell(entry, setting, benchmark, method, beta)

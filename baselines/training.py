@@ -1,6 +1,7 @@
 """One training run: any learners on any market, evaluated on the way, resumable.
 
-Learners that need no network play all seeds at once. A learner that is one model over many parallel markets (PPO, A2C, DQN) is trained one seed after another.
+Learners that need no network play all seeds at once. A learner that is one model over many parallel
+markets (PPO, A2C, DQN) is trained one seed after another.
 """
 
 from __future__ import annotations
@@ -32,10 +33,15 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a run's numbers. `scripts/train.py` makes its command line and help from these fields."""
+    """Everything that decides a run's numbers.
+
+    `scripts/train.py` makes its command line and help from these fields.
+    """
 
     learner: str = _option(
-        "best_response", "a learner for all providers, or provider_0=ppo,rest=best_response; options follow a colon: constant:level=16"
+        "best_response",
+        "a learner for all providers, or provider_0=ppo,rest=best_response; options follow a colon:"
+        " constant:level=16",
     )
     mechanism: str = _option("market", "market or auction")
     prices: str = _option("fixed", "fixed (list price, truthful bid) or grid (level and price)")
@@ -43,12 +49,22 @@ class TrainConfig:
     method: str = _option("majority", "majority, best_of_n or reasoning")
     beta: float = _option(1000.0, "rationality of users, 1/USD")
     seeds: str = _option("0..4", "seeds, as 0..9 or 0,3,7")
-    steps: int = _option(0, "rounds that each provider plays, over all parallel markets together; 0: the learner's own default")
-    parallel: int = _option(64, "parallel markets per seed, for learners that train one model on many (ppo, a2c, dqn, ppo_torch)")
+    steps: int = _option(
+        0,
+        "rounds that each provider plays, over all parallel markets together; 0: the learner's own"
+        " default",
+    )
+    parallel: int = _option(
+        64,
+        "parallel markets per seed, for learners that train one model on many (ppo, a2c, dqn,"
+        " ppo_torch)",
+    )
     demand: str = _option("expected", "expected or sampled")
     information: str = _option("full", "what is public: full, prices or own")
     max_cycles: int = _option(100, "rounds per episode")
-    evaluations: int = _option(10, "evaluations per run, evenly spaced; the last one is the final result")
+    evaluations: int = _option(
+        10, "evaluations per run, evenly spaced; the last one is the final result"
+    )
     threads: int = _option(1, "threads for torch; results repeat themselves exactly at 1")
 
     def seed_list(self) -> list[int]:
@@ -62,7 +78,9 @@ class TrainConfig:
         except ValueError:
             seeds = []
         if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-            raise ValueError(f"seeds is {self.seeds!r}; write 0..9, or 0,3,7: whole numbers >= 0, each once")
+            raise ValueError(
+                f"seeds is {self.seeds!r}; write 0..9, or 0,3,7: whole numbers >= 0, each once"
+            )
         return seeds
 
     def environment(self) -> EnvConfig:
@@ -92,12 +110,16 @@ class Plan:
 
     @classmethod
     def of(cls, config: TrainConfig) -> Plan:
-        """Raises ValueError, TypeError or ImportError for anything in the config that does not exist."""
+        """Raises ValueError, TypeError or ImportError for anything in the config that does not
+        exist.
+        """
         for name in ("parallel", "evaluations", "threads"):
             if getattr(config, name) < 1:
                 raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
         if config.steps < 0:
-            raise ValueError(f"steps is {config.steps}; it must be positive, or 0 for the learner's default")
+            raise ValueError(
+                f"steps is {config.steps}; it must be positive, or 0 for the learner's default"
+            )
         environment = config.environment()
         learners = parse_learners(config.learner, environment.market.num_providers)
         kinds = [agent_class(name) for name, _ in learners.values()]
@@ -111,12 +133,21 @@ class Plan:
 
     def arena(self, seeds: tuple[int, ...]) -> Arena:
         runs = self.copies(seeds)
-        return Arena(self.environment, seat(self.environment, self.learners, seeds=runs, horizon=self.rounds), runs)
+        return Arena(
+            self.environment,
+            seat(self.environment, self.learners, seeds=runs, horizon=self.rounds),
+            runs,
+        )
 
     def copies(self, seeds: tuple[int, ...]) -> list[int]:
         """Seeds of the arena's runs: the seeds, or the parallel markets of one seed."""
         return (
-            [int(x) for x in np.random.SeedSequence([seeds[0], 5]).generate_state(self.config.parallel)] if self.parallel else list(seeds)
+            [
+                int(x)
+                for x in np.random.SeedSequence([seeds[0], 5]).generate_state(self.config.parallel)
+            ]
+            if self.parallel
+            else list(seeds)
         )
 
     @property
@@ -124,13 +155,19 @@ class Plan:
         return self.config.parallel if self.parallel else 1
 
     def evaluation_rounds(self) -> list[int]:
-        return sorted({max(1, round(self.rounds * k / self.config.evaluations)) for k in range(1, self.config.evaluations + 1)})
+        return sorted(
+            {
+                max(1, round(self.rounds * k / self.config.evaluations))
+                for k in range(1, self.config.evaluations + 1)
+            }
+        )
 
 
 def evaluate(arena: Arena, judge: Judge, parallel: bool) -> list[dict[str, float]]:
     """One row of metrics per seed: of what everybody has learned, without exploration.
 
-    Play that depends on what it sees is judged where it leads: from the current observations of every parallel market, the mean over markets.
+    Play that depends on what it sees is judged where it leads: from the current observations of
+    every parallel market, the mean over markets.
     """
     strategies = arena.strategies()
     rows: dict[bytes, dict[str, float]] = {}
@@ -196,7 +233,9 @@ class Run:
         self._describe("finished")
         return table
 
-    def _train_batch(self, seeds: tuple[int, ...], started: float, interrupted: threading.Event) -> None:
+    def _train_batch(
+        self, seeds: tuple[int, ...], started: float, interrupted: threading.Event
+    ) -> None:
         arena = self.arena
         assert arena is not None
         due = self.plan.evaluation_rounds()
@@ -215,7 +254,9 @@ class Run:
 
     def _evaluate(self, arena: Arena, seeds: tuple[int, ...], board: _Board) -> None:
         step = arena.round * self.plan.steps_per_round
-        for seed, scores in zip(seeds, evaluate(arena, self.judge, self.plan.parallel), strict=True):
+        for seed, scores in zip(
+            seeds, evaluate(arena, self.judge, self.plan.parallel), strict=True
+        ):
             row = {"seed": seed, "step": step, **scores}
             self.rows.append(row)
             board.write(row, arena.agents)
@@ -251,13 +292,20 @@ class Run:
         content = checkpoint.load(self._path)
         now = dataclasses.asdict(self.plan.config)
         changed = [
-            f"{name}: {content['config'].get(name)!r} there, {now[name]!r} now" for name in now if content["config"].get(name) != now[name]
+            f"{name}: {content['config'].get(name)!r} there, {now[name]!r} now"
+            for name in now
+            if content["config"].get(name) != now[name]
         ]
         if changed:
             raise ValueError(
-                f"{self.out} holds a run with another config ({'; '.join(changed)}); choose another --out, or delete the folder"
+                f"{self.out} holds a run with another config ({'; '.join(changed)}); choose another"
+                " --out, or delete the folder"
             )
-        self._batch, self.wall, self.rows = int(content["batch"]), float(content["wall"]), content["rows"]
+        self._batch, self.wall, self.rows = (
+            int(content["batch"]),
+            float(content["wall"]),
+            content["rows"],
+        )
         self.arena = self.plan.arena(self.plan.batches[self._batch])
         self.arena.load_state_dict(content["arena"])
         return True
@@ -284,7 +332,9 @@ class Run:
 
 
 class _Board:
-    """TensorBoard's event files, one folder a seed, for learners that need torch; otherwise nothing."""
+    """TensorBoard's event files, one folder a seed, for learners that need torch; otherwise
+    nothing.
+    """
 
     def __init__(self, writers: dict[int, Any]):
         self._writers = writers
@@ -297,7 +347,9 @@ class _Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return cls({})
-        return cls({seed: SummaryWriter(str(out / "tensorboard" / f"seed_{seed}")) for seed in seeds})
+        return cls(
+            {seed: SummaryWriter(str(out / "tensorboard" / f"seed_{seed}")) for seed in seeds}
+        )
 
     def write(self, row: dict[str, Any], agents: list[Agent]) -> None:
         writer = self._writers.get(row["seed"])
@@ -317,7 +369,9 @@ class _Board:
 
 @contextlib.contextmanager
 def _polite_interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event, so that a round is finished before anything is saved; a second Ctrl-C stops at once."""
+    """Ctrl-C sets the event, so that a round is finished before anything is saved; a second Ctrl-C
+    stops at once.
+    """
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield interrupted

@@ -1,10 +1,13 @@
 """The torch backend on a device: `python -m scripts.benchmark_speed --device cuda`.
 
 1. Env steps per second at 2^10 .. 2^22 environments, eager and through torch's compiler.
-2. The time of a step over the time in which a plain copy, in the same run, moves the bytes that the step has to move: 1 is the floor.
-3. Samples per second of a small PPO, rollouts and updates together, with nothing leaving the device.
+2. The time of a step over the time in which a plain copy, in the same run, moves the bytes that the
+   step has to move: 1 is the floor.
+3. Samples per second of a small PPO, rollouts and updates together, with nothing leaving the
+   device.
 
-On CUDA every function that is timed is run once where a wait for the device raises; the file says so if one did.
+On CUDA every function that is timed is run once where a wait for the device raises; the file says
+so if one did.
 
 Written for a GPU; on `--device cpu:0` the same code runs, for its tests.
 """
@@ -28,8 +31,13 @@ def device_rows(bench: Any, device: str) -> None:
     on = torch.device(device)
     cuda = on.type == "cuda"
     if cuda and not torch.cuda.is_available():
-        raise SystemExit(f"--device {device}: torch sees no CUDA device; run without --device for the CPU rows")
-    bench.about |= {"device": torch.cuda.get_device_name(on) if cuda else "CPU", "torch": torch.__version__}
+        raise SystemExit(
+            f"--device {device}: torch sees no CUDA device; run without --device for the CPU rows"
+        )
+    bench.about |= {
+        "device": torch.cuda.get_device_name(on) if cuda else "CPU",
+        "torch": torch.__version__,
+    }
 
     def seconds(f: Callable[[], Any], count: int = 10) -> np.ndarray:
         """Quartiles of wall time per call: low, median, high."""
@@ -68,20 +76,41 @@ def device_rows(bench: Any, device: str) -> None:
             if cuda:
                 torch.cuda.empty_cache()
     iteration, samples = _ppo(on, bench.quick)
-    add("PPO samples/s, end to end (agents x envs x rounds)", samples / seconds(iteration, 2), "higher")
+    add(
+        "PPO samples/s, end to end (agents x envs x rounds)",
+        samples / seconds(iteration, 2),
+        "higher",
+    )
 
 
-def _env_rows(add: Any, seconds: Callable[..., np.ndarray], on: Any, size: int, how: str, bandwidth: float) -> None:
+def _env_rows(
+    add: Any, seconds: Callable[..., np.ndarray], on: Any, size: int, how: str, bandwidth: float
+) -> None:
     import torch
 
-    env = ttc_env.vector_env(size, backend="torch", device=on, compile=bool(how), check_actions=False, max_cycles=10**9, copy=False)
+    env = ttc_env.vector_env(
+        size,
+        backend="torch",
+        device=on,
+        compile=bool(how),
+        check_actions=False,
+        max_cycles=10**9,
+        copy=False,
+    )
     env.reset(seed=0)
     parts = [torch.randint(0, k, (env.num_agents, size), device=on) for k in env.config.grid]
     actions = torch.stack(parts).permute(2, 1, 0)  # columns in memory
-    for name, play, observed in ((f"step with observations{how}", env.step, True), (f"round alone{how}", env.rewards, False)):
+    for name, play, observed in (
+        (f"step with observations{how}", env.step, True),
+        (f"round alone{how}", env.rewards, False),
+    ):
         spent, moved = seconds(lambda play=play: play(actions)), _bytes(env, observed=observed)
         add(f"env steps/s, {name}, {size:,} envs", size / spent, "higher")
-        add(f"{name}, over the time to move its {moved / size:.0f} bytes an env, {size:,} envs", spent * bandwidth / moved, "lower")
+        add(
+            f"{name}, over the time to move its {moved / size:.0f} bytes an env, {size:,} envs",
+            spent * bandwidth / moved,
+            "lower",
+        )
 
 
 def _finish(device: Any) -> None:
@@ -92,9 +121,12 @@ def _finish(device: Any) -> None:
 
 
 def _bytes(env: Any, *, observed: bool) -> int:
-    """What a step has to read and write: int64 actions in, float64 rewards out, and, if observed, float32 blocks and what `env.last` keeps."""
+    """What a step has to read and write: int64 actions in, float64 rewards out, and, if observed,
+    float32 blocks and what `env.last` keeps.
+    """
     n, k = env.num_agents, len(env.config.grid)
-    seen = 4 * (3 * n + 2 + (k + 1) * n) + 2 * 8 * n  # public and own blocks; shares and table entries
+    # public and own blocks; shares and table entries
+    seen = 4 * (3 * n + 2 + (k + 1) * n) + 2 * 8 * n
     return env.num_envs * (8 * k * n + 8 * n + (seen if observed else 0))
 
 
@@ -108,23 +140,39 @@ def _copy(device: Any, count: int) -> Callable[[], Any]:
 
 
 def _ppo(device: Any, quick: bool) -> tuple[Callable[[], None], int]:
-    """One iteration, and its samples: shared policy of two layers, 16 rounds a rollout, two epochs of the clipped objective over the whole of it."""
+    """One iteration, and its samples: shared policy of two layers, 16 rounds a rollout, two epochs
+    of the clipped objective over the whole of it.
+    """
     import torch
     from torch import nn
 
     size, rounds = (256, 4) if quick else (4096, 16)
-    env = ttc_env.vector_env(size, backend="torch", device=device, check_actions=False, max_cycles=rounds, observations="full", copy=False)
+    env = ttc_env.vector_env(
+        size,
+        backend="torch",
+        device=device,
+        check_actions=False,
+        max_cycles=rounds,
+        observations="full",
+        copy=False,
+    )
     n, d, grid = env.num_agents, env.layout.size, env.config.grid
-    net = nn.Sequential(nn.Linear(d, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, sum(grid) + 1)).to(device)
+    net = nn.Sequential(
+        nn.Linear(d, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, sum(grid) + 1)
+    ).to(device)
     optimiser = torch.optim.Adam(net.parameters(), lr=3e-4)
 
     def heads(obs: Any) -> tuple[list[Any], Any]:
         """Log probabilities of every part of an action, and the value."""
         out = net(obs)
-        return [torch.log_softmax(x, dim=-1) for x in torch.split(out[..., :-1], list(grid), dim=-1)], out[..., -1]
+        return [
+            torch.log_softmax(x, dim=-1) for x in torch.split(out[..., :-1], list(grid), dim=-1)
+        ], out[..., -1]
 
     def chosen(log_p: list[Any], parts: Any) -> Any:
-        return sum(x.gather(-1, part[..., None])[..., 0] for x, part in zip(log_p, parts, strict=True))
+        return sum(
+            x.gather(-1, part[..., None])[..., 0] for x, part in zip(log_p, parts, strict=True)
+        )
 
     def iteration() -> None:
         obs, _ = env.reset()
@@ -132,7 +180,8 @@ def _ppo(device: Any, quick: bool) -> tuple[Callable[[], None], int]:
         for _ in range(rounds):
             with torch.no_grad():
                 log_p, value = heads(obs)
-                # Gumbel's trick, all of it on the device: torch.multinomial may look at its sums from the host.
+                # Gumbel's trick, all of it on the device: torch.multinomial may look at its sums
+                # from the host.
                 parts = [(x - torch.empty_like(x).exponential_().log()).argmax(-1) for x in log_p]
                 taken = chosen(log_p, parts)
             seen = obs
@@ -146,7 +195,10 @@ def _ppo(device: Any, quick: bool) -> tuple[Callable[[], None], int]:
         for _ in range(2):
             log_p, value = heads(seen)
             ratio = (chosen(log_p, parts) - old).exp()
-            loss = -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean() + 0.5 * (value - reward).square().mean()
+            loss = (
+                -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
+                + 0.5 * (value - reward).square().mean()
+            )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

@@ -1,8 +1,10 @@
-"""Speed as ratios, each measured in one process with its yardstick run in turn: `python -m scripts.benchmark_speed [--quick] [--json FILE]`.
+"""Speed as ratios, each measured in one process with its yardstick run in turn: `python -m
+scripts.benchmark_speed [--quick] [--json FILE]`.
 
-CPU time of this process, in which torch is held to one thread and nothing else takes more, so that other work on the machine distorts little;
-medians over pairs, and the quartiles as spread. BENCHMARKS.md explains the rows. `--device cuda` measures the torch backend on a GPU instead;
-see `scripts/benchmark_device.py`.
+CPU time of this process, in which torch is held to one thread and nothing else takes more, so that
+other work on the machine distorts little; medians over pairs, and the quartiles as spread.
+BENCHMARKS.md explains the rows. `--device cuda` measures the torch backend on a GPU instead; see
+`scripts/benchmark_device.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ import numpy as np
 
 import ttc_env
 from baselines.records import write_json
-from baselines.speed_floors import Idle, brute_force_equilibria, brute_force_optimum, compile_c_loop, joint_actions
+from baselines.speed_floors import (
+    Idle,
+    brute_force_equilibria,
+    brute_force_optimum,
+    compile_c_loop,
+    joint_actions,
+)
 from scripts.benchmark_scaling import BACKENDS, random_game, scaling
 from scripts.benchmark_table import met
 from ttc_env.game.curves import BENCHMARKS, METHODS
@@ -41,19 +49,46 @@ class Bench:
 
     def __init__(self, quick: bool, path: Path | None = None, about: dict[str, str] | None = None):
         self.quick, self.path, self.about, self.rows = quick, path, about or {}, []
-        self.pairs, self.budget = (9, 0.03) if quick else (31, 0.1)  # pairs per row, seconds per half of a pair
+        # pairs per row, seconds per half of a pair
+        self.pairs, self.budget = (9, 0.03) if quick else (31, 0.1)
 
-    def add(self, name: str, ratio: float | None, target: float | None, better: str = "lower", spread: Any = None, note: str = "") -> None:
-        row = {"name": name, "ratio": ratio, "target": target, "better": better, "spread": spread, "note": note}
+    def add(
+        self,
+        name: str,
+        ratio: float | None,
+        target: float | None,
+        better: str = "lower",
+        spread: Any = None,
+        note: str = "",
+    ) -> None:
+        row = {
+            "name": name,
+            "ratio": ratio,
+            "target": target,
+            "better": better,
+            "spread": spread,
+            "note": note,
+        }
         self.rows.append(row)
         verdict = {True: "ok", False: "MISSED", None: ""}[met(row)]
         shown = "not measured" if ratio is None else f"{ratio:.3g}"
-        print(f"{name:<58}{shown:>14}  target {target if target is not None else '-':>8}  {verdict:<7}{note}", flush=True)
+        print(
+            f"{name:<58}{shown:>14}  target {target if target is not None else '-':>8} "
+            f" {verdict:<7}{note}",
+            flush=True,
+        )
         if self.path is not None:
             command = "python -m scripts.benchmark_speed " + " ".join(sys.argv[1:])
             write_json(self.path, {"machine": self.about, "command": command, "rows": self.rows})
 
-    def pair(self, name: str, ours: Callable[[], Any], theirs: Callable[[], Any], target: float | None, note: str = "") -> None:
+    def pair(
+        self,
+        name: str,
+        ours: Callable[[], Any],
+        theirs: Callable[[], Any],
+        target: float | None,
+        note: str = "",
+    ) -> None:
         """Median of ours / theirs, in CPU time per call; who goes first alternates."""
         both = ours, theirs
         counts = [_calls(f, self.budget) for f in both]
@@ -66,11 +101,23 @@ class Bench:
         low, middle, high = (float(x) for x in np.percentile(ratios, [25, 50, 75]))
         self.add(name, middle, target, spread=[low, high], note=note)
 
-    def against(self, name: str, ours: Callable[[], Any], reference: float, target: float | None, *, better: str = "lower") -> None:
-        """Median of CPU time per call over `reference` seconds; or, where higher is better, its inverse."""
+    def against(
+        self,
+        name: str,
+        ours: Callable[[], Any],
+        reference: float,
+        target: float | None,
+        *,
+        better: str = "lower",
+    ) -> None:
+        """Median of CPU time per call over `reference` seconds; or, where higher is better, its
+        inverse.
+        """
         count = _calls(ours, self.budget / 10)
         spent = [_time(ours, count) / reference for _ in range(3 if self.quick else 9)]
-        quartiles = np.percentile(spent if better == "lower" else 1.0 / np.array(spent), [25, 50, 75])
+        quartiles = np.percentile(
+            spent if better == "lower" else 1.0 / np.array(spent), [25, 50, 75]
+        )
         low, middle, high = (float(x) for x in quartiles)
         self.add(name, middle, target, better, spread=[low, high])
 
@@ -105,17 +152,34 @@ def pettingzoo_rows(bench: Bench) -> None:
         ("auction", {"mechanism": "auction"}),
     ):  # fmt: skip
         for backend, how in BACKENDS:
-            name, target = f"PettingZoo step over an idle env, 9 agents: {label}{how}", 1.6 if how else 2.6
+            name, target = (
+                f"PettingZoo step over an idle env, 9 agents: {label}{how}",
+                (1.6 if how else 2.6),
+            )
             env = ttc_env.parallel_env(infos="basic", backend=backend, **options, **endless)
-            idle = Idle(env.possible_agents, env.observation_space("provider_0"), env.action_space("provider_0"))
+            idle = Idle(
+                env.possible_agents,
+                env.observation_space("provider_0"),
+                env.action_space("provider_0"),
+            )
             bench.pair(name, stepper(env), stepper(idle), target)
-    basic, full = (stepper(ttc_env.parallel_env(infos=infos, **endless)) for infos in ("basic", "full"))
-    bench.pair("the same with default infos, over infos='basic'", full, basic, 2.0, "infos not read")
+    basic, full = (
+        stepper(ttc_env.parallel_env(infos=infos, **endless)) for infos in ("basic", "full")
+    )
+    bench.pair(
+        "the same with default infos, over infos='basic'", full, basic, 2.0, "infos not read"
+    )
     for which, read in (
         ("one agent's", lambda: dict(full()[4]["provider_0"])),
         ("all agents'", lambda: list(map(dict, full()[4].values()))),
     ):
-        bench.pair(f"the same with {which} infos read", read, basic, None, "exact regrets against 54 actions each")
+        bench.pair(
+            f"the same with {which} infos read",
+            read,
+            basic,
+            None,
+            "exact regrets against 54 actions each",
+        )
     others: list[tuple[str, int, Callable[[], Any], float]] = [
         ("PettingZoo's rps", 2, _rps, 0.1),
         ("mpe2's simple_spread", 3, _spread, 0.02),
@@ -131,7 +195,9 @@ def pettingzoo_rows(bench: Bench) -> None:
         names = ttc_env.load_market().names[:count]
         for backend, how in BACKENDS:
             ours = ttc_env.parallel_env(providers=names, infos="basic", backend=backend, **endless)
-            bench.pair(f"PettingZoo step over {label}, {count} agents{how}", stepper(ours), theirs, target)
+            bench.pair(
+                f"PettingZoo step over {label}, {count} agents{how}", stepper(ours), theirs, target
+            )
 
 
 def _rps() -> Any:
@@ -177,10 +243,17 @@ def _batch_yardsticks(bench: Bench, env: Any, actions: np.ndarray) -> None:
     full.reset(seed=0)
     name = f"step with [num_envs, n, d] written out over the round alone, {env.num_envs} envs"
     bench.pair(name, lambda: full.step(actions), lambda: env.rewards(actions), None)
-    cart = gymnasium.make_vec("CartPole-v1", num_envs=env.num_envs, vectorization_mode="vector_entry_point")
+    cart = gymnasium.make_vec(
+        "CartPole-v1", num_envs=env.num_envs, vectorization_mode="vector_entry_point"
+    )
     cart.reset(seed=0)
     push = cart.action_space.sample()
-    bench.pair("batched step, 9 agents, over Gymnasium's vectorised CartPole", lambda: env.step(actions), lambda: cart.step(push), None)
+    bench.pair(
+        "batched step, 9 agents, over Gymnasium's vectorised CartPole",
+        lambda: env.step(actions),
+        lambda: cart.step(push),
+        None,
+    )
     _torch(bench, env, actions)
 
 
@@ -189,7 +262,12 @@ def _batch(bench: Bench, env: Any, actions: np.ndarray, target: float, how: str)
     size, n = env.num_envs, env.num_agents
     loop = compile_c_loop()
     if loop is None:
-        bench.add(f"batched round over a C loop, {size} envs{how}", None, target, note="no C compiler found")
+        bench.add(
+            f"batched round over a C loop, {size} envs{how}",
+            None,
+            target,
+            note="no C compiler found",
+        )
     else:
         columns, tables, prices = actions.transpose(2, 1, 0), env.tables, env.config.grid[1]
         share, reward = np.empty((n, size)), np.empty((n, size))
@@ -200,7 +278,12 @@ def _batch(bench: Bench, env: Any, actions: np.ndarray, target: float, how: str)
         c_loop()
         np.testing.assert_array_equal(env.rewards(actions).T, reward)  # the same bits
         env.check_actions = False  # as the loop
-        bench.pair(f"batched round over a C loop, {size} envs{how}", lambda: env.rewards(actions), c_loop, target)
+        bench.pair(
+            f"batched round over a C loop, {size} envs{how}",
+            lambda: env.rewards(actions),
+            c_loop,
+            target,
+        )
         env.check_actions = True
     name = f"step with observation blocks over the round alone, {size} envs{how}"
     bench.pair(name, lambda: env.step(actions), lambda: env.rewards(actions), 2.0)
@@ -218,7 +301,9 @@ def _torch(bench: Bench, env: Any, actions: np.ndarray) -> None:
     tensor = torch.as_tensor(actions)
 
     def stepping(compile: bool) -> Callable[[], Any]:
-        other = ttc_env.vector_env(size, backend="torch", compile=compile, max_cycles=10**9, copy=False)
+        other = ttc_env.vector_env(
+            size, backend="torch", compile=compile, max_cycles=10**9, copy=False
+        )
         other.reset(seed=0)
         return lambda: other.step(tensor)
 
@@ -226,7 +311,9 @@ def _torch(bench: Bench, env: Any, actions: np.ndarray) -> None:
     bench.pair(name, eager, lambda: env.step(actions), None)
     name = f"torch's compiled step over its eager one (CPU), {size} envs"
     if bench.quick or shutil.which("c++") is None:
-        bench.add(name, None, None, note="left out: --quick" if bench.quick else "no C++ compiler found")
+        bench.add(
+            name, None, None, note="left out: --quick" if bench.quick else "no C++ compiler found"
+        )
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -236,14 +323,25 @@ def _torch(bench: Bench, env: Any, actions: np.ndarray) -> None:
 def solver_rows(bench: Bench) -> None:
     market = ttc_env.load_market("gsm8k", beta=1000.0)
     full = PostedPriceGame.from_market(market)
-    # Brute force grows by a factor of m per provider: six providers are timed, and in a full run all nine.
+    # Brute force grows by a factor of m per provider: six providers are timed, and in a full run
+    # all nine.
     n = 6 if bench.quick else 9
     game = PostedPriceGame(full.value[:n], full.profit[:n], full.surplus[:n], full.beta)
     grow = 6 ** (9 - n)
     note = "" if n == 9 else " (brute force timed at 6 providers, times 6^3)"
     for name, ours, theirs, target in (
-        ("social optimum, 9x6: brute force over ours", lambda g: social_optimum(g).profile, lambda g: brute_force_optimum(g)[0], 1e4),
-        ("all pure equilibria, 9x6: enumeration over ours", lambda g: equilibria(g).profiles, brute_force_equilibria, 3e4),
+        (
+            "social optimum, 9x6: brute force over ours",
+            lambda g: social_optimum(g).profile,
+            lambda g: brute_force_optimum(g)[0],
+            1e4,
+        ),
+        (
+            "all pure equilibria, 9x6: enumeration over ours",
+            lambda g: equilibria(g).profiles,
+            brute_force_equilibria,
+            3e4,
+        ),
     ):
         np.testing.assert_array_equal(ours(game), theirs(game))
         brute = _time(lambda theirs=theirs: theirs(game), 1) * grow
@@ -251,16 +349,28 @@ def solver_rows(bench: Bench) -> None:
     betas = np.logspace(0, 6, 100)
     bench.against("100-beta sweep of one game, over 50 ms", lambda: sweep(market, betas), 0.05, 1.0)
     nine = [ttc_env.load_market(b, m) for b in BENCHMARKS for m in METHODS]
-    bench.against("100-beta sweep of all nine games in one call, over 450 ms", lambda: sweep(nine, betas), 0.45, 1.0)
+    bench.against(
+        "100-beta sweep of all nine games in one call, over 450 ms",
+        lambda: sweep(nine, betas),
+        0.45,
+        1.0,
+    )
     bench.pair(
         "the sweep of one game, over solving its 100 markets one by one",
         lambda: sweep(market, betas), lambda: [ttc_env.solve(market.replace(beta=b)).price_of_anarchy for b in betas], None,
     )  # fmt: skip
-    prototypes = [(1_000, 0.003, 0.003, 0.010), *([] if bench.quick else [(100_000, 0.4, 0.4, 2.0)])]
+    prototypes = [
+        (1_000, 0.003, 0.003, 0.010),
+        *([] if bench.quick else [(100_000, 0.4, 0.4, 2.0)]),
+    ]
     for n, *proto in prototypes:
         big = random_game(n, 64)
         rivals = np.full(n, np.log(n))
-        solvers = (("optimum", social_optimum), ("best response", lambda g, r=rivals: best_reply(g, r)), ("all equilibria", equilibria))
+        solvers = (
+            ("optimum", social_optimum),
+            ("best response", lambda g, r=rivals: best_reply(g, r)),
+            ("all equilibria", equilibria),
+        )
         for (name, solver), reference in zip(solvers, proto, strict=True):
             name = f"{n} providers x 64 levels: {name}, over {reference * 1e3:g} ms"
             bench.against(name, lambda solver=solver, big=big: solver(big), reference, 3.0)
@@ -271,7 +381,14 @@ def machine() -> dict[str, str]:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        model = next((line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")), model)
+        model = next(
+            (
+                line.split(":")[1].strip()
+                for line in cpuinfo.read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            model,
+        )
     return {
         "cpu": model,
         "cores": str(os.cpu_count()),
@@ -286,7 +403,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="about a minute")
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--figure", type=Path, help="write the scaling plots here")
-    parser.add_argument("--device", default="cpu", help="cpu (default), or a torch device such as cuda")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu (default), or a torch device such as cuda"
+    )
     options = parser.parse_args()
     about = machine()
     print("  ".join(f"{key} {value}" for key, value in about.items()))
@@ -297,12 +416,20 @@ def main() -> None:
         device_rows(bench, options.device)
         return
     if len(BACKENDS) == 1:
-        bench.add("compiled rows", None, None, note="numba is not installed: pip install 'ttc-env[fast]'")
+        bench.add(
+            "compiled rows", None, None, note="numba is not installed: pip install 'ttc-env[fast]'"
+        )
     pettingzoo_rows(bench)
     batch_rows(bench)
     solver_rows(bench)
     scaling(bench, options.figure)
-    bench.add("env steps/s on a GPU (--device cuda)", None, None, better="higher", note="not measured: no GPU on this machine")
+    bench.add(
+        "env steps/s on a GPU (--device cuda)",
+        None,
+        None,
+        better="higher",
+        note="not measured: no GPU on this machine",
+    )
 
 
 if __name__ == "__main__":

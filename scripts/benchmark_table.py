@@ -1,4 +1,6 @@
-"""BENCHMARKS.md's table, made from the rows of `scripts/benchmark_speed.py`; `python -m scripts.benchmark_table` writes it anew from the kept ones."""
+"""BENCHMARKS.md's table, made from the rows of `scripts/benchmark_speed.py`; `python -m
+scripts.benchmark_table` writes it anew from the kept ones.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,10 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "baselines" / "speed" / "cpu.json"
 PAGE = ROOT / "BENCHMARKS.md"
-START, END = "<!-- The table is written by scripts/benchmark_table.py. -->", "<!-- end of the table -->"
+START, END = (
+    "<!-- The table is written by scripts/benchmark_table.py. -->",
+    "<!-- end of the table -->",
+)
 
 
 def met(row: dict[str, Any]) -> bool | None:
@@ -31,7 +36,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         measured = "not measured" if row["ratio"] is None else number(row["ratio"])
         spread = " to ".join(map(number, row["spread"])) if row["spread"] else ""
-        target = "" if row["target"] is None else ("<= " if row["better"] == "lower" else ">= ") + number(row["target"])
+        target = (
+            ""
+            if row["target"] is None
+            else ("<= " if row["better"] == "lower" else ">= ") + number(row["target"])
+        )
         verdict = {True: "met", False: "**missed**", None: ""}[met(row)]
         note = "; ".join(x for x in (verdict, row["note"]) if x)
         lines.append(f"| {row['name']} | {measured} | {spread} | {target} | {note} |")

@@ -1,9 +1,11 @@
 """Build the embedded data set `measured` from its traces: `ttc_env/data/measured_curves.csv`.
 
-    python -m scripts.build_measured                          # from the traces that the package ships
-    python -m scripts.build_measured --pack runs/chains/traces   # take over the traces of a new run first
+    python -m scripts.build_measured                          # from the traces that the package
+    ships python -m scripts.build_measured --pack runs/chains/traces   # take over the traces of a
+    new run first
 
-Anybody can check the curves against the raw samples with it. How the traces came about: `ttc_env/data/SOURCES.md`.
+Anybody can check the curves against the raw samples with it. How the traces came about:
+`ttc_env/data/SOURCES.md`.
 """
 
 from __future__ import annotations
@@ -36,15 +38,28 @@ MARGIN = 0.25
 
 
 def price_per_token(parameters: int) -> float:
-    """USD/token. Nobody sells these models, so prices are *assigned*: 3 USD per 1M tokens for a million parameters, rising with the root."""
+    """USD/token.
+
+    Nobody sells these models, so prices are *assigned*: 3 USD per 1M tokens for a million
+    parameters, rising with the root.
+    """
     return round(3.0 * math.sqrt(parameters / 1e6), 3) * 1e-6
 
 
 def build(traces: Path) -> pd.DataFrame:
     """The curve table from a folder of traces: benchmark, method, and the columns of a curve file."""
-    paths = sorted(traces.glob("chain-*.jsonl.gz"), key=lambda path: (list(PARAMETERS).index(path.name.split("--")[0]), path.name))
+    paths = sorted(
+        traces.glob("chain-*.jsonl.gz"),
+        key=lambda path: (list(PARAMETERS).index(path.name.split("--")[0]), path.name),
+    )
     prices = {name: price_per_token(count) for name, count in PARAMETERS.items()}
-    options = Namespace(reward_model=None, levels=LEVELS, methods=["majority", "best_of_n", OBSERVATIONAL], score="logprob", margin=MARGIN)
+    options = Namespace(
+        reward_model=None,
+        levels=LEVELS,
+        methods=["majority", "best_of_n", OBSERVATIONAL],
+        score="logprob",
+        margin=MARGIN,
+    )
     frames = []
     for (task, method), curves in sorted(curves_of(paths, options, prices).items()):
         for curve in curves:
@@ -60,8 +75,12 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pack", type=Path, help="folder of .jsonl traces to compress into the package first")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--pack", type=Path, help="folder of .jsonl traces to compress into the package first"
+    )
     parser.add_argument("--out", type=Path, default=DATA / "measured_curves.csv")
     args = parser.parse_args()
     if args.pack:

@@ -1,6 +1,8 @@
-"""Score a saved run against the solver, from its checkpoint: `python -m scripts.evaluate results/train/<name>`.
+"""Score a saved run against the solver, from its checkpoint: `python -m scripts.evaluate
+results/train/<name>`.
 
-Prints a table with one row a seed (of the seeds trained last, where seeds are trained one after another) and writes evaluation.csv beside it. Exit status 1 if there is no run.
+Prints a table with one row a seed (of the seeds trained last, where seeds are trained one after
+another) and writes evaluation.csv beside it. Exit status 1 if there is no run.
 """
 
 from __future__ import annotations
@@ -41,19 +43,28 @@ def score_run(folder: Path) -> pd.DataFrame:
     """
     path = folder / "checkpoint.npz"
     if not path.exists():
-        raise ValueError(f"{folder} holds no checkpoint.npz; train first: python -m scripts.train --out {folder}")
+        raise ValueError(
+            f"{folder} holds no checkpoint.npz; train first: python -m scripts.train --out {folder}"
+        )
     content = checkpoint.load(path)
     plan = Plan.of(TrainConfig(**content["config"]))
     seeds = plan.batches[int(content["batch"])]
     arena = plan.arena(seeds)
     arena.load_state_dict(content["arena"])
     rows = evaluate(arena, Judge(plan.environment), plan.parallel)
-    return pd.DataFrame([{"seed": seed, "step": arena.round * plan.steps_per_round, **row} for seed, row in zip(seeds, rows, strict=True)])
+    return pd.DataFrame(
+        [
+            {"seed": seed, "step": arena.round * plan.steps_per_round, **row}
+            for seed, row in zip(seeds, rows, strict=True)
+        ]
+    )
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m scripts.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, help="folder of a run")
     options = parser.parse_args(None if arguments is None else list(arguments))
@@ -63,7 +74,11 @@ def main(arguments: Iterable[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     write_csv(options.run / "evaluation.csv", table)
-    print(table[[name for name in SHOWN if name in table]].to_string(index=False, float_format=lambda x: f"{x:.6g}"))
+    print(
+        table[[name for name in SHOWN if name in table]].to_string(
+            index=False, float_format=lambda x: f"{x:.6g}"
+        )
+    )
     return 0
 
 

@@ -10,13 +10,20 @@ T = TypeVar("T")
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
-    """Add an option for every field of the dataclass `kind`; its type parses, `metadata["help"]` explains."""
+    """Add an option for every field of the dataclass `kind`; its type parses, `metadata["help"]`
+    explains.
+    """
     hints = get_type_hints(kind)
     for field in dataclasses.fields(kind):
         name = f"--{field.name.replace('_', '-')}"
         text = f"{field.metadata.get('help', '')} (default {field.default})".replace("%", "%%")
         parser.add_argument(
-            name, dest=field.name, type=hints[field.name], default=field.default, metavar=hints[field.name].__name__.upper(), help=text
+            name,
+            dest=field.name,
+            type=hints[field.name],
+            default=field.default,
+            metavar=hints[field.name].__name__.upper(),
+            help=text,
         )
 
 

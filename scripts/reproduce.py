@@ -1,9 +1,11 @@
-"""Reproduce the paper: solve and play the nine published games, compare with print, draw the figures.
+"""Reproduce the paper: solve and play the nine published games, compare with print, draw the
+figures.
 
     python -m scripts.reproduce [--out results/reproduce] [--betas 100] [--no-figures]
 
-Writes table.csv (every quantity beside print), summary.csv, sweep.csv, README.md (figures with what to know about them), figures, manifest.json.
-Exit status 1 if a number differs from print other than by the two known underflow artefacts, or if play does not end where the solver says.
+Writes table.csv (every quantity beside print), summary.csv, sweep.csv, README.md (figures with what
+to know about them), figures, manifest.json. Exit status 1 if a number differs from print other than
+by the two known underflow artefacts, or if play does not end where the solver says.
 """
 
 from __future__ import annotations
@@ -67,24 +69,27 @@ def progress(description: str, quiet: bool) -> Any:
 
 def show(summary: pd.DataFrame, table: pd.DataFrame) -> None:
     """One line per cell on the terminal."""
-    numbers = table[(table.printed != "") & (table.note == "") & ~table.quantity.isin(["winner", "runner_up"])]
+    numbers = table[
+        (table.printed != "") & (table.note == "") & ~table.quantity.isin(["winner", "runner_up"])
+    ]
     error = (numbers.computed.astype(float) - numbers.printed.astype(float)).abs()
     worst = error.groupby([numbers.benchmark, numbers.method, numbers.beta]).max()
     print(
-        f"{'':36}{'market':^44}{'auction':^38}\n"
-        f"{'game':<20}{'beta':>8}{'W(PNE)':>11}{'printed':>9}{'W*':>10}{'printed':>9}{'PoA':>7}{'users':>9}{'price':>9}"
-        f"{'W':>10}{'users':>9}{'price':>9}  {'winner':<13}{'largest error':>14}"
+        f"{'':36}{'market':^44}{'auction':^38}\n{'game':<20}{'beta':>8}{'W(PNE)':>11}{'printed':>9}{'W*':>10}{'printed':>9}{'PoA':>7}{'users':>9}{'price':>9}{'W':>10}{'users':>9}{'price':>9}"
+        f"  {'winner':<13}{'largest error':>14}"
     )
     printed = table.set_index(["benchmark", "method", "beta", "quantity"]).printed
     for row in summary.itertuples():
         key = (row.benchmark, row.method, f"{row.beta:.0f}")
-        of_print = [printed.get((*key, quantity), "") or "-" for quantity in ("equilibrium_sw", "optimal_sw")]
+        of_print = [
+            printed.get((*key, quantity), "") or "-"
+            for quantity in ("equilibrium_sw", "optimal_sw")
+        ]
         errors = [worst.get((*key[:2], beta), float("nan")) for beta in (key[2], "auction")]
         error = "-" if all(np.isnan(errors)) else f"{np.nanmax(errors):.1e}"
         print(
-            f"{row.benchmark + ' ' + row.method:<20}{row.beta:>8g}{row.equilibrium_welfare:>11.5f}{of_print[0]:>9}{row.optimal_welfare:>10.5f}{of_print[1]:>9}"
-            f"{row.price_of_anarchy:>7.3f}{row.market_user_value:>9.5f}{row.market_mean_price:>9.5f}"
-            f"{row.auction_welfare:>10.5f}{row.auction_user_value:>9.5f}{row.auction_price:>9.5f}  {row.winner:<13}{error:>14}"
+            f"{row.benchmark + ' ' + row.method:<20}{row.beta:>8g}{row.equilibrium_welfare:>11.5f}{of_print[0]:>9}{row.optimal_welfare:>10.5f}{of_print[1]:>9}{row.price_of_anarchy:>7.3f}{row.market_user_value:>9.5f}{row.market_mean_price:>9.5f}{row.auction_welfare:>10.5f}{row.auction_user_value:>9.5f}{row.auction_price:>9.5f}"
+            f"  {row.winner:<13}{error:>14}"
         )
 
 
@@ -92,8 +97,15 @@ def draw(out: Path, summary: pd.DataFrame, sweep: pd.DataFrame) -> None:
     try:
         from baselines import figures
     except ImportError as error:
-        raise SystemExit(f"figures need matplotlib: pip install 'ttc-env[plot]', or pass --no-figures ({error})") from error
-    runs = {f"beta = {beta:g}": published.trajectory(ttc_env.load_market("gsm8k", "majority", beta=beta)) for beta in (200.0, 1000.0, 1e5)}
+        raise SystemExit(
+            f"figures need matplotlib: pip install 'ttc-env[plot]', or pass --no-figures ({error})"
+        ) from error
+    runs = {
+        f"beta = {beta:g}": published.trajectory(
+            ttc_env.load_market("gsm8k", "majority", beta=beta)
+        )
+        for beta in (200.0, 1000.0, 1e5)
+    }
     drift = next(iter(runs.values()))
     solution = ttc_env.solve(drift.market)
     auction = ttc_env.solve(drift.market, "auction")
@@ -101,23 +113,40 @@ def draw(out: Path, summary: pd.DataFrame, sweep: pd.DataFrame) -> None:
     curve = drift.market.providers[auction.winner].curve
     assert curve is not None
     made = {
-        "headline": figures.headline(drift, curve.tokens[auction.levels[auction.winner]], auction.welfare, solution.optimal_welfare),
+        "headline": figures.headline(
+            drift,
+            curve.tokens[auction.levels[auction.winner]],
+            auction.welfare,
+            solution.optimal_welfare,
+        ),
         "curves": figures.curves(),
         "dynamics": figures.dynamics(
-            runs, "GSM8K, majority vote: providers climb to the equilibrium; the less rational users are, the more compute"
+            runs,
+            "GSM8K, majority vote: providers climb to the equilibrium; the less rational users are,"
+            " the more compute",
         ),
         "inefficiency": figures.inefficiency(sweep),
         "gains": figures.gains(summary),
     }
     for name, figure in made.items():
-        write_atomically(out / f"{name}.png", lambda path, figure=figure: figure.savefig(path, **figures.SAVE))
+        write_atomically(
+            out / f"{name}.png", lambda path, figure=figure: figure.savefig(path, **figures.SAVE)
+        )
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("results/reproduce"), help="folder to write to")
-    parser.add_argument("--betas", type=int, default=100, help="points of the beta sweep, 1 to 1e6 (default 100)")
-    parser.add_argument("--no-figures", action="store_true", help="numbers only; needs no matplotlib")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/reproduce"), help="folder to write to"
+    )
+    parser.add_argument(
+        "--betas", type=int, default=100, help="points of the beta sweep, 1 to 1e6 (default 100)"
+    )
+    parser.add_argument(
+        "--no-figures", action="store_true", help="numbers only; needs no matplotlib"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args(None if arguments is None else list(arguments))
     if options.betas < 2:
@@ -125,7 +154,9 @@ def main(arguments: Iterable[str] | None = None) -> int:
 
     cells = published.solve_cells(progress("cells", options.quiet))
     table, summary = published.comparison(cells), published.summary(cells)
-    sweep = published.beta_sweep(np.logspace(0, 6, options.betas), progress("beta sweep", options.quiet))
+    sweep = published.beta_sweep(
+        np.logspace(0, 6, options.betas), progress("beta sweep", options.quiet)
+    )
     out: Path = options.out
     write_csv(out / "table.csv", table)
     write_csv(out / "summary.csv", summary)
@@ -133,22 +164,29 @@ def main(arguments: Iterable[str] | None = None) -> int:
     if not options.no_figures:
         draw(out, summary, sweep)
     facts = manifest(
-        seeds="0, for the order of moves in the dynamics figures; nothing else is random", betas=[*STUDIED_BETAS], sweep_betas=options.betas
+        seeds="0, for the order of moves in the dynamics figures; nothing else is random",
+        betas=[*STUDIED_BETAS],
+        sweep_betas=options.betas,
     )
     write_json(out / "manifest.json", facts)
 
     show(summary, table)
     print(
-        f"Money in USD per query. The largest error is against the printed five decimals, so up to {published.PRINT_RESOLUTION:.1e} is equality."
+        "Money in USD per query. The largest error is against the printed five decimals, so up to"
+        f" {published.PRINT_RESOLUTION:.1e} is equality."
     )
     compared = table[table.printed != ""]
     off = compared[compared.note != ""]
     for row in off.itertuples():
-        print(f"{row.benchmark} {row.method} {row.beta} {row.quantity}: computed {row.computed:.5f}, printed {row.printed}: {row.note}")
+        print(
+            f"{row.benchmark} {row.method} {row.beta} {row.quantity}: computed {row.computed:.5f},"
+            f" printed {row.printed}: {row.note}"
+        )
     resting = int(summary.play_agrees.sum())
     print(
-        f"{len(compared) - len(off)} of {len(compared)} printed entries met to the last printed digit; "
-        f"play ended at the solver's equilibrium in {resting} of {len(summary)} cells; written to {out}"
+        f"{len(compared) - len(off)} of {len(compared)} printed entries met to the last printed"
+        f" digit; play ended at the solver's equilibrium in {resting} of {len(summary)} cells;"
+        f" written to {out}"
     )
     write_text(
         out / "README.md",
@@ -156,7 +194,11 @@ def main(arguments: Iterable[str] | None = None) -> int:
             command=facts["command"],
             met=len(compared) - len(off),
             printed=len(compared),
-            exceptions="; ".join(f"{r.benchmark} {r.method} {r.beta} `{r.quantity}` ({r.note})" for r in off.itertuples()) or "none",
+            exceptions="; ".join(
+                f"{r.benchmark} {r.method} {r.beta} `{r.quantity}` ({r.note})"
+                for r in off.itertuples()
+            )
+            or "none",
             rest=resting,
             cells=len(summary),
             unique=int(summary.unique_equilibrium.sum()),

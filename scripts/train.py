@@ -1,10 +1,13 @@
 """Train any learner on any market, and measure it against the exact equilibrium.
 
-    python -m scripts.train --learner ppo --mechanism auction --benchmark gsm8k --method majority --beta 1000 --seeds 0..9
-    python -m scripts.train --learner provider_0=ppo,rest=best_response --prices grid
+    python -m scripts.train --learner ppo --mechanism auction --benchmark gsm8k --method majority
+    --beta 1000 --seeds 0..9 python -m scripts.train --learner provider_0=ppo,rest=best_response
+    --prices grid
 
-The folder --out (default results/train/<name>) gets manifest.json, metrics.csv (a row an evaluation), final.csv (a row a seed), checkpoint.npz, and TensorBoard logs where torch is installed.
-The same command again goes on from the last checkpoint. Exit status: 0 finished, 1 stopped by an error, 2 a bad option, 130 interrupted (and saved).
+The folder --out (default results/train/<name>) gets manifest.json, metrics.csv (a row an
+evaluation), final.csv (a row a seed), checkpoint.npz, and TensorBoard logs where torch is
+installed. The same command again goes on from the last checkpoint. Exit status: 0 finished, 1
+stopped by an error, 2 a bad option, 130 interrupted (and saved).
 """
 
 from __future__ import annotations
@@ -42,7 +45,10 @@ class Bar:
     def __call__(self, row: dict[str, Any]) -> None:
         if self._quiet:
             return
-        text = f"seed {row['seed']} step {row['step']} NashConv {row['nash_conv']:.3g} relative regret {row['relative_regret']:.2%} welfare {row['welfare_ratio']:.1%} of optimum"
+        text = (
+            f"seed {row['seed']} step {row['step']} NashConv {row['nash_conv']:.3g} relative regret"
+            f" {row['relative_regret']:.2%} welfare {row['welfare_ratio']:.1%} of optimum"
+        )
         if self._bar is None:
             print(text, flush=True)
         else:
@@ -62,8 +68,12 @@ def main(arguments: Iterable[str] | None = None) -> int:
         epilog=f"learners: {', '.join(AGENTS)}",
     )
     add_options(parser, TrainConfig)
-    parser.add_argument("--out", type=Path, default=None, help="folder to write to (default results/train/<name>)")
-    parser.add_argument("--keep-every", type=float, default=30.0, help="seconds between checkpoints (default 30)")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="folder to write to (default results/train/<name>)"
+    )
+    parser.add_argument(
+        "--keep-every", type=float, default=30.0, help="seconds between checkpoints (default 30)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(None if arguments is None else list(arguments))
     config = read_options(TrainConfig, options)
@@ -91,8 +101,10 @@ def main(arguments: Iterable[str] | None = None) -> int:
         final = run.final()
         for row in final.to_dict("records"):
             print(
-                f"seed {row['seed']}: NashConv {row['nash_conv']:.3g} USD, relative regret {row['relative_regret']:.3%}, {row['levels_off']:.2f} levels off, "
-                f"welfare {row['welfare_ratio']:.2%} of the optimum and {row['welfare_to_equilibrium']:.2%} of the equilibrium's"
+                f"seed {row['seed']}: NashConv {row['nash_conv']:.3g} USD, relative regret"
+                f" {row['relative_regret']:.3%}, {row['levels_off']:.2f} levels off, welfare"
+                f" {row['welfare_ratio']:.2%} of the optimum and"
+                f" {row['welfare_to_equilibrium']:.2%} of the equilibrium's"
             )
         print(f"written to {out}")
     return 0

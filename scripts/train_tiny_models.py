@@ -1,13 +1,17 @@
-"""Train the tiny Llamas behind the market `measured`: from scratch, on arithmetic chains, one CPU core and a few minutes each.
+"""Train the tiny Llamas behind the market `measured`: from scratch, on arithmetic chains, one CPU
+core and a few minutes each.
 
     python -m scripts.train_tiny_models --out models            # all of them
     python -m scripts.train_tiny_models --out models --only chain-0.2M
 
-Each model is saved as a Hugging Face folder (`LlamaForCausalLM` and a character tokenizer) that vLLM and `transformers` load as any other,
-with `training.json` beside it (settings, steps, accuracy, sha256 of the weights). Training stops at a *target sampled accuracy*, because
-the loss falls in a sudden transition and a model past it is right nearly always: there would be nothing for more samples to mend.
+Each model is saved as a Hugging Face folder (`LlamaForCausalLM` and a character tokenizer) that
+vLLM and `transformers` load as any other, with `training.json` beside it (settings, steps,
+accuracy, sha256 of the weights). Training stops at a *target sampled accuracy*, because the loss
+falls in a sudden transition and a model past it is right nearly always: there would be nothing for
+more samples to mend.
 
-Needs torch, transformers and tokenizers (the extra `measure` brings them). A seed fixes the weights on one machine and library version only.
+Needs torch, transformers and tokenizers (the extra `measure` brings them). A seed fixes the weights
+on one machine and library version only.
 """
 
 from __future__ import annotations
@@ -47,7 +51,8 @@ class Recipe:
     heads: int
     learning_rate: float
     style: str  # chain of thought, see ttc_env.measure.chains
-    target_accuracy: float  # stop once one sample at temperature 1 is right this often, on fresh training problems
+    # stop once one sample at temperature 1 is right this often, on fresh training problems
+    target_accuracy: float
     seed: int = 0
 
 
@@ -61,17 +66,25 @@ RECIPES = (
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One character, one token; the beginning of the sequence is added, as Llama's own tokenizer does."""
+    """One character, one token; the beginning of the sequence is added, as Llama's own tokenizer
+    does.
+    """
     from tokenizers.processors import TemplateProcessing
 
     tokenizer = Tokenizer(WordLevel(CODE, unk_token=PAD))
     tokenizer.pre_tokenizer = Split(Regex("."), behavior="isolated")
-    tokenizer.post_processor = TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, CODE[BOS])])
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, CODE[BOS])]
+    )
     from tokenizers.decoders import Fuse
 
     tokenizer.decoder = Fuse()
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BOS, eos_token=ANSWER_END, pad_token=PAD, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=ANSWER_END,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -93,11 +106,14 @@ def make_model(recipe: Recipe) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def encode(chain: Chain, style: str, cut_short: float, rng: np.random.Generator) -> tuple[list[int], int]:
+def encode(
+    chain: Chain, style: str, cut_short: float, rng: np.random.Generator
+) -> tuple[list[int], int]:
     """Token ids of one example, and the index of the first token that carries loss.
 
-    With probability `cut_short` the thought is broken off at a random place, and only the answer carries loss: so a model learns to guess
-    when its thinking budget is forced to an end, without learning to break off by itself.
+    With probability `cut_short` the thought is broken off at a random place, and only the answer
+    carries loss: so a model learns to guess when its thinking budget is forced to an end, without
+    learning to break off by itself.
     """
     prompt, thought = chain.text + PROMPT_END, chain.thought(style)
     first = len(prompt)
@@ -111,7 +127,10 @@ def encode(chain: Chain, style: str, cut_short: float, rng: np.random.Generator)
 def make_batch(
     rng: np.random.Generator, recipe: Recipe, size: int, terms: tuple[int, int], cut_short: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    examples = [encode(draw_chain(rng, *terms, held_out=False), recipe.style, cut_short, rng) for _ in range(size)]
+    examples = [
+        encode(draw_chain(rng, *terms, held_out=False), recipe.style, cut_short, rng)
+        for _ in range(size)
+    ]
     width = max(len(ids) for ids, _ in examples)
     tokens = np.full((size, width), CODE[PAD])
     labels = np.full((size, width), IGNORED)
@@ -122,7 +141,13 @@ def make_batch(
 
 
 @torch.no_grad()
-def sampled_accuracy(model: LlamaForCausalLM, recipe: Recipe, terms: tuple[int, int], problems: int, generator: torch.Generator) -> float:
+def sampled_accuracy(
+    model: LlamaForCausalLM,
+    recipe: Recipe,
+    terms: tuple[int, int],
+    problems: int,
+    generator: torch.Generator,
+) -> float:
     """Share of fresh training-side problems that one sample at temperature 1 gets right."""
     rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
     by_length: dict[int, list[Chain]] = {}
@@ -131,11 +156,15 @@ def sampled_accuracy(model: LlamaForCausalLM, recipe: Recipe, terms: tuple[int, 
         by_length.setdefault(len(chain.digits), []).append(chain)
     right = 0
     for chains in by_length.values():  # one length at a time: no padding needed
-        tokens = torch.tensor([[CODE[BOS], *(CODE[c] for c in chain.text + PROMPT_END)] for chain in chains])
+        tokens = torch.tensor(
+            [[CODE[BOS], *(CODE[c] for c in chain.text + PROMPT_END)] for chain in chains]
+        )
         start = tokens.shape[1]
         for _ in range(len(chains[0].thought(recipe.style)) + 4):
             probabilities = model(tokens).logits[:, -1].softmax(-1)
-            tokens = torch.cat([tokens, torch.multinomial(probabilities, 1, generator=generator)], 1)
+            tokens = torch.cat(
+                [tokens, torch.multinomial(probabilities, 1, generator=generator)], 1
+            )
         for chain, ids in zip(chains, tokens[:, start:].tolist(), strict=True):
             text = "".join(VOCABULARY[i] for i in ids)
             right += f"{THOUGHT_END}{chain.answer}{ANSWER_END}" in text[: text.find(ANSWER_END) + 1]
@@ -143,11 +172,19 @@ def sampled_accuracy(model: LlamaForCausalLM, recipe: Recipe, terms: tuple[int, 
 
 
 def train(
-    recipe: Recipe, *, terms: tuple[int, int], batch: int, cut_short: float, max_steps: int, check_every: int
+    recipe: Recipe,
+    *,
+    terms: tuple[int, int],
+    batch: int,
+    cut_short: float,
+    max_steps: int,
+    check_every: int,
 ) -> tuple[LlamaForCausalLM, dict]:
     """Train until the target sampled accuracy, or `max_steps`; returns the model and what happened."""
     model = make_model(recipe)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 200))
     rng, generator = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
     started, accuracy, smoothed, step = time.time(), 0.0, 0.0, 0
@@ -161,11 +198,13 @@ def train(
         optimizer.step()
         schedule.step()
         smoothed = loss.item() if step == 1 else 0.98 * smoothed + 0.02 * loss.item()
-        near = accuracy > recipe.target_accuracy - 0.2  # in the transition twenty steps can mean thirty points: look more often
+        # in the transition twenty steps can mean thirty points: look more often
+        near = accuracy > recipe.target_accuracy - 0.2
         if step % (max(1, check_every // 5) if near else check_every) == 0:
             accuracy = sampled_accuracy(model, recipe, terms, 256, generator)
             print(
-                f"{recipe.name}: step {step}, loss {smoothed:.3f}, sampled accuracy {accuracy:.3f}, {time.time() - started:.0f} s",
+                f"{recipe.name}: step {step}, loss {smoothed:.3f}, sampled accuracy {accuracy:.3f},"
+                f" {time.time() - started:.0f} s",
                 flush=True,
             )
             if accuracy >= recipe.target_accuracy:
@@ -180,27 +219,47 @@ def train(
     }
 
 
-def save(model: LlamaForCausalLM, recipe: Recipe, folder: Path, outcome: dict, settings: dict) -> None:
+def save(
+    model: LlamaForCausalLM, recipe: Recipe, folder: Path, outcome: dict, settings: dict
+) -> None:
     model.save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    record = {"recipe": dataclasses.asdict(recipe), **settings, **outcome, "weights_sha256": weights, "torch": torch.__version__}
+    record = {
+        "recipe": dataclasses.asdict(recipe),
+        **settings,
+        **outcome,
+        "weights_sha256": weights,
+        "torch": torch.__version__,
+    }
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder that gets one sub-folder for each model")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder that gets one sub-folder for each model"
+    )
     parser.add_argument("--only", nargs="*", help="names of the models to train; all by default")
-    parser.add_argument("--terms", type=int, nargs=2, default=(3, 6), help="shortest and longest chain, in terms")
+    parser.add_argument(
+        "--terms", type=int, nargs=2, default=(3, 6), help="shortest and longest chain, in terms"
+    )
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--cut-short", type=float, default=0.15, help="share of examples whose thought is broken off")
+    parser.add_argument(
+        "--cut-short",
+        type=float,
+        default=0.15,
+        help="share of examples whose thought is broken off",
+    )
     parser.add_argument("--max-steps", type=int, default=30_000)
     parser.add_argument("--check-every", type=int, default=20)
     args = parser.parse_args()
     names = args.only or [recipe.name for recipe in RECIPES]
     if unknown := set(names) - {recipe.name for recipe in RECIPES}:
-        parser.error(f"no recipe named {', '.join(sorted(unknown))}; there are {', '.join(recipe.name for recipe in RECIPES)}")
+        parser.error(
+            f"no recipe named {', '.join(sorted(unknown))}; there are"
+            f" {', '.join(recipe.name for recipe in RECIPES)}"
+        )
     settings = {"terms": list(args.terms), "batch": args.batch, "cut_short": args.cut_short}
     for recipe in RECIPES:
         if recipe.name in names:

@@ -7,18 +7,34 @@ from pathlib import Path
 
 import numpy as np
 
-from ttc_env.game.curves import BENCHMARKS, METHODS, list_prices, published_curves, published_results
+from ttc_env.game.curves import (
+    BENCHMARKS,
+    METHODS,
+    list_prices,
+    published_curves,
+    published_results,
+)
 
 DATA = Path(str(resources.files("ttc_env"))) / "data"
 
 
 def test_every_data_file_has_a_source_entry_with_its_hash():
     sources = (DATA / "SOURCES.md").read_text()
-    entries = dict(re.findall(r"^## (\S+)\n(?:.*\n)*?- \*\*sha256\*\*: `([0-9a-f]{64})`", sources, flags=re.MULTILINE))
-    files = {path.relative_to(DATA).as_posix(): path for path in DATA.rglob("*") if path.is_file() and path.suffix != ".md"}
+    entries = dict(
+        re.findall(
+            r"^## (\S+)\n(?:.*\n)*?- \*\*sha256\*\*: `([0-9a-f]{64})`", sources, flags=re.MULTILINE
+        )
+    )
+    files = {
+        path.relative_to(DATA).as_posix(): path
+        for path in DATA.rglob("*")
+        if path.is_file() and path.suffix != ".md"
+    }
     assert set(entries) == set(files)
     for name, path in files.items():
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == entries[name], f"{name} changed; update data/SOURCES.md"
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == entries[name], (
+            f"{name} changed; update data/SOURCES.md"
+        )
 
 
 def test_published_curves_are_complete():
@@ -35,7 +51,9 @@ def test_published_curves_are_complete():
 
 
 def test_samples_cost_tokens_in_proportion():
-    """k samples are billed as k times one sample: a property of how the instruct models were run, so an independent check of the digits."""
+    """k samples are billed as k times one sample: a property of how the instruct models were run,
+    so an independent check of the digits.
+    """
     curves = published_curves().query("method != 'reasoning'")
     per_sample = curves.tokens / curves.level
     mean = per_sample.groupby([curves.benchmark, curves.method, curves.provider]).transform("mean")

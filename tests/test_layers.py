@@ -21,7 +21,18 @@ ALLOWED = {
 }
 OURS = ("ttc_env", "agents", "baselines", "scripts", "tests")
 # Extras, each of which only named files may import at module level.
-HEAVY = ("torch", "stable_baselines3", "matplotlib", "datasets", "vllm", "transformers", "math_verify", "tensorboard", "numba", "tqdm")
+HEAVY = (
+    "torch",
+    "stable_baselines3",
+    "matplotlib",
+    "datasets",
+    "vllm",
+    "transformers",
+    "math_verify",
+    "tensorboard",
+    "numba",
+    "tqdm",
+)
 
 
 def imports(path, top_level_only=False):
@@ -41,31 +52,59 @@ def test_imports_go_down_only(part):
     for path in sorted((ROOT / part).rglob("*.py")):
         for name in imports(path):
             if name.split(".")[0] in OURS:
-                fine = any(name == other or name.startswith(other + ".") for other in (own, *ALLOWED[part]))
-                assert fine, f"{path.relative_to(ROOT)} imports {name}; {part} may import {sorted(ALLOWED[part]) or 'nothing of ours'}"
+                fine = any(
+                    name == other or name.startswith(other + ".") for other in (own, *ALLOWED[part])
+                )
+                assert fine, (
+                    f"{path.relative_to(ROOT)} imports {name}; {part} may import"
+                    f" {sorted(ALLOWED[part]) or 'nothing of ours'}"
+                )
 
 
 def test_game_knows_nothing_of_environments():
     for path in (ROOT / "ttc_env/game").rglob("*.py"):
-        assert not {name.split(".")[0] for name in imports(path)} & {"gymnasium", "pettingzoo"}, path
+        assert not {name.split(".")[0] for name in imports(path)} & {
+            "gymnasium",
+            "pettingzoo",
+        }, path
 
 
 def test_importing_the_core_is_light_and_silent():
     code = (
-        "import random, sys, numpy; before = (random.getstate(), numpy.random.get_state()[1].sum()); import ttc_env; "
-        "assert (random.getstate(), numpy.random.get_state()[1].sum()) == before; "
-        f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
+        "import random, sys, numpy; before = (random.getstate(),"
+        " numpy.random.get_state()[1].sum()); import ttc_env; assert (random.getstate(),"
+        f" numpy.random.get_state()[1].sum()) == before; print(*[name for name in {HEAVY!r} if name"
+        " in sys.modules])"
     )
-    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == ""
     assert run.stderr == ""
 
 
 @pytest.mark.slow
 def test_wheel_holds_the_package_and_its_data_alone(tmp_path):
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--wheel-dir",
+            tmp_path,
+            ROOT,
+        ],
+        check=True,
+    )
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"ttc_env"}
-    for needed in ("ttc_env/py.typed", "ttc_env/data/published_curves.csv", "ttc_env/data/SOURCES.md"):
+    for needed in (
+        "ttc_env/py.typed",
+        "ttc_env/data/published_curves.csv",
+        "ttc_env/data/SOURCES.md",
+    ):
         assert needed in names

@@ -1,4 +1,6 @@
-"""The published games: print is met, theory's order holds in every cell, and play ends where the solver says."""
+"""The published games: print is met, theory's order holds in every cell, and play ends where the
+solver says.
+"""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,10 @@ def test_every_printed_entry_is_met_to_the_last_digit_but_two(cells):
     printed = table[table.printed != ""]
     assert len(printed) == 192
     numbers = printed[~printed.quantity.isin(["winner", "runner_up"])]
-    off = numbers[(numbers.computed.astype(float) - numbers.printed.astype(float)).abs() > published.PRINT_RESOLUTION]
+    off = numbers[
+        (numbers.computed.astype(float) - numbers.printed.astype(float)).abs()
+        > published.PRINT_RESOLUTION
+    ]
     keys = {tuple(row) for row in off[["benchmark", "method", "beta", "quantity"]].to_numpy()}
     assert keys == published.UNDERFLOW
     names = printed[printed.quantity.isin(["winner", "runner_up"])]
@@ -28,7 +33,14 @@ def test_every_printed_entry_is_met_to_the_last_digit_but_two(cells):
 
 def test_all_nine_games_and_every_quantity_are_in_the_table(cells):
     table = published.comparison(cells)
-    assert list(table.columns[:6]) == ["benchmark", "method", "beta", "quantity", "computed", "printed"]
+    assert list(table.columns[:6]) == [
+        "benchmark",
+        "method",
+        "beta",
+        "quantity",
+        "computed",
+        "printed",
+    ]
     assert len(table) == 9 * (3 * 8 + 8)
     assert (table[table.benchmark == "gpqa"].printed == "").all()
 
@@ -53,7 +65,8 @@ def test_welfare_is_in_the_order_that_theory_says(cells):
 
 
 def test_users_lose_by_the_auction_in_ten_cells(cells):
-    assert int((published.summary(cells).gain_users < 0).sum()) == 10  # GAME.md; as the printed tables have it
+    # GAME.md; as the printed tables have it
+    assert int((published.summary(cells).gain_users < 0).sum()) == 10
 
 
 def test_sweep_agrees_with_the_cells(cells):
@@ -81,7 +94,14 @@ def test_reproduce_writes_everything(tmp_path):
     assert main(["--out", str(tmp_path), "--betas", "3", "--quiet"]) == 0
     names = {path.name for path in tmp_path.iterdir()}
     figures = {"headline.png", "curves.png", "dynamics.png", "inefficiency.png", "gains.png"}
-    assert names == {"table.csv", "summary.csv", "sweep.csv", "manifest.json", "README.md", *figures}
+    assert names == {
+        "table.csv",
+        "summary.csv",
+        "sweep.csv",
+        "manifest.json",
+        "README.md",
+        *figures,
+    }
     table = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
     assert len(table) == 288
     report = (tmp_path / "README.md").read_text()

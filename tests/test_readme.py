@@ -29,7 +29,9 @@ def test_python_blocks_print_what_is_shown(code, shown):
 
 
 def test_every_id_is_in_the_table_and_can_be_made():
-    assert set(re.findall(r"^\| `(ttc_env/\S+-v\d+)`", README, flags=re.MULTILINE)) >= set(PETTINGZOO_IDS)
+    assert set(re.findall(r"^\| `(ttc_env/\S+-v\d+)`", README, flags=re.MULTILINE)) >= set(
+        PETTINGZOO_IDS
+    )
     for name in PETTINGZOO_IDS:
         for kind in ("parallel", "aec"):
             assert len(pettingzoo.make(kind, name).possible_agents) == 9
@@ -37,10 +39,16 @@ def test_every_id_is_in_the_table_and_can_be_made():
 
 def test_every_option_is_documented():
     names = [name for name in inspect.signature(make_config).parameters if name != "market_options"]
-    names += [n for n in inspect.signature(ttc_env.load_market).parameters if n not in ("benchmark", "method")]
+    names += [
+        n
+        for n in inspect.signature(ttc_env.load_market).parameters
+        if n not in ("benchmark", "method")
+    ]
     for name in names:
         assert f"`{name}`" in README, f"README does not name the option {name}"
-        assert f"`{name}`" in ttc_env.MarketEnv.__doc__, f"MarketEnv's docstring does not name the option {name}"
+        assert f"`{name}`" in ttc_env.MarketEnv.__doc__, (
+            f"MarketEnv's docstring does not name the option {name}"
+        )
 
 
 def test_links_to_files_exist():

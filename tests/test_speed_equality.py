@@ -1,4 +1,6 @@
-"""One game, many roads, the same bits: the environment in plain Python, the batched rounds in NumPy, and both compiled by numba."""
+"""One game, many roads, the same bits: the environment in plain Python, the batched rounds in
+NumPy, and both compiled by numba.
+"""
 
 import numpy as np
 import pytest
@@ -34,7 +36,10 @@ DISCRETE = [name for name, options in VARIANTS.items() if options.get("actions")
 def test_numba_is_numpy_to_the_last_bit(variant):
     pytest.importorskip("numba")
     options = {"max_cycles": 3, "infos": "full", **VARIANTS[variant]}
-    ours, theirs = (ttc_env.vector_env(1100, backend=backend, **options) for backend in ("numpy", "numba"))  # some blocks and a rest
+    # some blocks and a rest
+    ours, theirs = (
+        ttc_env.vector_env(1100, backend=backend, **options) for backend in ("numpy", "numba")
+    )
     np.testing.assert_array_equal(ours.reset(seed=0)[0].full(), theirs.reset(seed=0)[0].full())
     for t in range(4):
         actions = actions_of(ours, t)
@@ -53,7 +58,9 @@ def test_numba_is_numpy_to_the_last_bit(variant):
 def test_the_compiled_environment_is_the_plain_one_to_the_last_bit(variant):
     pytest.importorskip("numba")
     options = {"max_cycles": 8, **VARIANTS[variant]}
-    plain, compiled = (ttc_env.parallel_env(backend=backend, **options) for backend in ("numpy", "numba"))
+    plain, compiled = (
+        ttc_env.parallel_env(backend=backend, **options) for backend in ("numpy", "numba")
+    )
     plain.reset(seed=0)
     compiled.reset(seed=0)
     for agent in plain.agents:
@@ -64,7 +71,9 @@ def test_the_compiled_environment_is_the_plain_one_to_the_last_bit(variant):
         cseen, crewards, *_, cinfos = compiled.step(actions)
         assert crewards == rewards
         for agent, info in infos.items():
-            assert [cinfos[agent][name] for name in info if name != "action_mask"] == [info[name] for name in info if name != "action_mask"]
+            assert [cinfos[agent][name] for name in info if name != "action_mask"] == [
+                info[name] for name in info if name != "action_mask"
+            ]
         np.testing.assert_array_equal(np.array(list(cseen.values())), np.array(list(seen.values())))
         np.testing.assert_array_equal(compiled.state(), plain.state())
     assert not compiled.agents
@@ -74,12 +83,20 @@ def test_the_compiled_environment_is_the_plain_one_to_the_last_bit(variant):
 def test_actions_may_be_any_integers(backend):
     """The entry of an action need not fit into the action's own type."""
     pytest.importorskip(backend)
-    env = ttc_env.vector_env(30, "auction", claims=(0.8, 0.9, 1.0, 1.1, 1.25), backend=backend)  # 6 * 9 * 5 = 270 flat actions
+    # 6 * 9 * 5 = 270 flat actions
+    env = ttc_env.vector_env(30, "auction", claims=(0.8, 0.9, 1.0, 1.1, 1.25), backend=backend)
     env.reset()
     actions = actions_of(env, 0)
     actions[..., 0] = 5
     expected = ttc_env.vector_env(30, "auction", claims=(0.8, 0.9, 1.0, 1.1, 1.25)).rewards(actions)
-    for dtype in ("int8", "uint8", "int16", "int32", "int64", *(("uint64", ">i4", ">i8") if backend != "torch" else ())):
+    for dtype in (
+        "int8",
+        "uint8",
+        "int16",
+        "int32",
+        "int64",
+        *(("uint64", ">i4", ">i8") if backend != "torch" else ()),
+    ):
         some = actions.astype(dtype)
         if backend == "torch":
             import torch
@@ -90,9 +107,15 @@ def test_actions_may_be_any_integers(backend):
 
 def test_numba_plays_markets_of_their_own():
     pytest.importorskip("numba")
-    markets = [ttc_env.load_market(name, beta=beta) for name, beta in (("gsm8k", 1e5), ("gpqa", 1e3), ("gsm8k", 10.0))]
+    markets = [
+        ttc_env.load_market(name, beta=beta)
+        for name, beta in (("gsm8k", 1e5), ("gpqa", 1e3), ("gsm8k", 10.0))
+    ]
     for options in ({}, {"mechanism": "auction"}, {"mechanism": "auction", "claims": (0.9, 1.0)}):
-        ours, theirs = (ttc_env.vector_env(700, market=markets, backend=backend, **options) for backend in ("numpy", "numba"))
+        ours, theirs = (
+            ttc_env.vector_env(700, market=markets, backend=backend, **options)
+            for backend in ("numpy", "numba")
+        )
         ours.reset()
         theirs.reset()
         actions = actions_of(ours, 5)
@@ -112,7 +135,9 @@ def test_numba_refuses_what_it_does_not_play():
     env.reset()
     actions = actions_of(env, 0)
     actions[580, 3, 1] = 9
-    with pytest.raises(ValueError, match=r"environment 580, provider_3: action \[\d, 9\] is not in"):
+    with pytest.raises(
+        ValueError, match=r"environment 580, provider_3: action \[\d, 9\] is not in"
+    ):
         env.step(actions)
     actions[580, 3, 1] = -1
     with pytest.raises(ValueError, match="environment 580, provider_3"):
@@ -124,7 +149,10 @@ def test_numba_refuses_what_it_does_not_play():
             single.step({agent: np.array([0, bad]) for agent in single.agents})
     with pytest.raises(ValueError, match="got float64"):
         single.step({agent: np.array([0.0, 0.5]) for agent in single.agents})
-    seen = [single.step({agent: kind for agent in single.agents})[0]["provider_0"] for kind in (np.array([1, 2]), np.int32([1, 2]), [1, 2])]
+    seen = [
+        single.step({agent: kind for agent in single.agents})[0]["provider_0"]
+        for kind in (np.array([1, 2]), np.int32([1, 2]), [1, 2])
+    ]
     for other in seen[1:]:
         np.testing.assert_array_equal(other[:-1], seen[0][:-1])
 
@@ -132,7 +160,10 @@ def test_numba_refuses_what_it_does_not_play():
 @pytest.mark.parametrize("variant", SAMPLED)
 def test_one_seed_draws_the_same_users_in_both(variant):
     options = {"max_cycles": 4, "infos": "full", **SAMPLED[variant]}
-    batch, single = ttc_env.vector_env(1, autoreset="disabled", **options), ttc_env.parallel_env(**options)
+    batch, single = (
+        ttc_env.vector_env(1, autoreset="disabled", **options),
+        ttc_env.parallel_env(**options),
+    )
     batch.reset(seed=3)
     single.reset(seed=3)
     for t in range(4):
@@ -154,8 +185,23 @@ def test_infos_of_the_batch_are_the_environments(variant):
     for b in range(7):
         single.reset(seed=0)
         one = single.step(as_dict(single, actions[b]))[4]
-        for name in ("level", "quality", "price", "cost", "payment", "profit", "share", "utility", "regret", "relative_regret"):
+        for name in (
+            "level",
+            "quality",
+            "price",
+            "cost",
+            "payment",
+            "profit",
+            "share",
+            "utility",
+            "regret",
+            "relative_regret",
+        ):
             expected = [info[name] for info in one.values()]
-            np.testing.assert_allclose(many[name][b], expected, rtol=1e-11, atol=1e-18, err_msg=name)
+            np.testing.assert_allclose(
+                many[name][b], expected, rtol=1e-11, atol=1e-18, err_msg=name
+            )
         for name in ("welfare", "user_value", "nash_conv"):
-            assert many[name][b] == pytest.approx(one["provider_0"][name], rel=1e-11, abs=1e-18), name
+            assert many[name][b] == pytest.approx(one["provider_0"][name], rel=1e-11, abs=1e-18), (
+                name
+            )

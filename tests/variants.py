@@ -23,10 +23,16 @@ VARIANTS = {
     "uneven grids": {"market": UNEVEN},
     "auction": {"mechanism": "auction"},
     "auction, truthful": {"mechanism": "auction", "prices": "fixed"},
-    "auction, claims": {"mechanism": "auction", "claims": (0.8, 1.0, 1.25), "settlement": "claimed"},
+    "auction, claims": {
+        "mechanism": "auction",
+        "claims": (0.8, 1.0, 1.25),
+        "settlement": "claimed",
+    },
     "auction, ties": {
         "mechanism": "auction",
-        "market": ttc_env.Market.from_arrays([[1.0, 0.9]] * 3, [[0.2, 0.1]] * 3, [[0.1, 0.05]] * 3, beta=1),
+        "market": ttc_env.Market.from_arrays(
+            [[1.0, 0.9]] * 3, [[0.2, 0.1]] * 3, [[0.1, 0.05]] * 3, beta=1
+        ),
     },
     "auction nobody wins": {"mechanism": "auction", "market": UNEVEN.replace(outside_value=2.0)},
     "own": {"information": "own"},
@@ -35,7 +41,10 @@ VARIANTS = {
     "continuous, fixed": {"actions": "continuous", "prices": "fixed", "market": UNEVEN},
     "continuous auction": {"actions": "continuous", "mechanism": "auction"},
 }
-SAMPLED = {"sampled": {"demand": "sampled"}, "sampled auction": {"demand": "sampled", "mechanism": "auction", "prices": "fixed"}}
+SAMPLED = {
+    "sampled": {"demand": "sampled"},
+    "sampled auction": {"demand": "sampled", "mechanism": "auction", "prices": "fixed"},
+}
 
 
 def actions_of(env, seed):

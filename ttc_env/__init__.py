@@ -3,7 +3,8 @@
     env = ttc_env.parallel_env(mechanism="auction")    # PettingZoo
     solution = env.unwrapped.solve()                   # what perfect play looks like
 
-Start at `MarketEnv` (the environment), `load_market` (where quality curves come from) and `solve` (equilibria and optimum).
+Start at `MarketEnv` (the environment), `load_market` (where quality curves come from) and `solve`
+(equilibria and optimum).
 """
 
 from ttc_env.envs.market import MarketEnv, env, parallel_env

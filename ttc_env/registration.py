@@ -18,11 +18,17 @@ PETTINGZOO_IDS: dict[str, dict[str, Any]] = {
     "ttc_env/Auction-v0": {"mechanism": "auction"},
     "ttc_env/AuctionTruthful-v0": {"mechanism": "auction", "prices": "fixed"},
     "ttc_env/AuctionContinuous-v0": {"mechanism": "auction", "actions": "continuous"},
-    "ttc_env/AuctionMisreport-v0": {"mechanism": "auction", "claims": (0.8, 1.0, 1.25), "settlement": "claimed"},
+    "ttc_env/AuctionMisreport-v0": {
+        "mechanism": "auction",
+        "claims": (0.8, 1.0, 1.25),
+        "settlement": "claimed",
+    },
 }
 """Multi-agent ids and the options that each sets."""
 
-GYMNASIUM_IDS: dict[str, str] = {"ttc_env/Provider-v0": "ttc_env.envs.single_provider:SingleProviderEnv"}
+GYMNASIUM_IDS: dict[str, str] = {
+    "ttc_env/Provider-v0": "ttc_env.envs.single_provider:SingleProviderEnv"
+}
 """Single-agent ids: the market as one provider sees it."""
 
 
@@ -33,7 +39,9 @@ def register() -> None:
 
     for name, options in PETTINGZOO_IDS.items():
         if name not in registration.parallel_registry:
-            registration.register("parallel", name, "ttc_env.envs.market:parallel_env", kwargs=options)
+            registration.register(
+                "parallel", name, "ttc_env.envs.market:parallel_env", kwargs=options
+            )
         if name not in registration.aec_registry:
             registration.register("aec", name, "ttc_env.envs.market:env", kwargs=options)
     for name, entry_point in GYMNASIUM_IDS.items():

@@ -1,14 +1,17 @@
 """`check_env`: a conformance suite for parallel environments, stricter than PettingZoo's.
 
-PettingZoo's own tests compare one seeded step, and never ask whether observations lie in their space. This one checks, for whole episodes:
+PettingZoo's own tests compare one seeded step, and never ask whether observations lie in their
+space. This one checks, for whole episodes:
 
 1. spaces: the same object on every call, equal for all agents, sampling and masks agree;
 2. observations: in their space on every step, exact dtype and shape, finite; so is the state;
 3. rewards are finite floats, flags are bools, dict keys are the live agents, infos' masks fit;
-4. seeds: two environments with one seed agree on every step of two episodes; the second episode differs from the first where the first
-   episode drew random numbers only if the generator goes on;
-5. horizon: all agents are truncated together after `max_cycles`, final observations are returned, `agents` is empty, a further step raises;
-6. hygiene: the global random state is untouched, actions are not written to, returned arrays are not aliased from step to step;
+4. seeds: two environments with one seed agree on every step of two episodes; the second episode
+   differs from the first where the first episode drew random numbers only if the generator goes on;
+5. horizon: all agents are truncated together after `max_cycles`, final observations are returned,
+   `agents` is empty, a further step raises;
+6. hygiene: the global random state is untouched, actions are not written to, returned arrays are
+   not aliased from step to step;
 7. pickling: a copy made mid-episode goes on exactly as the original does.
 """
 
@@ -25,23 +28,37 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
 
-def check_env(factory: Callable[[], ParallelEnv[Any, Any, Any]], *, seed: int = 0, max_rounds: int = 1000) -> None:
-    """Raise AssertionError with a message for the reader unless environments made by `factory` keep the contract above.
+def check_env(
+    factory: Callable[[], ParallelEnv[Any, Any, Any]], *, seed: int = 0, max_rounds: int = 1000
+) -> None:
+    """Raise AssertionError with a message for the reader unless environments made by `factory` keep
+    the contract above.
 
     Args:
-        factory: makes a new environment on each call, for instance `lambda: ttc_env.parallel_env("auction", max_cycles=10)`.
+        factory: makes a new environment on each call, for instance `lambda:
+            ttc_env.parallel_env("auction", max_cycles=10)`.
         seed: for the episodes played.
         max_rounds: an episode longer than this is reported as endless.
     """
     _check_spaces(factory())
-    before = (random.getstate(), np.random.get_state())  # noqa: NPY002 (that it is left alone is the point)
+    before = (
+        random.getstate(),
+        np.random.get_state(),  # noqa: NPY002
+    )
     first = _episodes(factory(), seed, max_rounds)
     second = _episodes(factory(), seed, max_rounds)
     after = (random.getstate(), np.random.get_state())  # noqa: NPY002
-    assert _same(before, after), "the global random state changed: draw from the environment's own generator"
-    assert len(first) == len(second), f"two environments with seed {seed} played {len(first)} and {len(second)} rounds"
+    assert _same(before, after), (
+        "the global random state changed: draw from the environment's own generator"
+    )
+    assert len(first) == len(second), (
+        f"two environments with seed {seed} played {len(first)} and {len(second)} rounds"
+    )
     for t, (a, b) in enumerate(zip(first, second, strict=True)):
-        assert _same(a, b), f"two environments with seed {seed} differ at record {t}: some randomness does not come from the seed"
+        assert _same(a, b), (
+            f"two environments with seed {seed} differ at record {t}: some randomness does not come"
+            " from the seed"
+        )
     _check_pickle(factory(), seed)
     _check_aliasing(factory(), seed)
 
@@ -52,16 +69,27 @@ def _check_spaces(env: ParallelEnv[Any, Any, Any]) -> None:
     for agent in env.possible_agents:
         for name in ("observation_space", "action_space"):
             space = getattr(env, name)(agent)
-            assert space is getattr(env, name)(agent), f"{name}({agent!r}) returns a new object on each call; keep one"
-            assert space == getattr(env, name)(first), f"{name}({agent!r}) differs from {name}({first!r})"
+            assert space is getattr(env, name)(agent), (
+                f"{name}({agent!r}) returns a new object on each call; keep one"
+            )
+            assert space == getattr(env, name)(first), (
+                f"{name}({agent!r}) differs from {name}({first!r})"
+            )
 
 
 def _check_observation(env: ParallelEnv[Any, Any, Any], agent: Any, observation: Any) -> None:
     space = env.observation_space(agent)
     if isinstance(space, spaces.Box):
-        assert observation.dtype == space.dtype, f"{agent}: observation is {observation.dtype}, its space {space.dtype}"
-        assert observation.shape == space.shape, f"{agent}: observation has shape {observation.shape}, its space {space.shape}"
-        assert np.isfinite(observation).all(), f"{agent}: observation holds NaN or infinity at {np.flatnonzero(~np.isfinite(observation))}"
+        assert observation.dtype == space.dtype, (
+            f"{agent}: observation is {observation.dtype}, its space {space.dtype}"
+        )
+        assert observation.shape == space.shape, (
+            f"{agent}: observation has shape {observation.shape}, its space {space.shape}"
+        )
+        assert np.isfinite(observation).all(), (
+            f"{agent}: observation holds NaN or infinity at"
+            f" {np.flatnonzero(~np.isfinite(observation))}"
+        )
     assert space.contains(observation), f"{agent}: observation {observation} is not in {space}"
 
 
@@ -75,7 +103,10 @@ def _seed_spaces(env: ParallelEnv[Any, Any, Any], seed: int) -> None:
 
 
 def _episodes(env: ParallelEnv[Any, Any, Any], seed: int, max_rounds: int) -> list[Any]:
-    """Two episodes, the first seeded, the second going on; every check on the way. Returns all that was seen."""
+    """Two episodes, the first seeded, the second going on; every check on the way.
+
+    Returns all that was seen.
+    """
     seen: list[Any] = []
     _seed_spaces(env, seed)
     for episode in range(2):
@@ -86,7 +117,9 @@ def _episodes(env: ParallelEnv[Any, Any, Any], seed: int, max_rounds: int) -> li
             agents = list(env.agents)
             for agent in agents:
                 _check_observation(env, agent, observations[agent])
-                assert isinstance(infos[agent], dict), f"{agent}: info is {type(infos[agent])}, not a dict"
+                assert isinstance(infos[agent], dict), (
+                    f"{agent}: info is {type(infos[agent])}, not a dict"
+                )
             if hasattr(env, "state_space"):
                 assert env.state_space.contains(env.state()), f"state() is not in {env.state_space}"
             actions = {agent: _sample(env, agent, infos[agent]) for agent in agents}
@@ -100,16 +133,22 @@ def _episodes(env: ParallelEnv[Any, Any, Any], seed: int, max_rounds: int) -> li
                 ("truncations", truncations),
                 ("infos", infos),
             ):
-                assert set(result) == set(agents), f"step() returned {name} for {sorted(result)}, not for the live agents {agents}"
+                assert set(result) == set(agents), (
+                    f"step() returned {name} for {sorted(result)}, not for the live agents {agents}"
+                )
             for agent in agents:
                 _check_observation(env, agent, observations[agent])
-                assert isinstance(rewards[agent], float), f"{agent}: reward is {type(rewards[agent])}, not float"
+                assert isinstance(rewards[agent], float), (
+                    f"{agent}: reward is {type(rewards[agent])}, not float"
+                )
                 assert np.isfinite(rewards[agent]), f"{agent}: reward is {rewards[agent]}"
                 for flag in (terminations[agent], truncations[agent]):
                     assert isinstance(flag, bool), f"{agent}: a flag is {type(flag)}, not bool"
             seen.append((observations, rewards, terminations, truncations, infos))
             if not env.agents:
-                assert len({(terminations[a], truncations[a]) for a in agents}) == 1, "agents must end together"
+                assert len({(terminations[a], truncations[a]) for a in agents}) == 1, (
+                    "agents must end together"
+                )
                 break
         else:
             raise AssertionError(f"an episode did not end within {max_rounds} rounds")
@@ -130,7 +169,9 @@ def _check_pickle(env: ParallelEnv[Any, Any, Any], seed: int) -> None:
     if not env.agents:
         return
     twin = pickle.loads(pickle.dumps(env))
-    assert _same(env.step(actions), twin.step(actions)), "a pickled copy does not go on as the original does"
+    assert _same(env.step(actions), twin.step(actions)), (
+        "a pickled copy does not go on as the original does"
+    )
 
 
 def _check_aliasing(env: ParallelEnv[Any, Any, Any], seed: int) -> None:
@@ -139,16 +180,28 @@ def _check_aliasing(env: ParallelEnv[Any, Any, Any], seed: int) -> None:
     actions = {agent: _sample(env, agent, infos[agent]) for agent in env.agents}
     kept = copy.deepcopy(observations)
     env.step(actions)
-    assert _same(observations, kept), "step() wrote into the observations that reset() returned; return new arrays"
+    assert _same(observations, kept), (
+        "step() wrote into the observations that reset() returned; return new arrays"
+    )
 
 
 def _same(a: Any, b: Any) -> bool:
     """Deep equality that takes NaN as equal to itself, and 0.1 as different from its neighbour."""
     if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+        return (
+            isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+        )
     if isinstance(a, (list, tuple)):
-        return type(a) is type(b) and len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+        return (
+            type(a) is type(b)
+            and len(a) == len(b)
+            and all(_same(x, y) for x, y in zip(a, b, strict=True))
+        )
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         a, b = np.asarray(a), np.asarray(b)
-        return a.dtype == b.dtype and a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+        return (
+            a.dtype == b.dtype
+            and a.shape == b.shape
+            and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+        )
     return bool(a == b) or (a != a and b != b)

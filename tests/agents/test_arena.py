@@ -46,14 +46,22 @@ def scripted(config, seeds, rounds: int):
 
 @pytest.mark.parametrize("information", ["full", "prices"])
 @pytest.mark.parametrize("demand", ["expected", "sampled"])
-@pytest.mark.parametrize("mechanism, prices", [("market", "fixed"), ("market", "grid"), ("auction", "grid")])
-def test_agents_are_told_what_the_environment_tells(mechanism: str, prices: str, demand: str, information: str) -> None:
-    config = make_config(mechanism, "aime", prices=prices, demand=demand, information=information, max_cycles=2)
+@pytest.mark.parametrize(
+    "mechanism, prices", [("market", "fixed"), ("market", "grid"), ("auction", "grid")]
+)
+def test_agents_are_told_what_the_environment_tells(
+    mechanism: str, prices: str, demand: str, information: str
+) -> None:
+    config = make_config(
+        mechanism, "aime", prices=prices, demand=demand, information=information, max_cycles=2
+    )
     arena, agent = scripted(config, [4, 0, 9], 3)
     for _ in range(3):
         arena.step()
     for run, seed in enumerate((4, 0, 9)):
-        env = ttc_env.parallel_env(mechanism, "aime", prices=prices, demand=demand, information=information, max_cycles=2)
+        env = ttc_env.parallel_env(
+            mechanism, "aime", prices=prices, demand=demand, information=information, max_cycles=2
+        )
         seen, _ = env.reset(seed=int(np.random.SeedSequence([seed, 9, 2]).generate_state(1)[0]))
         for t in range(3):
             np.testing.assert_array_equal(agent.seen[t][:, run], np.stack(list(seen.values())))
@@ -66,7 +74,9 @@ def test_agents_are_told_what_the_environment_tells(mechanism: str, prices: str,
             assert told.over == any(over.values())
             if told.over:
                 seen, _ = env.reset()
-                np.testing.assert_array_equal(told.first_observation[:, run], np.stack(list(seen.values())))
+                np.testing.assert_array_equal(
+                    told.first_observation[:, run], np.stack(list(seen.values()))
+                )
     assert [told.over for told in agent.told] == [False, True, False]
 
 
@@ -76,7 +86,9 @@ def test_payoffs_are_the_deviations_of_each_run() -> None:
     arena.step()
     payoffs = agent.told[0].payoffs
     for run in range(2):
-        profit, log_share = config.mechanism.deviations(config.table, config.table.take(agent.actions[0, :, run]), config.market)
+        profit, log_share = config.mechanism.deviations(
+            config.table, config.table.take(agent.actions[0, :, run]), config.market
+        )
         np.testing.assert_allclose(payoffs.profit[:, :, run], profit, rtol=1e-14)
         np.testing.assert_allclose(payoffs.log_share[:, :, run], log_share, rtol=1e-12)
 
@@ -88,8 +100,12 @@ def test_loss_is_the_relative_regret_of_each_action() -> None:
     profit[3, 2] = 0.0
     loss = Payoffs(profit, log_share).loss()[:, :, 0]
     for action in range(6):
-        _, _, relative = compare(profit[:, :, 0], log_share[:, :, 0], profit[:, action, 0], log_share[:, action, 0])
-        np.testing.assert_allclose(loss[:, action], np.minimum(relative, 2.0), rtol=1e-12, atol=1e-15)
+        _, _, relative = compare(
+            profit[:, :, 0], log_share[:, :, 0], profit[:, action, 0], log_share[:, action, 0]
+        )
+        np.testing.assert_allclose(
+            loss[:, action], np.minimum(relative, 2.0), rtol=1e-12, atol=1e-15
+        )
 
 
 def test_what_a_run_draws_depends_on_its_own_seed_alone() -> None:
@@ -105,7 +121,12 @@ def test_not_a_number_names_step_provider_and_market() -> None:
     config = make_config("market", "gsm8k", "majority", prices="fixed")
     arena, _ = scripted(config, [7], 1)
     arena.env.tables.gain[4] = np.nan  # which the rounds' flat table shares
-    with pytest.raises(NotFinite, match=r"round 1 for provider_4 .*seed 7, market gsm8k majority, mechanism market, beta 1000"):
+    with pytest.raises(
+        NotFinite,
+        match=(
+            r"round 1 for provider_4 .*seed 7, market gsm8k majority, mechanism market, beta 1000"
+        ),
+    ):
         arena.step()
 
 
@@ -117,7 +138,9 @@ def test_inversion_never_picks_what_has_no_weight() -> None:
 
 
 def test_learner_text() -> None:
-    chosen = parse_learners("provider_0=constant:level=16, rest=best_response:order=random:tolerance=1e-6", 3)
+    chosen = parse_learners(
+        "provider_0=constant:level=16, rest=best_response:order=random:tolerance=1e-6", 3
+    )
     assert chosen == {
         0: ("constant", {"level": 16}),
         1: ("best_response", {"order": "random", "tolerance": 1e-6}),
@@ -129,7 +152,10 @@ def test_learner_text() -> None:
     "text, message",
     [
         ("wizard", "learner 'wizard' is unknown; choose random, constant"),
-        ("provider_7=hedge,rest=ucb", "provider 'provider_7' is unknown; this market has provider_0, provider_1, provider_2"),
+        (
+            "provider_7=hedge,rest=ucb",
+            "provider 'provider_7' is unknown; this market has provider_0, provider_1, provider_2",
+        ),
         ("provider_0=hedge", "provider_1 has no learner"),
         ("constant:16", "options are written constant:key=value"),
     ],
@@ -141,7 +167,9 @@ def test_learner_text_that_cannot_be_read(text: str, message: str) -> None:
 
 def test_bad_options_list_what_exists() -> None:
     config = make_config("market", "gsm8k", "majority", prices="fixed")
-    with pytest.raises(ValueError, match="level 5 is unknown: provider_0 has levels 1, 4, 8, 16, 32, 64"):
+    with pytest.raises(
+        ValueError, match="level 5 is unknown: provider_0 has levels 1, 4, 8, 16, 32, 64"
+    ):
         seat(config, "constant:level=5", seeds=[0], horizon=10)
     with pytest.raises(TypeError, match="'hedge' has no option speed; it has scale"):
         seat(config, "hedge:speed=3", seeds=[0], horizon=10)

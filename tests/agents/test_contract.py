@@ -1,4 +1,7 @@
-"""What every player keeps. The tests walk the index; a new agent needs an entry there and nothing here."""
+"""What every player keeps.
+
+The tests walk the index; a new agent needs an entry there and nothing here.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,13 @@ ROUNDS = 12
 
 def environment(mechanism: str = "market", prices: str = "fixed", **options: object) -> EnvConfig:
     return make_config(
-        mechanism, "gsm8k", "majority", prices=prices, providers=["Llama-3-8B", "Qwen2-7B", "Qwen2.5-3B"], max_cycles=5, **options
+        mechanism,
+        "gsm8k",
+        "majority",
+        prices=prices,
+        providers=["Llama-3-8B", "Qwen2-7B", "Qwen2.5-3B"],
+        max_cycles=5,
+        **options,
     )
 
 
@@ -33,7 +42,13 @@ def need(name: str) -> type[Agent]:
     return agent_class(name)
 
 
-def play(config: EnvConfig, name: str, seeds: tuple[int, ...] = (0, 1), rounds: int = ROUNDS, horizon: int = ROUNDS) -> Arena:
+def play(
+    config: EnvConfig,
+    name: str,
+    seeds: tuple[int, ...] = (0, 1),
+    rounds: int = ROUNDS,
+    horizon: int = ROUNDS,
+) -> Arena:
     arena = Arena(config, seat(config, name, seeds=seeds, horizon=horizon), seeds)
     for _ in range(rounds):
         arena.step()
@@ -53,7 +68,9 @@ def test_declares_what_it_is(name: str) -> None:
     kind = need(name)
     assert kind.name == name
     assert kind.feedback in ("none", "bandit", "full")
-    assert kind.feedback != "full" or kind.sees_rivals, "payoffs of all own actions tell what the rivals did"
+    assert kind.feedback != "full" or kind.sees_rivals, (
+        "payoffs of all own actions tell what the rivals did"
+    )
     assert kind.learns or kind.feedback == "none"
     assert inspect.getdoc(kind)
     assert kind.rounds > 0
@@ -80,9 +97,18 @@ def test_shorter_grids_are_respected(name: str) -> None:
 
     nan = np.nan
     quality, price, cost = np.array(
-        [[[3.0, 4.0, 5.0], [2.0, 3.0, nan]], [[1.0, 1.5, 2.0], [1.0, 1.2, nan]], [[0.5, 0.7, 0.9], [0.4, 0.6, nan]]]
+        [
+            [[3.0, 4.0, 5.0], [2.0, 3.0, nan]],
+            [[1.0, 1.5, 2.0], [1.0, 1.2, nan]],
+            [[0.5, 0.7, 0.9], [0.4, 0.6, nan]],
+        ]
     )
-    config = make_config("market", market=ttc_env.Market.from_arrays(quality, price, cost, beta=1.0), prices="grid", max_cycles=5)
+    config = make_config(
+        "market",
+        market=ttc_env.Market.from_arrays(quality, price, cost, beta=1.0),
+        prices="grid",
+        max_cycles=5,
+    )
     arena = play(config, name)
     assert (arena.strategies()[np.isnan(config.table.quality)] == 0).all()
 
@@ -91,7 +117,10 @@ def test_shorter_grids_are_respected(name: str) -> None:
 def test_seed_decides_everything_and_no_global_generator_is_touched(name: str) -> None:
     need(name)
     config = environment()
-    before = (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002 (that it is left alone is the point)
+    before = (
+        random.getstate(),
+        np.random.get_state()[1].tolist(),  # noqa: NPY002
+    )
     first, second = play(config, name).state_dict(), play(config, name).state_dict()
     assert same(first["agents"], second["agents"])
     assert before == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
@@ -115,12 +144,17 @@ def test_seats_and_runs_do_not_mix(name: str) -> None:
     kind = agent_class(name)
     together = play(config, name, seeds=(3, 8))
     for run, seed in enumerate((3, 8)):
-        agents = [kind(make_seats(config, [i], [seed], ROUNDS, sees_solver=kind.sees_solver)) for i in range(config.market.num_providers)]
+        agents = [
+            kind(make_seats(config, [i], [seed], ROUNDS, sees_solver=kind.sees_solver))
+            for i in range(config.market.num_providers)
+        ]
         alone = Arena(config, agents, [seed])
         for _ in range(ROUNDS):
             alone.step()
         # Sums over axes of different strides round differently.
-        np.testing.assert_allclose(alone.strategies()[:, :, 0], together.strategies()[:, :, run], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            alone.strategies()[:, :, 0], together.strategies()[:, :, run], rtol=1e-9, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -140,12 +174,25 @@ def test_resumes_exactly(name: str) -> None:
     assert same(again.state_dict()["agents"], whole.state_dict()["agents"])
 
 
-SOLVERS = ("solve", "equilibrium", "optimum", "dynamics", "free_prices", "limits", "intervals", "replies", "regret", "continuous")
+SOLVERS = (
+    "solve",
+    "equilibrium",
+    "optimum",
+    "dynamics",
+    "free_prices",
+    "limits",
+    "intervals",
+    "replies",
+    "regret",
+    "continuous",
+)
 
 
 @pytest.mark.parametrize("mechanism, prices", MECHANISMS[:3])
 @pytest.mark.parametrize("name", [name for name in AGENTS])
-def test_who_does_not_declare_it_never_touches_the_solver(name: str, mechanism: str, prices: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_does_not_declare_it_never_touches_the_solver(
+    name: str, mechanism: str, prices: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kind = need(name)
 
     def poison(*args: object, **kwargs: object) -> None:
@@ -156,7 +203,13 @@ def test_who_does_not_declare_it_never_touches_the_solver(name: str, mechanism: 
         for attribute, value in vars(solver).items():
             if isinstance(value, types.FunctionType) and value.__module__ == solver.__name__:
                 monkeypatch.setattr(solver, attribute, poison)
-    for attribute in ("solve", "optimal_welfare", "compare", "solve_continuous", "best_continuous_reply"):
+    for attribute in (
+        "solve",
+        "optimal_welfare",
+        "compare",
+        "solve_continuous",
+        "best_continuous_reply",
+    ):
         monkeypatch.setattr(f"ttc_env.envs.config.{attribute}", poison)
     config = environment(mechanism, prices)
     if kind.sees_solver:

@@ -1,4 +1,6 @@
-"""Learners end where theory says they must: inside the bracket of pure equilibria (GAME.md, theorem 3)."""
+"""Learners end where theory says they must: inside the bracket of pure equilibria (GAME.md, theorem
+3).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def learned(config: EnvConfig, name: str, rounds: int, seeds: range) -> list[dic
 
 
 @pytest.mark.parametrize("beta", BETAS)
-@pytest.mark.parametrize("name, rounds", [("best_response", 200), ("nearest_improving", 700), ("fictitious_play", 600)])
+@pytest.mark.parametrize(
+    "name, rounds", [("best_response", 200), ("nearest_improving", 700), ("fictitious_play", 600)]
+)
 def test_dynamics_end_at_an_equilibrium_from_anywhere(name: str, rounds: int, beta: float) -> None:
     config = make_config("market", "gpqa", "majority", prices="fixed", beta=beta, infos="basic")
     for row in learned(config, name, rounds, range(5)):
@@ -43,7 +47,9 @@ def test_best_response_from_the_lowest_and_highest_values_finds_both_ends_of_the
     rng = np.random.default_rng(0)
     for _ in range(400):
         quality, price = rng.random((3, 4)), rng.random((3, 4)) * 0.8 + 0.1
-        market = ttc_env.Market.from_arrays(quality, price, price * 0.8 * rng.random((3, 4)), beta=12.0)
+        market = ttc_env.Market.from_arrays(
+            quality, price, price * 0.8 * rng.random((3, 4)), beta=12.0
+        )
         solution = ttc_env.solve(market)
         if len(solution.equilibria) == 2:
             break
@@ -59,7 +65,11 @@ def test_best_response_from_the_lowest_and_highest_values_finds_both_ends_of_the
         reached.add(tuple(arena.strategies()[:, :, 0].argmax(axis=1)))
     assert reached <= ends
     # Log-linear learning settles on the one with the larger potential.
-    arena = Arena(config, seat(config, "logit_response:final_temperature=0.01", seeds=range(20), horizon=3000), range(20))
+    arena = Arena(
+        config,
+        seat(config, "logit_response:final_temperature=0.01", seeds=range(20), horizon=3000),
+        range(20),
+    )
     for _ in range(3000):
         arena.step()
     levels = arena.strategies().argmax(axis=1).T
@@ -68,7 +78,14 @@ def test_best_response_from_the_lowest_and_highest_values_finds_both_ends_of_the
 
 
 def test_bandits_find_the_equilibrium_of_a_small_market() -> None:
-    config = make_config("market", "gsm8k", "majority", providers=["Llama-3-8B", "Qwen2-7B", "Qwen2.5-3B"], prices="fixed", infos="basic")
+    config = make_config(
+        "market",
+        "gsm8k",
+        "majority",
+        providers=["Llama-3-8B", "Qwen2-7B", "Qwen2.5-3B"],
+        prices="fixed",
+        infos="basic",
+    )
     for name in ("epsilon_greedy", "ucb", "exp3"):
         for row in learned(config, name, 3000, range(3)):
             assert row["welfare_to_equilibrium"] == pytest.approx(1.0, abs=0.02), name
@@ -76,11 +93,21 @@ def test_bandits_find_the_equilibrium_of_a_small_market() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, rounds", [("ppo_torch", 150), ("ppo", 150), ("ppo:share=true", 150), ("dqn", 250), ("a2c", 400)])
+@pytest.mark.parametrize(
+    "name, rounds",
+    [("ppo_torch", 150), ("ppo", 150), ("ppo:share=true", 150), ("dqn", 250), ("a2c", 400)],
+)
 def test_rl_finds_the_equilibrium_of_a_small_market(name: str, rounds: int) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("stable_baselines3")
-    config = make_config("market", "gsm8k", "majority", providers=["Llama-3-8B", "Qwen2-7B", "Qwen2.5-3B"], prices="fixed", infos="basic")
+    config = make_config(
+        "market",
+        "gsm8k",
+        "majority",
+        providers=["Llama-3-8B", "Qwen2-7B", "Qwen2.5-3B"],
+        prices="fixed",
+        infos="basic",
+    )
     row = learned(config, name, rounds, range(32))[0]
     assert row["relative_regret"] <= 0.03
     assert row["welfare_to_equilibrium"] == pytest.approx(1.0, abs=0.03)

@@ -11,10 +11,14 @@ from ttc_env.game.regret import assess
 
 
 def judge(mechanism: str = "market", prices: str = "fixed", beta: float = 1000.0) -> Judge:
-    return Judge(make_config(mechanism, "gsm8k", "majority", prices=prices, beta=beta, infos="basic"))
+    return Judge(
+        make_config(mechanism, "gsm8k", "majority", prices=prices, beta=beta, infos="basic")
+    )
 
 
-@pytest.mark.parametrize("mechanism, prices", [("market", "fixed"), ("market", "grid"), ("auction", "grid")])
+@pytest.mark.parametrize(
+    "mechanism, prices", [("market", "fixed"), ("market", "grid"), ("auction", "grid")]
+)
 def test_equilibrium_scores_zero_regret_and_distance(mechanism: str, prices: str) -> None:
     j = judge(mechanism, prices)
     row = j.score_actions(j.equilibria[0])
@@ -48,7 +52,9 @@ def test_a_mixed_profile_is_the_mean_of_what_it_mixes() -> None:
     np.add.at(strategy, (np.arange(9), one), 0.5)
     np.add.at(strategy, (np.arange(9), other), 0.5)
     row = j.score(strategy)
-    assert row["nash_conv"] == pytest.approx(assess(strategy, j.config.mechanism, j.config.market).nash_conv)
+    assert row["nash_conv"] == pytest.approx(
+        assess(strategy, j.config.mechanism, j.config.market).nash_conv
+    )
     low, high = sorted(j.score_actions(p)["welfare"] for p in (one, other))
     assert low * 0.8 < row["welfare"] < high * 1.2
     assert row["pure"] == 0.0
@@ -59,7 +65,9 @@ def test_shading_is_the_winners_markup() -> None:
     j = judge("auction", "grid")
     actions = j.equilibria[0].copy()
     winner = j.solution.winner
-    level, price, claim = (int(x[winner]) for x in j.config.mechanism.split(actions, j.config.market))
+    level, price, claim = (
+        int(x[winner]) for x in j.config.mechanism.split(actions, j.config.market)
+    )
     actions[winner] = j.config.mechanism.join(level, price + 1, claim, market=j.config.market)
     row = j.score_actions(actions)
     assert row["efficient_winner"] == 1

@@ -53,7 +53,9 @@ def test_impulse_response_is_a_best_reply_and_greedy_play_otherwise() -> None:
     assert sorted(table["round"].unique()) == list(range(-5, impulse.WINDOW + 1))
     one = table[(table.session == 1)].set_index("round")
     rival = int(one.level_1[0])
-    profits = [config.play(config.table.take(np.array([level, rival]))).utility[0] for level in range(6)]
+    profits = [
+        config.play(config.table.take(np.array([level, rival]))).utility[0] for level in range(6)
+    ]
     assert one.level_0[0] == int(np.argmax(profits))
     assert one.profit_0[0] == pytest.approx(max(profits))
     summary = impulse.summarise(config, table)

@@ -40,7 +40,14 @@ def test_a_run_leaves_the_promised_files(learner: str, options: list[str], tmp_p
     assert train_script.main(["--learner", learner, *options, *QUICK, "--out", str(tmp_path)]) == 0
     metrics = pd.read_csv(tmp_path / "metrics.csv")
     assert list(metrics.columns[:2]) == ["seed", "step"]
-    for column in ("nash_conv", "relative_regret", "levels_off", "welfare_ratio", "user_value", "overcompute"):
+    for column in (
+        "nash_conv",
+        "relative_regret",
+        "levels_off",
+        "welfare_ratio",
+        "user_value",
+        "overcompute",
+    ):
         assert column in metrics
     assert len(metrics) == 6
     assert len(final(tmp_path)) == 2
@@ -53,7 +60,9 @@ def test_a_run_leaves_the_promised_files(learner: str, options: list[str], tmp_p
     np.testing.assert_allclose(scored.nash_conv, final(tmp_path).nash_conv, rtol=1e-12)
 
 
-@pytest.mark.parametrize("learner", ["hedge", "epsilon_greedy", "q_learning", "nearest_improving", "exp3"])
+@pytest.mark.parametrize(
+    "learner", ["hedge", "epsilon_greedy", "q_learning", "nearest_improving", "exp3"]
+)
 def test_resume_gives_the_same_numbers(learner: str, tmp_path: Path) -> None:
     config = TrainConfig(learner=learner, steps=80, seeds="0,5", evaluations=4, demand="sampled")
     whole = Run(Plan.of(config)).train()
@@ -71,15 +80,19 @@ def test_resume_gives_the_same_numbers(learner: str, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
 
 
-def test_a_folder_with_another_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_another_run_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train_script.main(["--learner", "hedge", *QUICK, "--out", str(tmp_path)]) == 0
-    assert train_script.main(["--learner", "hedge", "--beta", "200", *QUICK, "--out", str(tmp_path)]) == 1
+    assert (
+        train_script.main(["--learner", "hedge", "--beta", "200", *QUICK, "--out", str(tmp_path)])
+        == 1
+    )
     assert "beta: 1000.0 there, 200.0 now" in capsys.readouterr().err
 
 
 def test_sigkill_while_writing_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
-    program = textwrap.dedent(
-        f"""
+    program = textwrap.dedent(f"""
         import os, signal
         from pathlib import Path
         from baselines import checkpoint, records
@@ -87,8 +100,7 @@ def test_sigkill_while_writing_leaves_the_last_good_checkpoint(tmp_path: Path) -
         checkpoint.save(target, {{"generation": 1, "weights": __import__("numpy").arange(1000.0)}})
         records.os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL)  # written, but not yet in place
         checkpoint.save(target, {{"generation": 2}})
-        """
-    )
+        """)
     killed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
     assert killed.returncode == -signal.SIGKILL
     content = checkpoint.load(tmp_path / "checkpoint.npz")
@@ -98,7 +110,9 @@ def test_sigkill_while_writing_leaves_the_last_good_checkpoint(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    """SIGKILL in the middle of a run: the same command finishes it with the numbers of an unbroken run."""
+    """SIGKILL in the middle of a run: the same command finishes it with the numbers of an unbroken
+    run.
+    """
     command = [
         sys.executable,
         "-m",
@@ -125,7 +139,9 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     subprocess.run([*command, "--out", str(tmp_path / "killed")], cwd=ROOT, check=True)
     subprocess.run([*command, "--out", str(tmp_path / "whole")], cwd=ROOT, check=True)
     pd.testing.assert_frame_equal(
-        pd.read_csv(tmp_path / "killed" / "metrics.csv"), pd.read_csv(tmp_path / "whole" / "metrics.csv"), check_exact=True
+        pd.read_csv(tmp_path / "killed" / "metrics.csv"),
+        pd.read_csv(tmp_path / "whole" / "metrics.csv"),
+        check_exact=True,
     )
 
 
@@ -133,14 +149,19 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     "arguments, message",
     [
         (["--learner", "wizard"], "learner 'wizard' is unknown; choose random, constant"),
-        (["--learner", "constant:level=5"], "level 5 is unknown: provider_0 has levels 1, 4, 8, 16, 32, 64"),
+        (
+            ["--learner", "constant:level=5"],
+            "level 5 is unknown: provider_0 has levels 1, 4, 8, 16, 32, 64",
+        ),
         (["--learner", "provider_99=hedge,rest=ucb"], "provider 'provider_99' is unknown"),
         (["--mechanism", "lottery"], "mechanism 'lottery' is unknown; choose market, auction"),
         (["--seeds", "x"], "write 0..9, or 0,3,7"),
         (["--evaluations", "0"], "evaluations is 0"),
     ],
 )
-def test_bad_input_lists_what_exists(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_lists_what_exists(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train_script.main([*arguments, "--quiet", "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -153,13 +174,20 @@ def test_evaluate_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert evaluate_script.main([str(tmp_path)]) == 1
 
 
-def test_not_a_number_stops_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_a_number_stops_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ttc_env.game import rounds
 
     shares = rounds.logit_shares
-    monkeypatch.setattr(rounds, "logit_shares", lambda *args: tuple(x * np.nan for x in shares(*args)))
+    monkeypatch.setattr(
+        rounds, "logit_shares", lambda *args: tuple(x * np.nan for x in shares(*args))
+    )
     assert train_script.main(["--learner", "ucb", *QUICK, "--out", str(tmp_path)]) == 1
-    assert "reward is nan in round 1 for provider_0 ('Llama-3-8B'), run seed 0, market gsm8k majority" in capsys.readouterr().err
+    assert (
+        "reward is nan in round 1 for provider_0 ('Llama-3-8B'), run seed 0, market gsm8k majority"
+        in capsys.readouterr().err
+    )
     assert json.loads((tmp_path / "manifest.json").read_text())["state"] != "finished"
 
 
@@ -190,7 +218,11 @@ def test_torch_learners_resume_and_log(learner: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("stable_baselines3")
     config = TrainConfig(
-        learner=f"provider_0={learner},provider_1={learner},rest=best_response", steps=160, parallel=4, seeds="0..1", evaluations=4
+        learner=f"provider_0={learner},provider_1={learner},rest=best_response",
+        steps=160,
+        parallel=4,
+        seeds="0..1",
+        evaluations=4,
     )
     whole = Run(Plan.of(config)).train()
     interrupted = Run(Plan.of(config), tmp_path)

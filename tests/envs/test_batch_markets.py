@@ -9,9 +9,13 @@ from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.random_markets import published_vectors, random_markets
 
 
-@pytest.mark.parametrize("options", [{}, {"mechanism": "auction"}, {"actions": "continuous"}, {"demand": "sampled"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"mechanism": "auction"}, {"actions": "continuous"}, {"demand": "sampled"}]
+)
 def test_every_environment_plays_its_own_market(options):
-    batch = random_markets(7, "aime", "best_of_n", num_providers=4, seed=1, beta=(10.0, 1e6), alpha=(0.01, 0.1))
+    batch = random_markets(
+        7, "aime", "best_of_n", num_providers=4, seed=1, beta=(10.0, 1e6), alpha=(0.01, 0.1)
+    )
     env = ttc_env.vector_env(20, market=batch, **options)
     start, _ = env.reset(seed=0)
     env.action_space.seed(0)
@@ -24,54 +28,111 @@ def test_every_environment_plays_its_own_market(options):
         np.testing.assert_array_equal(start.full()[b], list(seen.values()))
         if options.get("demand") == "sampled":
             continue
-        seen, reward, _, _, info = one.step({agent: actions[b, i] for i, agent in enumerate(one.agents)})
+        seen, reward, _, _, info = one.step(
+            {agent: actions[b, i] for i, agent in enumerate(one.agents)}
+        )
         if options.get("actions") != "continuous":
             np.testing.assert_array_equal(obs.full()[b], list(seen.values()))
             # Tables wider than one market's may need scaling, which changes no bit.
             np.testing.assert_array_equal(rewards[b], list(reward.values()))
-            np.testing.assert_allclose(infos["regret"][b], [i["regret"] for i in info.values()], rtol=1e-11, atol=1e-18)
-            np.testing.assert_allclose(infos["relative_regret"][b], [i["relative_regret"] for i in info.values()], rtol=1e-9, atol=1e-15)
+            np.testing.assert_allclose(
+                infos["regret"][b], [i["regret"] for i in info.values()], rtol=1e-11, atol=1e-18
+            )
+            np.testing.assert_allclose(
+                infos["relative_regret"][b],
+                [i["relative_regret"] for i in info.values()],
+                rtol=1e-9,
+                atol=1e-15,
+            )
         np.testing.assert_allclose(rewards[b], list(reward.values()), rtol=1e-12)
 
 
 def mixed_markets():
-    """Five markets that differ in all that a market may differ in: money, rationality, outside value, and who has which levels."""
+    """Five markets that differ in all that a market may differ in: money, rationality, outside
+    value, and who has which levels.
+    """
     rng = np.random.default_rng(3)
     markets = []
-    for g, (scale, beta, outside) in enumerate([(1.0, 3.0, 0.0), (0.01, 1e3, 0.004), (5.0, 0.0, -1.0), (0.2, 1e4, 0.1), (1.0, 20.0, 0.6)]):
-        quality, price = scale * rng.uniform(0.3, 1.0, (3, 3)), scale * np.sort(rng.uniform(0.05, 0.6, (3, 3)), axis=1)
+    for g, (scale, beta, outside) in enumerate(
+        [(1.0, 3.0, 0.0), (0.01, 1e3, 0.004), (5.0, 0.0, -1.0), (0.2, 1e4, 0.1), (1.0, 20.0, 0.6)]
+    ):
+        quality, price = (
+            scale * rng.uniform(0.3, 1.0, (3, 3)),
+            scale * np.sort(rng.uniform(0.05, 0.6, (3, 3)), axis=1),
+        )
         price[g % 3, 1:] = np.nan
         price[(g + 1) % 3, 2:] = np.nan
         quality = np.where(np.isnan(price), np.nan, quality)
-        markets.append(ttc_env.Market.from_arrays(quality, price, 0.7 * price, beta=beta, outside_value=outside))
+        markets.append(
+            ttc_env.Market.from_arrays(
+                quality, price, 0.7 * price, beta=beta, outside_value=outside
+            )
+        )
     return markets
 
 
-@pytest.mark.parametrize(("backend", "actions"), [("numpy", "discrete"), ("numpy", "continuous"), ("numba", "discrete")])
+@pytest.mark.parametrize(
+    ("backend", "actions"), [("numpy", "discrete"), ("numpy", "continuous"), ("numba", "discrete")]
+)
 @pytest.mark.parametrize("mechanism", ["market", "auction"])
 def test_markets_that_differ_in_everything(mechanism, backend, actions):
-    """In batches of more than one pass: rewards, observations, infos and deviations are those of the environment's own market."""
+    """In batches of more than one pass: rewards, observations, infos and deviations are those of
+    the environment's own market.
+    """
     pytest.importorskip(backend)
     markets, options = mixed_markets(), {"mechanism": mechanism, "actions": actions}
-    env = ttc_env.vector_env(2048 + 512 + 7, market=markets, infos="full", backend=backend, **options)
+    env = ttc_env.vector_env(
+        2048 + 512 + 7, market=markets, infos="full", backend=backend, **options
+    )
     env.reset(seed=0)
     env.action_space.seed(0)
     joint = env.action_space.sample()
     obs, rewards, _, _, infos = env.step(joint)
     full, (profit, log_share) = obs.full(), env.deviations()
-    for b in (0, 1, 2, 3, 4, 511, 512, 513, 514, 515, 2047, 2048, 2049, 2050, 2051, env.num_envs - 1):
+    for b in (
+        0,
+        1,
+        2,
+        3,
+        4,
+        511,
+        512,
+        513,
+        514,
+        515,
+        2047,
+        2048,
+        2049,
+        2050,
+        2051,
+        env.num_envs - 1,
+    ):
         one = ttc_env.parallel_env(market=markets[b % 5], **options)
         one.reset()
-        seen, reward, _, _, info = one.step({agent: joint[b, i] for i, agent in enumerate(one.agents)})
+        seen, reward, _, _, info = one.step(
+            {agent: joint[b, i] for i, agent in enumerate(one.agents)}
+        )
         np.testing.assert_allclose(rewards[b], list(reward.values()), rtol=1e-12, atol=1e-18)
         np.testing.assert_allclose(full[b], list(seen.values()), rtol=1e-6, atol=1e-7)
         for name in ("payment", "regret", "relative_regret"):
-            np.testing.assert_allclose(infos[name][b], [i[name] for i in info.values()], rtol=1e-10, atol=1e-15, err_msg=name)
+            np.testing.assert_allclose(
+                infos[name][b],
+                [i[name] for i in info.values()],
+                rtol=1e-10,
+                atol=1e-15,
+                err_msg=name,
+            )
         assert infos["welfare"][b] == pytest.approx(info["provider_0"]["welfare"], rel=1e-12)
         config = one.unwrapped.config
         _, offer = config.offer(list(joint[b]))
-        for mine, expected in zip((profit, log_share), config.mechanism.deviations(config.table, offer, config.market), strict=True):
-            np.testing.assert_allclose(mine[b], np.broadcast_to(expected, mine[b].shape), rtol=1e-10, atol=1e-15)
+        for mine, expected in zip(
+            (profit, log_share),
+            config.mechanism.deviations(config.table, offer, config.market),
+            strict=True,
+        ):
+            np.testing.assert_allclose(
+                mine[b], np.broadcast_to(expected, mine[b].shape), rtol=1e-10, atol=1e-15
+            )
 
 
 def test_markets_as_a_list_are_the_batch():
@@ -85,11 +146,14 @@ def test_markets_as_a_list_are_the_batch():
         one = ttc_env.vector_env(1, market=markets[b % 2])
         one.reset()
         np.testing.assert_array_equal(one.step(actions[b : b + 1])[1][0], rewards[b])
-    assert [s.unique for s in env.solve()] == [ttc_env.solve(m, env.config.mechanism).unique for m in markets]
+    assert [s.unique for s in env.solve()] == [
+        ttc_env.solve(m, env.config.mechanism).unique for m in markets
+    ]
 
 
 def test_the_first_market_may_have_fewer_levels():
-    quality = np.array([[[1.0, 1.0], [np.nan, 2.0]]])  # one provider, with one level in market 0 and two in market 1
+    # one provider, with one level in market 0 and two in market 1
+    quality = np.array([[[1.0, 1.0], [np.nan, 2.0]]])
     batch = MarketBatch(quality, 0.5 * quality, 0.2 * quality, np.ones(2), np.zeros(2))
     env = ttc_env.vector_env(4, market=batch, prices="fixed")
     env.reset()
@@ -115,7 +179,9 @@ def test_random_markets_resemble_the_published_ones():
     again = random_markets(4000, "aime", "majority", num_providers=3, seed=0)
     np.testing.assert_array_equal(again.quality, batch.quality)
     no_spread = random_markets(2, "aime", "majority", seed=0, spread=0.0)
-    np.testing.assert_allclose(no_spread.quality[:, :, 0], no_spread.quality[:1, :, 0].repeat(9, axis=0))
+    np.testing.assert_allclose(
+        no_spread.quality[:, :, 0], no_spread.quality[:1, :, 0].repeat(9, axis=0)
+    )
 
 
 def test_a_batch_is_a_sequence_of_its_markets():

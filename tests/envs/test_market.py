@@ -1,4 +1,6 @@
-"""The PettingZoo environment: the suites, the contract in its docstring, and equality with the pure functions."""
+"""The PettingZoo environment: the suites, the contract in its docstring, and equality with the pure
+functions.
+"""
 
 import contextlib
 import io
@@ -6,7 +8,14 @@ import io
 import numpy as np
 import pettingzoo
 import pytest
-from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, render_test, state_test
+from pettingzoo.test import (
+    api_test,
+    max_cycles_test,
+    parallel_api_test,
+    parallel_seed_test,
+    render_test,
+    state_test,
+)
 
 import ttc_env
 from tests.variants import UNEVEN
@@ -19,7 +28,11 @@ VARIANTS = {
     "uneven grids": {"market": UNEVEN},
     "uneven grids, fixed": {"market": UNEVEN, "prices": "fixed", "mechanism": "auction"},
     "uneven grids, continuous": {"market": UNEVEN, "actions": "continuous"},
-    "uneven grids, continuous levels": {"market": UNEVEN, "actions": "continuous", "prices": "fixed"},
+    "uneven grids, continuous levels": {
+        "market": UNEVEN,
+        "actions": "continuous",
+        "prices": "fixed",
+    },
     "reasoning, own": {"benchmark": "aime", "method": "reasoning", "information": "own"},
     "prices public": {"benchmark": "gpqa", "information": "prices", "infos": "basic"},
     "sampled auction": {"mechanism": "auction", "demand": "sampled", "claims": (1.0, 2.0)},
@@ -49,7 +62,8 @@ def test_conformance(variant):
     check_env(lambda: make(variant))
 
 
-@pytest.mark.filterwarnings("ignore:Action space for each agent probably should be")  # it does not know MultiDiscrete
+# it does not know MultiDiscrete
+@pytest.mark.filterwarnings("ignore:Action space for each agent probably should be")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_pettingzoo_suites(variant):
     with contextlib.redirect_stdout(io.StringIO()):
@@ -72,7 +86,9 @@ def test_pettingzoo_render(variant):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_rewards_are_the_pure_function(variant):
-    """The environment's numbers are those of `Mechanism.play`, up to the rounding of its logarithms (which beta V magnifies)."""
+    """The environment's numbers are those of `Mechanism.play`, up to the rounding of its logarithms
+    (which beta V magnifies).
+    """
     env = make(variant, demand="expected")
     _, infos = env.reset(seed=0)
     for k, agent in enumerate(env.agents):
@@ -80,7 +96,10 @@ def test_rewards_are_the_pure_function(variant):
     config = env.unwrapped.config
     amount = float(np.nanmax(np.abs(config.table.score)))
     exact_zeros = config.mechanism.posts_prices  # an auction's profits are differences of scores
-    close = {"rtol": 1e-11 + 1e-15 * config.market.beta * amount, "atol": 1e-200 if exact_zeros else 1e-14 * config.users * amount}
+    close = {
+        "rtol": 1e-11 + 1e-15 * config.market.beta * amount,
+        "atol": 1e-200 if exact_zeros else 1e-14 * config.users * amount,
+    }
     while env.agents:
         actions = {a: env.action_space(a).sample(infos[a]["action_mask"]) for a in env.agents}
         _, offer = config.offer([actions[a] for a in env.agents])
@@ -88,13 +107,21 @@ def test_rewards_are_the_pure_function(variant):
         _, rewards, _, _, infos = env.step(actions)
         np.testing.assert_allclose(list(rewards.values()), config.users * outcome.utility, **close)
         if config.infos == "full":
-            np.testing.assert_allclose([info["share"] for info in infos.values()], outcome.share, **close)
-            np.testing.assert_allclose([info["utility"] for info in infos.values()], outcome.utility, **close)
-            np.testing.assert_allclose([info["welfare"] for info in infos.values()], outcome.welfare, **close)
+            np.testing.assert_allclose(
+                [info["share"] for info in infos.values()], outcome.share, **close
+            )
+            np.testing.assert_allclose(
+                [info["utility"] for info in infos.values()], outcome.utility, **close
+            )
+            np.testing.assert_allclose(
+                [info["welfare"] for info in infos.values()], outcome.welfare, **close
+            )
 
 
 def brute_force_regret(env, actions):
-    """Regret of provider i by playing every one of its actions against the others' in the environment itself."""
+    """Regret of provider i by playing every one of its actions against the others' in the
+    environment itself.
+    """
     config = env.unwrapped.config
     levels, prices, claims = config.mechanism.grid(config.market)
     base = np.array(env.step_rewards(actions))
@@ -118,9 +145,21 @@ class Replayer:
         return list(self.unwrapped.step(actions)[1].values())
 
 
-@pytest.mark.parametrize("variant", ["ttc_env/Market-v0", "ttc_env/AuctionMisreport-v0", "ttc_env/MarketFixedPrice-v0", "uneven grids"])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "ttc_env/Market-v0",
+        "ttc_env/AuctionMisreport-v0",
+        "ttc_env/MarketFixedPrice-v0",
+        "uneven grids",
+    ],
+)
 def test_regret_in_infos_is_what_a_deviation_would_have_earned(variant):
-    env = make(variant) if "uneven" in variant else make(variant, providers=["Qwen2-7B", "Qwen2.5-3B", "Llama-3-8B"])
+    env = (
+        make(variant)
+        if "uneven" in variant
+        else make(variant, providers=["Qwen2-7B", "Qwen2.5-3B", "Llama-3-8B"])
+    )
     for seed in range(3):
         _, infos = env.reset(seed=seed)
         for k, agent in enumerate(env.agents):
@@ -130,12 +169,16 @@ def test_regret_in_infos_is_what_a_deviation_would_have_earned(variant):
         expected = brute_force_regret(Replayer(env), actions)
         found = [infos[a]["regret"] for a in infos]
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-15)
-        assert infos["provider_0"]["nash_conv"] == pytest.approx(expected.sum(), rel=1e-9, abs=1e-15)
+        assert infos["provider_0"]["nash_conv"] == pytest.approx(
+            expected.sum(), rel=1e-9, abs=1e-15
+        )
 
 
 @pytest.mark.parametrize("mechanism", ["market", "auction"])
 def test_continuous_regret_bounds_every_price_on_a_fine_grid(mechanism):
-    env = ttc_env.parallel_env(mechanism, "aime", actions="continuous", providers=["Qwen2-7B", "Qwen2.5-7B"], beta=300)
+    env = ttc_env.parallel_env(
+        mechanism, "aime", actions="continuous", providers=["Qwen2-7B", "Qwen2.5-7B"], beta=300
+    )
     env.reset(seed=0)
     rng = np.random.default_rng(0)
     replay = Replayer(env)
@@ -147,7 +190,10 @@ def test_continuous_regret_bounds_every_price_on_a_fine_grid(mechanism):
         best = -np.inf
         for level in np.linspace(-0.99, 0.99, 6):
             for price in np.linspace(-1, 1, 400):
-                best = max(best, replay.step_rewards({**actions, "provider_0": np.array([level, price])})[0])
+                best = max(
+                    best,
+                    replay.step_rewards({**actions, "provider_0": np.array([level, price])})[0],
+                )
         gain = (best - base[0]) / 1000
         assert gain <= infos["provider_0"]["regret"] + 1e-15
         assert gain == pytest.approx(infos["provider_0"]["regret"], rel=1e-3, abs=1e-12)
@@ -177,7 +223,14 @@ def test_the_default_grids_hold_the_papers_game():
 
 
 def test_sampled_demand_has_the_expected_reward_as_its_mean():
-    options = {"benchmark": "gsm8k", "prices": "fixed", "beta": 500.0, "users": 200, "infos": "basic", "max_cycles": 4000}
+    options = {
+        "benchmark": "gsm8k",
+        "prices": "fixed",
+        "beta": 500.0,
+        "users": 200,
+        "infos": "basic",
+        "max_cycles": 4000,
+    }
     sampled = ttc_env.parallel_env("market", demand="sampled", **options)
     expected = ttc_env.parallel_env("market", **options)
     levels = {agent: 3 for agent in sampled.possible_agents}
@@ -190,17 +243,27 @@ def test_sampled_demand_has_the_expected_reward_as_its_mean():
 
 
 def test_sampled_answers_are_right_as_often_as_the_curve_says():
-    env = ttc_env.parallel_env("market", "gsm8k", prices="fixed", demand="sampled", users=100_000, beta=0.0)
+    env = ttc_env.parallel_env(
+        "market", "gsm8k", prices="fixed", demand="sampled", users=100_000, beta=0.0
+    )
     env.reset(seed=1)
     infos = env.step({agent: 2 for agent in env.agents})[4]
     for agent, provider in zip(env.possible_agents, env.unwrapped.market.providers, strict=True):
-        served, correct, accuracy = infos[agent]["served"], infos[agent]["correct"], provider.curve.accuracy[2]
-        assert correct / served == pytest.approx(accuracy, abs=5 * np.sqrt(accuracy * (1 - accuracy) / served))
+        served, correct, accuracy = (
+            infos[agent]["served"],
+            infos[agent]["correct"],
+            provider.curve.accuracy[2],
+        )
+        assert correct / served == pytest.approx(
+            accuracy, abs=5 * np.sqrt(accuracy * (1 - accuracy) / served)
+        )
 
 
 def test_sampled_auction_ties_are_drawn_and_the_winner_serves_everybody():
     market = ttc_env.Market.from_arrays([[1.0]] * 3, [[0.2]] * 3, [[0.1]] * 3, beta=1)
-    env = ttc_env.parallel_env("auction", market=market, prices=(0.0, 1.0), demand="sampled", max_cycles=300)
+    env = ttc_env.parallel_env(
+        "auction", market=market, prices=(0.0, 1.0), demand="sampled", max_cycles=300
+    )
     env.reset(seed=0)
     wins = np.zeros(3)
     while env.agents:
@@ -217,11 +280,16 @@ def test_information_hides_rivals_only():
         env.reset(seed=0)
         observations = env.step({agent: 1 for agent in env.agents})[0]
         at = env.unwrapped.layout.slices
-        seen = {name: observations["provider_3"][at[f"public_{name}"]] for name in ("quality", "price", "share")}
+        seen = {
+            name: observations["provider_3"][at[f"public_{name}"]]
+            for name in ("quality", "price", "share")
+        }
         for name, shown in seen.items():
             rivals = np.delete(shown, 3)
             assert shown[3] != 0
-            assert (rivals != 0).all() == (information == "full" or (information == "prices" and name == "price"))
+            assert (rivals != 0).all() == (
+                information == "full" or (information == "prices" and name == "price")
+            )
 
 
 def test_every_part_of_the_observation_is_described():
@@ -247,9 +315,13 @@ def test_solve_solves_the_game_that_is_played():
     solution = env.unwrapped.solve()
     level, price, _ = solution.split(solution.lowest)
     env.reset(seed=0)
-    infos = env.step({agent: np.array([level[i], price[i]]) for i, agent in enumerate(env.agents)})[4]
+    infos = env.step({agent: np.array([level[i], price[i]]) for i, agent in enumerate(env.agents)})[
+        4
+    ]
     assert infos["provider_0"]["nash_conv"] <= 1e-12
-    assert infos["provider_0"]["welfare"] == pytest.approx(float(solution.at(solution.lowest).welfare), rel=1e-12)
+    assert infos["provider_0"]["welfare"] == pytest.approx(
+        float(solution.at(solution.lowest).welfare), rel=1e-12
+    )
     assert (
         ttc_env.env("market", prices=(0.8, 1.0, 4.0)).unwrapped.solve().unique
         == ttc_env.solve(ttc_env.load_market(), pay_per_token((0.8, 1.0, 4.0))).unique
@@ -267,11 +339,17 @@ def test_every_variant_solves_itself(variant):
 def test_truth_is_no_regret_in_the_auction():
     env = ttc_env.parallel_env("auction", "aime", max_cycles=2)
     solution = env.unwrapped.solve()
-    level, price, _ = second_price_auction(env.unwrapped.config.mechanism.tariff.choices).split(solution.actions, env.unwrapped.market)
+    level, price, _ = second_price_auction(env.unwrapped.config.mechanism.tariff.choices).split(
+        solution.actions, env.unwrapped.market
+    )
     env.reset(seed=0)
-    infos = env.step({agent: np.array([level[i], price[i]]) for i, agent in enumerate(env.agents)})[4]
+    infos = env.step({agent: np.array([level[i], price[i]]) for i, agent in enumerate(env.agents)})[
+        4
+    ]
     assert infos["provider_0"]["nash_conv"] == pytest.approx(0, abs=1e-15)
-    assert infos["provider_0"]["welfare"] == pytest.approx(infos["provider_0"]["optimal_welfare"], rel=1e-12)
+    assert infos["provider_0"]["welfare"] == pytest.approx(
+        infos["provider_0"]["optimal_welfare"], rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(

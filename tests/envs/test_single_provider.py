@@ -1,4 +1,6 @@
-"""The Gymnasium view: the same rounds as the PettingZoo environment, opponents of every kind, and helpful errors."""
+"""The Gymnasium view: the same rounds as the PettingZoo environment, opponents of every kind, and
+helpful errors.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,25 @@ from gymnasium.utils.env_checker import check_env
 
 import ttc_env
 
-OPPONENTS = ("best_response", "epsilon_greedy", "truthful", "provider_1=hedge,rest=q_learning", lambda observation: np.array([1, 1]))
+OPPONENTS = (
+    "best_response",
+    "epsilon_greedy",
+    "truthful",
+    "provider_1=hedge,rest=q_learning",
+    lambda observation: np.array([1, 1]),
+)
 
 
 @pytest.mark.parametrize("mechanism", ["market", "auction"])
 @pytest.mark.parametrize("opponent", OPPONENTS)
 def test_passes_the_checkers(opponent: Any, mechanism: str) -> None:
-    env = gymnasium.make("ttc_env/Provider-v0", opponent=opponent, mechanism=mechanism, max_cycles=10, disable_env_checker=True)
+    env = gymnasium.make(
+        "ttc_env/Provider-v0",
+        opponent=opponent,
+        mechanism=mechanism,
+        max_cycles=10,
+        disable_env_checker=True,
+    )
     check_env(env.unwrapped, skip_render_check=True)
     try:
         from stable_baselines3.common.env_checker import check_env as check_for_sb3
@@ -29,14 +43,22 @@ def test_passes_the_checkers(opponent: Any, mechanism: str) -> None:
 
 def test_plays_the_same_rounds_as_the_market() -> None:
     options: dict[str, Any] = {"benchmark": "gpqa", "prices": "fixed", "max_cycles": 3}
-    env = gymnasium.make("ttc_env/Provider-v0", provider=2, opponent=lambda observation: 4, disable_env_checker=True, **options)
+    env = gymnasium.make(
+        "ttc_env/Provider-v0",
+        provider=2,
+        opponent=lambda observation: 4,
+        disable_env_checker=True,
+        **options,
+    )
     market = ttc_env.parallel_env(**options)
     seen, _ = env.reset(seed=1)
     all_seen, _ = market.reset(seed=1)
     for level in (0, 3, 5):
         np.testing.assert_array_equal(seen, all_seen["provider_2"])
         seen, reward, terminated, truncated, info = env.step(level)
-        all_seen, rewards, _, truncations, infos = market.step({a: level if a == "provider_2" else 4 for a in market.agents})
+        all_seen, rewards, _, truncations, infos = market.step(
+            {a: level if a == "provider_2" else 4 for a in market.agents}
+        )
         assert reward == rewards["provider_2"]
         assert info["regret"] == infos["provider_2"]["regret"]
         assert not terminated
@@ -44,7 +66,13 @@ def test_plays_the_same_rounds_as_the_market() -> None:
 
 
 def test_best_response_opponents_end_at_the_equilibrium() -> None:
-    env = gymnasium.make("ttc_env/Provider-v0", opponent="best_response", prices="fixed", max_cycles=1000, disable_env_checker=True)
+    env = gymnasium.make(
+        "ttc_env/Provider-v0",
+        opponent="best_response",
+        prices="fixed",
+        max_cycles=1000,
+        disable_env_checker=True,
+    )
     levels = env.unwrapped.solve().worst
     env.reset(seed=0)
     for _ in range(200):
@@ -53,7 +81,13 @@ def test_best_response_opponents_end_at_the_equilibrium() -> None:
 
 
 def test_opponents_keep_what_they_learned_until_a_new_seed() -> None:
-    env = gymnasium.make("ttc_env/Provider-v0", opponent="hedge", prices="fixed", max_cycles=5, disable_env_checker=True).unwrapped
+    env = gymnasium.make(
+        "ttc_env/Provider-v0",
+        opponent="hedge",
+        prices="fixed",
+        max_cycles=5,
+        disable_env_checker=True,
+    ).unwrapped
     env.reset(seed=0)
     first = env._opponents
     for _ in range(5):
@@ -73,12 +107,16 @@ def test_opponents_keep_what_they_learned_until_a_new_seed() -> None:
         ({"opponent": "hedge", "actions": "continuous"}, ValueError, "pass a policy as opponent"),
     ],
 )
-def test_errors_say_what_is_allowed(options: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_errors_say_what_is_allowed(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         gymnasium.make("ttc_env/Provider-v0", **options)
 
 
-def test_without_the_agents_package_names_are_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_agents_package_names_are_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     original = importlib.import_module
 
     def absent(name: str, *args: Any) -> Any:
@@ -97,6 +135,7 @@ def test_importing_ttc_env_imports_no_agents() -> None:
     import sys
 
     code = (
-        "import sys, ttc_env; sys.exit(any(m.split('.')[0] in ('agents', 'baselines', 'torch', 'stable_baselines3') for m in sys.modules))"
+        "import sys, ttc_env; sys.exit(any(m.split('.')[0] in ('agents', 'baselines', 'torch',"
+        " 'stable_baselines3') for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

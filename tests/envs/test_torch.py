@@ -23,25 +23,36 @@ def test_torch_says_what_actions_it_wants():
     for outside in (6, -1):  # on the CPU, where looking at them costs no wait
         actions = torch.zeros((2, 9), dtype=torch.int64)
         actions[1, 4] = outside
-        with pytest.raises(ValueError, match=f"environment 1, provider_4: action {outside} is not in Discrete"):
+        with pytest.raises(
+            ValueError, match=f"environment 1, provider_4: action {outside} is not in Discrete"
+        ):
             env.step(actions)
     unchecked = ttc_env.vector_env(2, backend="torch", prices="fixed", check_actions=False)
     unchecked.reset()
     with pytest.raises(IndexError):
         unchecked.step(torch.full((2, 9), 10**6))
-    assert unchecked.step(torch.zeros((2, 9), dtype=torch.int64))[0].public[0, -1] == pytest.approx(0.99)  # a failed round is none
+    # a failed round is none
+    assert unchecked.step(torch.zeros((2, 9), dtype=torch.int64))[0].public[0, -1] == pytest.approx(
+        0.99
+    )
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device 'cuda' is not to be had"):
             ttc_env.vector_env(2, backend="torch", device="cuda")
-    assert env.step(torch.zeros((2, 9), dtype=torch.int64))[0].public[0, -1] == pytest.approx(0.99)  # those before were no rounds
+    # those before were no rounds
+    assert env.step(torch.zeros((2, 9), dtype=torch.int64))[0].public[0, -1] == pytest.approx(0.99)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_torch_is_numpy(variant):
     torch = pytest.importorskip("torch")
     options = {"max_cycles": 2, "infos": "full", **VARIANTS[variant]}
-    ours, theirs = ttc_env.vector_env(9, **options), ttc_env.vector_env(9, backend="torch", **options)
-    np.testing.assert_array_equal(ours.reset(seed=0)[0].full(), theirs.reset(seed=0)[0].full().numpy())
+    ours, theirs = (
+        ttc_env.vector_env(9, **options),
+        ttc_env.vector_env(9, backend="torch", **options),
+    )
+    np.testing.assert_array_equal(
+        ours.reset(seed=0)[0].full(), theirs.reset(seed=0)[0].full().numpy()
+    )
     for t in range(2):
         actions = actions_of(ours, t)
         obs, rewards, _, _, infos = ours.step(actions)
@@ -77,7 +88,9 @@ def test_torch_draws_users_with_the_right_means():
 
 def test_torch_draws_the_winner_of_a_tie_evenly():
     torch = pytest.importorskip("torch")
-    env = ttc_env.vector_env(6000, backend="torch", demand="sampled", prices="fixed", **VARIANTS["auction, ties"])
+    env = ttc_env.vector_env(
+        6000, backend="torch", demand="sampled", prices="fixed", **VARIANTS["auction, ties"]
+    )
     env.reset(seed=0)
     env.step(torch.zeros((6000, 3), dtype=torch.int64))
     served = env.last.served
@@ -89,7 +102,9 @@ def test_torch_draws_the_winner_of_a_tie_evenly():
 
 @pytest.mark.parametrize("variant", [*VARIANTS, *SAMPLED, "many markets"])
 def test_a_torch_step_stays_on_its_device(variant, monkeypatch):
-    """On the meta device there are no numbers to read, so that whatever would wait for a GPU raises; whatever would be sent to it is caught."""
+    """On the meta device there are no numbers to read, so that whatever would wait for a GPU
+    raises; whatever would be sent to it is caught.
+    """
     torch = pytest.importorskip("torch")
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
@@ -103,16 +118,24 @@ def test_a_torch_step_stays_on_its_device(variant, monkeypatch):
             binomial = func is torch.ops.aten.binomial.default  # which meta lacks
             out = torch.empty_like(args[0]) if binomial else func(*args, **(kwargs or {}))
             tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)]
-            assert {x.device.type for x in tensors} <= {"meta"}, f"{func} uses {[(x.device.type, tuple(x.shape)) for x in tensors]}"
+            assert {x.device.type for x in tensors} <= {"meta"}, (
+                f"{func} uses {[(x.device.type, tuple(x.shape)) for x in tensors]}"
+            )
             OneDevice.ran += 1
             return out
 
-    monkeypatch.setattr(TorchBackend, "generator", lambda self, seed: None)  # there is none for this device, and nothing is drawn
-    markets = {"market": [ttc_env.load_market(beta=beta) for beta in (10.0, 1e5)], "information": "own"}
+    # there is none for this device, and nothing is drawn
+    monkeypatch.setattr(TorchBackend, "generator", lambda self, seed: None)
+    markets = {
+        "market": [ttc_env.load_market(beta=beta) for beta in (10.0, 1e5)],
+        "information": "own",
+    }
     options = {"max_cycles": 2, **{**VARIANTS, **SAMPLED}.get(variant, markets)}
     env = ttc_env.vector_env(5, backend="torch", device="meta", **options)
     actions = torch.empty(
-        env.action_space.shape, dtype=torch.float32 if options.get("actions") == "continuous" else torch.int64, device="meta"
+        env.action_space.shape,
+        dtype=torch.float32 if options.get("actions") == "continuous" else torch.int64,
+        device="meta",
     )
     with OneDevice():
         env.reset()
@@ -157,7 +180,8 @@ def test_a_round_compiles_as_one_graph(variant):
     env = ttc_env.vector_env(8, backend="torch", **VARIANTS[variant])
     env.reset(seed=0)
     actions = torch.as_tensor(actions_of(env, 0))
-    compiled = torch.compile(lambda x: env.rounds.play(x).reward, backend="eager", fullgraph=True)  # a graph break raises
+    # a graph break raises
+    compiled = torch.compile(lambda x: env.rounds.play(x).reward, backend="eager", fullgraph=True)
     assert torch.equal(compiled(actions), env.rounds.play(actions).reward)
 
 
@@ -166,13 +190,20 @@ def same_steps(variant, num_envs, **options):
     import torch
 
     options = {"max_cycles": 2, "backend": "torch", **VARIANTS[variant], **options}
-    ours, theirs = (ttc_env.vector_env(num_envs, compile=compiled, **options) for compiled in (True, False))
+    ours, theirs = (
+        ttc_env.vector_env(num_envs, compile=compiled, **options) for compiled in (True, False)
+    )
     ours.reset(seed=0)
     theirs.reset(seed=0)
     for t in range(3):
         actions = torch.as_tensor(actions_of(ours, t))
-        torch.testing.assert_close(ours.rewards(actions), theirs.rewards(actions), rtol=1e-12, atol=1e-18)
-        (obs, rewards, _, over, infos), (eobs, erewards, _, eover, einfos) = ours.step(actions), theirs.step(actions)
+        torch.testing.assert_close(
+            ours.rewards(actions), theirs.rewards(actions), rtol=1e-12, atol=1e-18
+        )
+        (obs, rewards, _, over, infos), (eobs, erewards, _, eover, einfos) = (
+            ours.step(actions),
+            theirs.step(actions),
+        )
         torch.testing.assert_close(rewards, erewards, rtol=1e-12, atol=1e-18)
         assert torch.equal(over, eover)
         for a, b in ((obs, eobs), (infos.get("final_obs"), einfos.get("final_obs"))):
@@ -190,18 +221,26 @@ def graphs(monkeypatch):
         traced.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(torch, "compile", functools.wraps(compile_)(lambda f, **options: compile_(f, backend=backend, **options)))
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        functools.wraps(compile_)(lambda f, **options: compile_(f, backend=backend, **options)),
+    )
     return traced
 
 
-@pytest.mark.parametrize("variant", ["market", "beta V in the thousands", "auction", "continuous", "own"])
+@pytest.mark.parametrize(
+    "variant", ["market", "beta V in the thousands", "auction", "continuous", "own"]
+)
 def test_a_step_compiles_as_one_graph(variant, graphs):
     same_steps(variant, 8)
-    assert len(graphs) == 2  # a round, and a round with observations: the clock does not compile them anew
+    # a round, and a round with observations: the clock does not compile them anew
+    assert len(graphs) == 2
 
 
 def test_many_environments_can_be_compiled(graphs):
-    torch = pytest.importorskip("torch", minversion="2.13")  # before it, eight environments in a process
+    # before it, eight environments in a process
+    torch = pytest.importorskip("torch", minversion="2.13")
     for size in range(2, 14):
         env = ttc_env.vector_env(size, backend="torch", prices="fixed", compile=True)
         env.reset()

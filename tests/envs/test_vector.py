@@ -1,4 +1,6 @@
-"""The batched environment: conventions, autoreset, markets of its own for each environment, seeds, errors; infos on demand."""
+"""The batched environment: conventions, autoreset, markets of its own for each environment, seeds,
+errors; infos on demand.
+"""
 
 import pickle
 
@@ -59,7 +61,10 @@ def test_without_autoreset_a_finished_episode_must_be_reset():
     assert (obs.public[:, -1] == 0.0).all()
     with pytest.raises(RuntimeError, match="reset"):
         play(env)
-    modes = {mode: ttc_env.vector_env(2, autoreset=mode).metadata["autoreset_mode"].name for mode in ("same_step", "disabled")}
+    modes = {
+        mode: ttc_env.vector_env(2, autoreset=mode).metadata["autoreset_mode"].name
+        for mode in ("same_step", "disabled")
+    }
     assert modes == {"same_step": "SAME_STEP", "disabled": "DISABLED"}
 
 
@@ -117,7 +122,10 @@ def test_a_seed_for_each_environment():
             actions = many.action_space.sample()
             rewards = many.step(actions)[1]
             for b, one in alone.items():
-                assert list(one.step({a: actions[b, i] for i, a in enumerate(one.agents)})[1].values()) == rewards[b].tolist()
+                assert (
+                    list(one.step({a: actions[b, i] for i, a in enumerate(one.agents)})[1].values())
+                    == rewards[b].tolist()
+                )
     with pytest.raises(ValueError, match="2 seeds for 2100 environments"):
         many.reset(seed=[1, 2])
 
@@ -125,7 +133,9 @@ def test_a_seed_for_each_environment():
 @pytest.mark.parametrize(("backend", "seed"), [("numpy", 5), ("numpy", [7, 8, 9]), ("torch", 5)])
 def test_a_saved_environment_goes_on(backend, seed):
     pytest.importorskip(backend)
-    env, twin = (ttc_env.vector_env(3, demand="sampled", backend=backend, max_cycles=3) for _ in range(2))
+    env, twin = (
+        ttc_env.vector_env(3, demand="sampled", backend=backend, max_cycles=3) for _ in range(2)
+    )
     env.action_space.seed(0)
     actions = env.action_space.sample()
     if backend == "torch":
@@ -148,7 +158,11 @@ def test_gymnasium_knows_it():
     assert env.spec is None
     assert env.possible_agents == [f"provider_{i}" for i in range(9)]
     assert env.max_cycles == 2
-    assert repr(env) == "VectorMarketEnv(4 environments, numpy: market, MarketBatch(1 markets: 9 providers, up to 6 levels))"
+    assert (
+        repr(env)
+        == "VectorMarketEnv(4 environments, numpy: market, MarketBatch(1 markets: 9 providers, up"
+        " to 6 levels))"
+    )
     wrapped = gymnasium.wrappers.vector.TransformReward(env, lambda rewards: 2.0 * rewards)
     twin = ttc_env.vector_env(4, max_cycles=2, observations="full")
     wrapped.reset(seed=0)
@@ -204,7 +218,10 @@ def test_a_pickled_batch_goes_on():
         ({"device": "cuda"}, "backend='torch'"),
         ({"market": [load_market("gsm8k")] * 3}, "raise num_envs to 3"),
         ({"market": []}, "at least one"),
-        ({"market": [load_market("gsm8k"), load_market("gsm8k", "reasoning")]}, "one number of providers"),
+        (
+            {"market": [load_market("gsm8k"), load_market("gsm8k", "reasoning")]},
+            "one number of providers",
+        ),
     ],
 )
 def test_bad_options_are_refused(options, words):
@@ -215,7 +232,9 @@ def test_bad_options_are_refused(options, words):
 def test_options_of_the_wrong_kind_are_refused():
     with pytest.raises(TypeError, match=r"there is no option foo; options are mechanism, .*, beta"):
         ttc_env.vector_env(4, foo=3)
-    with pytest.raises(TypeError, match=r"no option num_envs; many games at once are made by ttc_env\.vector_env"):
+    with pytest.raises(
+        TypeError, match=r"no option num_envs; many games at once are made by ttc_env\.vector_env"
+    ):
         ttc_env.parallel_env(num_envs=3)
     for call in (lambda: ttc_env.vector_env(4, market="gsm8k"), lambda: ttc_env.sweep("gsm8k")):
         with pytest.raises(TypeError, match="use benchmark='gsm8k'"):
@@ -243,7 +262,10 @@ def test_bad_actions_are_refused():
     box.reset()
     with pytest.raises(ValueError, match="NaN"):
         box.step(np.full((3, 9, 2), np.nan))
-    np.testing.assert_array_equal(box.step(np.full((3, 9, 2), np.inf))[1], box.step(np.ones((3, 9, 2)))[1])  # clipped, as in MarketEnv
+    # clipped, as in MarketEnv
+    np.testing.assert_array_equal(
+        box.step(np.full((3, 9, 2), np.inf))[1], box.step(np.ones((3, 9, 2)))[1]
+    )
     with pytest.raises(ValueError, match="low <= high"):
         random_markets(3, beta=(5.0, 1.0))
     with pytest.raises(ValueError, match="published"):
@@ -288,7 +310,10 @@ def test_rewards_leave_the_last_round_as_it_was(backend, options):
 
 @pytest.mark.parametrize("options", [{}, {"demand": "sampled"}, {"actions": "continuous"}])
 def test_a_refused_action_is_no_round(options):
-    single, batch = ttc_env.parallel_env(max_cycles=2, **options), ttc_env.vector_env(1, max_cycles=2, **options)
+    single, batch = (
+        ttc_env.parallel_env(max_cycles=2, **options),
+        ttc_env.vector_env(1, max_cycles=2, **options),
+    )
     single.reset(seed=0)
     batch.reset(seed=0)
     with pytest.raises(ValueError):
@@ -298,6 +323,8 @@ def test_a_refused_action_is_no_round(options):
     single.action_space("provider_0").seed(0)
     batch.action_space.seed(0)
     for last in (False, True):
-        *_, over, _ = single.step({agent: single.action_space("provider_0").sample() for agent in single.agents})
+        *_, over, _ = single.step(
+            {agent: single.action_space("provider_0").sample() for agent in single.agents}
+        )
         assert set(over.values()) == {last}
         assert batch.step(batch.action_space.sample())[3].tolist() == [last]

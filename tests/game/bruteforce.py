@@ -1,4 +1,7 @@
-"""The second road: every profile, in long double, straight from the definitions of GAME.md. No code shared with the solvers."""
+"""The second road: every profile, in long double, straight from the definitions of GAME.md.
+
+No code shared with the solvers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ _LD = np.longdouble
 
 def profiles_of(game: PostedPriceGame) -> np.ndarray:
     """All profiles, `[K, n]`, in lexicographic order."""
-    return np.array(list(itertools.product(*(np.flatnonzero(row) for row in ~np.isnan(game.value)))))
+    return np.array(
+        list(itertools.product(*(np.flatnonzero(row) for row in ~np.isnan(game.value))))
+    )
 
 
 def long_logits(game: PostedPriceGame) -> np.ndarray:
@@ -21,7 +26,9 @@ def long_logits(game: PostedPriceGame) -> np.ndarray:
 
 
 def log_regrets(game: PostedPriceGame) -> tuple[np.ndarray, np.ndarray]:
-    """All profiles `[K, n]`, and the largest log-utility regret of any provider at each `[K]` (inf where signs differ)."""
+    """All profiles `[K, n]`, and the largest log-utility regret of any provider at each `[K]` (inf
+    where signs differ).
+    """
     profiles = profiles_of(game)
     z, n = long_logits(game), len(game.value)
     row = np.arange(n)
@@ -34,11 +41,14 @@ def log_regrets(game: PostedPriceGame) -> tuple[np.ndarray, np.ndarray]:
                 if j != i:
                     rest = np.logaddexp(rest, chosen[:, j])
             pi = game.profit[i]
-            log_u = np.log(np.abs(pi.astype(_LD))) + z[i] - np.logaddexp(rest[:, None], z[i])  # [K, m]
+            # [K, m]
+            log_u = np.log(np.abs(pi.astype(_LD))) + z[i] - np.logaddexp(rest[:, None], z[i])
             own, best = pi[profiles[:, i]], np.nanmax(pi)
             mine = log_u[np.arange(len(profiles)), profiles[:, i]]
             if best > 0:
-                regret = np.where(own > 0, np.where(pi > 0, log_u, -np.inf).max(axis=1) - mine, np.inf)
+                regret = np.where(
+                    own > 0, np.where(pi > 0, log_u, -np.inf).max(axis=1) - mine, np.inf
+                )
             elif best == 0:
                 regret = np.where(own == 0, 0.0, np.inf)
             else:
@@ -47,7 +57,9 @@ def log_regrets(game: PostedPriceGame) -> tuple[np.ndarray, np.ndarray]:
     return profiles, worst
 
 
-def share_weighted(game: PostedPriceGame, profiles: np.ndarray, weight: np.ndarray, outside_weight: float) -> np.ndarray:
+def share_weighted(
+    game: PostedPriceGame, profiles: np.ndarray, weight: np.ndarray, outside_weight: float
+) -> np.ndarray:
     """(e_0 x_0 + sum e_i x_i) / (e_0 + sum e_i) at each profile, in long double. `[K]`."""
     z = long_logits(game)[np.arange(len(game.value)), profiles]
     x = weight[np.arange(len(game.value)), profiles].astype(_LD)
@@ -56,8 +68,12 @@ def share_weighted(game: PostedPriceGame, profiles: np.ndarray, weight: np.ndarr
     return ((e * x).sum(axis=1) + e_0 * _LD(outside_weight)) / (e.sum(axis=1) + e_0)
 
 
-def random_game(rng: np.random.Generator, *, flavour: str, max_providers: int = 4, max_levels: int = 5) -> PostedPriceGame:
-    """A small game of one of the FLAVOURS: smooth ones, and the degenerate ones that break careless solvers."""
+def random_game(
+    rng: np.random.Generator, *, flavour: str, max_providers: int = 4, max_levels: int = 5
+) -> PostedPriceGame:
+    """A small game of one of the FLAVOURS: smooth ones, and the degenerate ones that break careless
+    solvers.
+    """
     n, m = int(rng.integers(1, max_providers + 1)), int(rng.integers(1, max_levels + 1))
     value, profit = rng.uniform(-0.2, 1.0, (n, m)), rng.uniform(0.01, 1.0, (n, m))
     beta = float(10 ** rng.uniform(-1, 2))
@@ -67,7 +83,8 @@ def random_game(rng: np.random.Generator, *, flavour: str, max_providers: int = 
     elif flavour == "ties_shifted":  # equal in arithmetic, not in the last bit
         value = (rng.integers(1, 4, (n, m)) / 10 + 0.7) - 0.7
         profit = rng.integers(1, 3, (n, m)) / 10
-    elif flavour == "indifferent":  # log pi + beta V tie when shares are small: profits are powers of e
+    # log pi + beta V tie when shares are small: profits are powers of e
+    elif flavour == "indifferent":
         value = rng.integers(-3, 1, (n, m)) * 1.0 - (30.0 if rng.random() < 0.5 else 0.0)
         beta, outside = 1.0, 0.0
         profit = np.exp(-value + rng.integers(0, 2, (n, m)) * 0.5 - 30.0 * (value < -20))

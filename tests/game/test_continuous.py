@@ -10,8 +10,13 @@ from ttc_env.game.mechanisms import Offer, pay_per_token, second_price_auction
 
 
 def bids_one_by_one(mechanism, market, offer, i, count=4001):
-    """The most that provider i comes to, over levels, claims and `count` bids between the ends of the dial."""
-    low, high = (mechanism.tariff.price(mechanism.tariff.base(market)[i], mechanism.tariff.choices[k]) for k in (0, -1))
+    """The most that provider i comes to, over levels, claims and `count` bids between the ends of
+    the dial.
+    """
+    low, high = (
+        mechanism.tariff.price(mechanism.tariff.base(market)[i], mechanism.tariff.choices[k])
+        for k in (0, -1)
+    )
     best = -np.inf
     for level in range(int(market.available[i].sum())):
         for claim in mechanism.claims:
@@ -47,7 +52,9 @@ def test_regret_in_the_auction_is_against_bids_that_can_be_made(name):
         quality = rng.uniform(0.2, 1.0, (3, 2))
         quality[0, 1] = np.nan
         cost = quality * rng.uniform(0.2, 1.2, (3, 2))
-        market = ttc_env.Market.from_arrays(quality, cost, cost, beta=1.0, outside_value=rng.choice([0.0, 0.2, -0.5]))
+        market = ttc_env.Market.from_arrays(
+            quality, cost, cost, beta=1.0, outside_value=rng.choice([0.0, 0.2, -0.5])
+        )
         level, unit = np.array([0, *rng.integers(0, 2, 2)]), rng.choice([0.0, 0.3, 1.0], 3)
         rows = np.arange(3)
         dial = Dial.of(mechanism, market)
@@ -57,11 +64,17 @@ def test_regret_in_the_auction_is_against_bids_that_can_be_made(name):
         outcome = mechanism.play(offer, market)
         found = best_continuous_reply(mechanism, market, offer, outcome)
         expected = [bids_one_by_one(mechanism, market, offer, i) for i in range(3)]
-        np.testing.assert_allclose(found.best_utility, np.maximum(expected, outcome.utility), rtol=1e-9, atol=1e-12)
-        worth = np.nanmax(market.quality - market.cost, axis=1) - mechanism.allocation.rivals(offer.score, market).score
+        np.testing.assert_allclose(
+            found.best_utility, np.maximum(expected, outcome.utility), rtol=1e-9, atol=1e-12
+        )
+        worth = (
+            np.nanmax(market.quality - market.cost, axis=1)
+            - mechanism.allocation.rivals(offer.score, market).score
+        )
         binds += int((found.best_utility < np.maximum(worth, 0.0) - 1e-9).sum())
     if name in ("bids above cost", "modest claims"):
-        assert binds  # the dial's ends matter here: what would be earned if any score could be reached is more
+        # the dial's ends matter here: what would be earned if any score could be reached is more
+        assert binds
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 30.0, 1000.0])
@@ -69,27 +82,47 @@ def test_regret_in_the_market_is_against_every_price(beta):
     mechanism, rng = pay_per_token((0.8, 16.0)), np.random.default_rng(1)
     for _ in range(20):
         price = np.sort(rng.uniform(0.01, 0.2, (3, 2)), axis=1)
-        market = ttc_env.Market.from_arrays(rng.uniform(0.2, 1.0, (3, 2)), price, 0.8 * price, beta=beta, outside_value=0.1)
+        market = ttc_env.Market.from_arrays(
+            rng.uniform(0.2, 1.0, (3, 2)), price, 0.8 * price, beta=beta, outside_value=0.1
+        )
         level, factor = rng.integers(0, 2, 3), rng.uniform(0.8, 16.0, 3)
-        quality, price, cost = (x[np.arange(3), level] for x in (market.quality, market.price, market.cost))
+        quality, price, cost = (
+            x[np.arange(3), level] for x in (market.quality, market.price, market.cost)
+        )
         offer = Offer(quality, quality, factor * price, cost)
         found = best_continuous_reply(mechanism, market, offer, mechanism.play(offer, market))
         expected = [bids_one_by_one(mechanism, market, offer, i, 40_001) for i in range(3)]
         assert (found.best_utility >= np.array(expected) * (1 - 1e-12)).all()
-        np.testing.assert_allclose(found.best_utility, expected, rtol=1e-3)  # the grid of prices is that fine
+        # the grid of prices is that fine
+        np.testing.assert_allclose(found.best_utility, expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("mechanism", ["market", "auction"])
 def test_many_games_at_once(mechanism):
-    markets = [ttc_env.load_market("gpqa", beta=beta, outside_value=v) for beta, v in ((0.0, 0.0), (300.0, 0.001), (1e6, 0.0))]
+    markets = [
+        ttc_env.load_market("gpqa", beta=beta, outside_value=v)
+        for beta, v in ((0.0, 0.0), (300.0, 0.001), (1e6, 0.0))
+    ]
     env = ttc_env.parallel_env(mechanism, market=markets[0], actions="continuous").unwrapped
     rules, batch = env.config.mechanism, MarketBatch.of(markets)
     rng = np.random.default_rng(0)
     offers = [env.config.offer(list(rng.uniform(-1, 1, (9, 2))))[1] for _ in markets]
     outcomes = [rules.play(o, m) for o, m in zip(offers, markets, strict=True)]
-    one_by_one = [best_continuous_reply(rules, m, o, x) for m, o, x in zip(markets, offers, outcomes, strict=True)]
-    together = Offer(*(np.stack([getattr(o, name) for o in offers], axis=1) for name in ("quality", "claim", "price", "cost")))
-    found = best_continuous_reply(rules, batch, together, rules.play(together, batch), dial=Dial.of_batch(rules, batch))
+    one_by_one = [
+        best_continuous_reply(rules, m, o, x)
+        for m, o, x in zip(markets, offers, outcomes, strict=True)
+    ]
+    together = Offer(
+        *(
+            np.stack([getattr(o, name) for o in offers], axis=1)
+            for name in ("quality", "claim", "price", "cost")
+        )
+    )
+    found = best_continuous_reply(
+        rules, batch, together, rules.play(together, batch), dial=Dial.of_batch(rules, batch)
+    )
     for name in ("utility", "best_utility", "best_action", "regret", "relative"):
         expected = np.stack([getattr(one, name) for one in one_by_one], axis=1)
-        np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-11, atol=1e-18, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(found, name), expected, rtol=1e-11, atol=1e-18, err_msg=name
+        )

@@ -9,17 +9,26 @@ from ttc_env.game.types import Market, QualityFunction
 
 
 def table(**columns):
-    rows = {"provider": ["a", "a", "b"], "level": [1, 4, 1], "accuracy": [0.5, 0.6, 0.4], "tokens": [100.0, 400.0, 50.0]}
+    rows = {
+        "provider": ["a", "a", "b"],
+        "level": [1, 4, 1],
+        "accuracy": [0.5, 0.6, 0.4],
+        "tokens": [100.0, 400.0, 50.0],
+    }
     return pd.DataFrame(rows | {"price_per_token": [1e-6, 1e-6, 2e-6]} | columns)
 
 
 def test_published_market_follows_the_notation():
     market = load_market("gsm8k", "majority")
-    rows = published_curves().query("benchmark == 'gsm8k' and method == 'majority' and provider == 'Qwen2-7B'")
+    rows = published_curves().query(
+        "benchmark == 'gsm8k' and method == 'majority' and provider == 'Qwen2-7B'"
+    )
     provider = market.providers[market.names.index("Qwen2-7B")]
     np.testing.assert_array_equal(provider.levels, [1, 4, 8, 16, 32, 64])
-    np.testing.assert_allclose(provider.quality, 0.008 * (0.1 + 0.9 * rows.accuracy))  # q = alpha (b + (1 - b) a)
-    np.testing.assert_allclose(provider.price, 0.20e-6 * rows.tokens)  # p = rho T; 0.20 USD per 1M tokens
+    # q = alpha (b + (1 - b) a)
+    np.testing.assert_allclose(provider.quality, 0.008 * (0.1 + 0.9 * rows.accuracy))
+    # p = rho T; 0.20 USD per 1M tokens
+    np.testing.assert_allclose(provider.price, 0.20e-6 * rows.tokens)
     np.testing.assert_allclose(provider.cost, provider.price / 1.25)  # c = p / (1 + mu)
     assert market.beta == 1000
     assert market.outside_value == 0
@@ -53,7 +62,9 @@ def test_rows_may_come_in_any_order():
 
 
 def test_column_margin_and_argument():
-    np.testing.assert_allclose(load_market(table(margin=[1.0, 1.0, 0.0]), alpha=1).cost[:, 0], [5e-5, 1e-4])
+    np.testing.assert_allclose(
+        load_market(table(margin=[1.0, 1.0, 0.0]), alpha=1).cost[:, 0], [5e-5, 1e-4]
+    )
     np.testing.assert_allclose(load_market(table(), alpha=1, margin=1.0).cost[:, 0], [5e-5, 5e-5])
 
 
@@ -66,7 +77,10 @@ def test_column_margin_and_argument():
         ({"tokens": [100.0, 400.0, 0.0]}, ["line 4", "'tokens'", "positive"]),
         ({"level": [1, 1, 1]}, ["line 3", "'level'", "twice"]),
         ({"level": [1, np.inf, 1]}, ["line 3", "'level'", "finite"]),
-        ({"price_per_token": [1e-6, 2e-6, 2e-6]}, ["line 3", "'price_per_token'", "more than one value"]),
+        (
+            {"price_per_token": [1e-6, 2e-6, 2e-6]},
+            ["line 3", "'price_per_token'", "more than one value"],
+        ),
         ({"price_per_token": [0.0, 0.0, 1e-6]}, ["line 2", "'price_per_token'", "positive"]),
         ({"margin": [0.1, 0.1, -1.0]}, ["line 4", "'margin'", ">= 0"]),
         ({"se": [0.1, 0.1, -1.0]}, ["line 4", "'se'", ">= 0"]),
@@ -86,7 +100,9 @@ def test_bad_tables_are_refused_with_file_row_column_and_remedy(tmp_path, change
 def test_unknown_price_is_not_guessed():
     with pytest.raises(ValueError, match="no price; add a column price_per_token"):
         load_market(table().drop(columns="price_per_token"), alpha=1)
-    market = load_market(table().drop(columns="price_per_token"), alpha=1, prices_per_token={"a": 1e-6, "b": 1e-6})
+    market = load_market(
+        table().drop(columns="price_per_token"), alpha=1, prices_per_token={"a": 1e-6, "b": 1e-6}
+    )
     np.testing.assert_allclose(market.price[0, 0], 1e-4)
 
 
@@ -111,13 +127,20 @@ def test_unknown_names_list_what_exists(arguments, words):
 
 def test_lines_are_those_of_the_file(tmp_path):
     path = tmp_path / "blank.csv"
-    path.write_text("provider,level,accuracy,tokens,price_per_token\na,1,0.5,10,1e-6\n\n\na,2,1.5,20,1e-6\n")
+    path.write_text(
+        "provider,level,accuracy,tokens,price_per_token\na,1,0.5,10,1e-6\n\n\na,2,1.5,20,1e-6\n"
+    )
     with pytest.raises(ValueError, match="line 5"):
         load_market(path, alpha=1)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "provider,level,accuracy,tokens\na,1,0.5,10,7,8\n", "provider,level,accuracy,tokens\na,1,0.5,10\nb,1,0.5,10,9\n"]
+    "text",
+    [
+        "",
+        "provider,level,accuracy,tokens\na,1,0.5,10,7,8\n",
+        "provider,level,accuracy,tokens\na,1,0.5,10\nb,1,0.5,10,9\n",
+    ],
 )
 def test_files_that_are_no_tables_are_named(tmp_path, text):
     path = tmp_path / "broken.csv"
@@ -162,7 +185,12 @@ def test_replace_works_a_new_alpha_through():
 
 
 def test_markets_are_frozen_and_validated():
-    market = Market.from_arrays([[1.0, 2.0], [1.0, np.nan]], [[0.1, 0.2], [0.1, np.nan]], [[0.0, 0.0], [0.0, np.nan]], beta=1)
+    market = Market.from_arrays(
+        [[1.0, 2.0], [1.0, np.nan]],
+        [[0.1, 0.2], [0.1, np.nan]],
+        [[0.0, 0.0], [0.0, np.nan]],
+        beta=1,
+    )
     with pytest.raises(ValueError, match="read-only"):
         market.quality[0, 0] = 3
     with pytest.raises(AttributeError):

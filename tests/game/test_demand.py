@@ -1,4 +1,6 @@
-"""Logit demand against its formula in rational arithmetic's stead: the plain one at mild beta, exact limits at extreme ones."""
+"""Logit demand against its formula in rational arithmetic's stead: the plain one at mild beta,
+exact limits at extreme ones.
+"""
 
 import numpy as np
 import pytest
@@ -33,7 +35,9 @@ def test_rivals_leave_one_out(value, beta, outside):
         rest = np.delete(z, i)
         assert demand.log_rivals(z)[i] == pytest.approx(np.log1p(np.exp(rest).sum()), abs=1e-12)
     share, _ = demand.shares(value, beta, outside)
-    np.testing.assert_allclose(np.exp(demand.log_share_against(z, demand.log_rivals(z))), share, rtol=1e-12)
+    np.testing.assert_allclose(
+        np.exp(demand.log_share_against(z, demand.log_rivals(z))), share, rtol=1e-12
+    )
 
 
 def test_rivals_survive_a_provider_that_holds_nearly_all():
@@ -43,20 +47,29 @@ def test_rivals_survive_a_provider_that_holds_nearly_all():
 
 @given(
     arrays(
-        np.float64, st.tuples(st.integers(1, 6), st.just(3)), elements=st.one_of(st.integers(-3, 3).map(lambda k: k / 10), st.floats(-1, 1))
+        np.float64,
+        st.tuples(st.integers(1, 6), st.just(3)),
+        elements=st.one_of(st.integers(-3, 3).map(lambda k: k / 10), st.floats(-1, 1)),
     ),
     st.sampled_from([0.0, 1e-3, 1.0, 30.0, 1e5, 1e7]),
     st.integers(-3, 3).map(lambda k: k / 10),
 )
 def test_rivals_in_the_unit_of_the_best_of_them(value, beta, outside):
-    """log A_-i = log S_i + beta (r_i - V_0) is the leave-one-out sum in logs, and S_i counts the best rival as 1."""
+    """log A_-i = log S_i + beta (r_i - V_0) is the leave-one-out sum in logs, and S_i counts the
+    best rival as 1.
+    """
     log_sum, reference = demand.best_rivals(value, beta, outside)
     expected = demand.log_rivals(demand.logits(value, beta, outside))
-    np.testing.assert_allclose(log_sum + demand.logits(reference, beta, outside), expected, rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(
+        log_sum + demand.logits(reference, beta, outside), expected, rtol=1e-14, atol=1e-14
+    )
     assert (log_sum >= -1e-15).all()
     assert (log_sum <= np.log(len(value)) + 1e-15).all()
     for i in range(len(value)):
-        np.testing.assert_array_equal(reference[i], np.maximum(np.delete(value, i, axis=0).max(axis=0, initial=-np.inf), outside))
+        np.testing.assert_array_equal(
+            reference[i],
+            np.maximum(np.delete(value, i, axis=0).max(axis=0, initial=-np.inf), outside),
+        )
 
 
 def test_shares_of_close_rivals_keep_their_digits_at_high_beta():

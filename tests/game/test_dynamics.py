@@ -12,12 +12,16 @@ from ttc_env.game.dynamics import best_response_dynamics, nearest_improving_dyna
 from ttc_env.game.types import PostedPriceGame
 
 RULES = [best_response_dynamics, nearest_improving_dynamics]
-EARNING = [f for f in FLAVOURS if f not in ("zero_margin", "some_zero", "losses", "losing", "losing_ties")]
+EARNING = [
+    f for f in FLAVOURS if f not in ("zero_margin", "some_zero", "losses", "losing", "losing_ties")
+]
 seeds = st.integers(0, 2**32 - 1)
 
 
 @pytest.mark.parametrize("rule", RULES)
-@given(seed=seeds, flavour=st.sampled_from(EARNING), order=st.sampled_from(["sequential", "random"]))
+@given(
+    seed=seeds, flavour=st.sampled_from(EARNING), order=st.sampled_from(["sequential", "random"])
+)
 @settings(max_examples=200, deadline=None)
 def test_one_at_a_time_climbs_the_potential_to_an_equilibrium(rule, seed, flavour, order):
     rng = np.random.default_rng(seed)
@@ -28,7 +32,11 @@ def test_one_at_a_time_climbs_the_potential_to_an_equilibrium(rule, seed, flavou
     assert path.reason == ""
     assert path.profiles[0].tolist() == start.tolist()
     assert ((path.profiles[1:] != path.profiles[:-1]).sum(axis=1) == 1).all()
-    rounding = 1e-14 * len(start) * np.nanmax(np.abs(game.beta * (game.value - game.outside_value)), initial=1.0)
+    rounding = (
+        1e-14
+        * len(start)
+        * np.nanmax(np.abs(game.beta * (game.value - game.outside_value)), initial=1.0)
+    )
     assert (np.diff(path.potential) > -rounding).all()
     if rounding < 1e-10:
         assert (np.diff(path.potential) > 0).all()
@@ -41,7 +49,9 @@ def test_one_at_a_time_climbs_the_potential_to_an_equilibrium(rule, seed, flavou
 def test_losses_are_left_for_profits(rule):
     rng = np.random.default_rng(21)
     for _ in range(300):
-        game = random_game(rng, flavour=("losses", "some_zero", "zero_margin")[int(rng.integers(3))])
+        game = random_game(
+            rng, flavour=("losses", "some_zero", "zero_margin")[int(rng.integers(3))]
+        )
         path = rule(game, None, "sequential")
         assert path.converged
         profiles, regret = log_regrets(game)
@@ -50,7 +60,9 @@ def test_losses_are_left_for_profits(rule):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_share_that_underflows_still_moves(rule):
-    """Two providers with share exp(-1e4) or less: profits are 0 in floating point, their logs are not (published code stands still here)."""
+    """Two providers with share exp(-1e4) or less: profits are 0 in floating point, their logs are
+    not (published code stands still here).
+    """
     value = np.array([[1.0, 0.9], [0.1, 0.2], [0.05, 0.3]])
     path = rule(PostedPriceGame(value, np.full((3, 2), 0.1), value + 0.1, 1e5), None, "sequential")
     assert path.profiles[-1].tolist() == [0, 1, 1]
@@ -58,12 +70,18 @@ def test_a_share_that_underflows_still_moves(rule):
 
 def test_nearest_is_not_best():
     """From column 0, columns 1 and 3 improve; 3 is best, 1 is nearest."""
-    game = PostedPriceGame([[0.0, 0.0, 0.0, 0.0]], [[1.0, 1.5, 0.5, 3.0]], [[1.0, 1.5, 0.5, 3.0]], 0.0)
+    game = PostedPriceGame(
+        [[0.0, 0.0, 0.0, 0.0]], [[1.0, 1.5, 0.5, 3.0]], [[1.0, 1.5, 0.5, 3.0]], 0.0
+    )
     assert best_response_dynamics(game, record="moves").profiles[:, 0].tolist() == [0, 3]
-    assert nearest_improving_dynamics(game, order="sequential", record="moves").profiles[:, 0].tolist() == [0, 1, 3]
+    assert nearest_improving_dynamics(game, order="sequential", record="moves").profiles[
+        :, 0
+    ].tolist() == [0, 1, 3]
     # Of two equally near ones the lower column.
     game = PostedPriceGame([[0.0, 0.0, 0.0]], [[2.0, 1.0, 3.0]], [[2.0, 1.0, 3.0]], 0.0)
-    assert nearest_improving_dynamics(game, [1], "sequential", record="moves").profiles[:, 0].tolist() == [1, 0, 2]
+    assert nearest_improving_dynamics(game, [1], "sequential", record="moves").profiles[
+        :, 0
+    ].tolist() == [1, 0, 2]
 
 
 def test_simultaneous_moves_can_cycle_and_say_so():
@@ -80,7 +98,10 @@ def test_simultaneous_moves_can_cycle_and_say_so():
 
 def test_random_orders_come_from_the_generator_given():
     game = random_game(np.random.default_rng(23), flavour="smooth", max_providers=4)
-    runs = [nearest_improving_dynamics(game, rng=np.random.default_rng(5), record="moves").profiles for _ in range(2)]
+    runs = [
+        nearest_improving_dynamics(game, rng=np.random.default_rng(5), record="moves").profiles
+        for _ in range(2)
+    ]
     np.testing.assert_array_equal(*runs)
 
 

@@ -17,7 +17,11 @@ SIGNS = ["any", "losing", "idle at best", "tiny"]
 
 def tables(rng, n, g, a, tenths):
     """Two tables `[n, G, a]` with the same gaps in them, often with ties and duplicate actions."""
-    draw = (lambda: rng.integers(-5, 6, (n, g, a)) / 10) if tenths else (lambda: rng.normal(size=(n, g, a)) * 0.3)
+    draw = (
+        (lambda: rng.integers(-5, 6, (n, g, a)) / 10)
+        if tenths
+        else (lambda: rng.normal(size=(n, g, a)) * 0.3)
+    )
     gone = rng.random((n, g, a)) < 0.2
     gone[:, :, rng.integers(a)] = False
     return (np.where(gone, np.nan, draw()) for _ in range(2))
@@ -32,7 +36,9 @@ def signed(rng, profit, signs):
 
 
 def compared(profit, log_share, own_profit, own_log_share, resolution=0.0):
-    """`compare` of `[n, b, c]` candidates: best utility's logarithm and sign, regret and relative regret."""
+    """`compare` of `[n, b, c]` candidates: best utility's logarithm and sign, regret and relative
+    regret.
+    """
     rows = [x.reshape(-1, x.shape[-1]) for x in (profit, log_share)]
     own = own_profit.reshape(-1), own_log_share.reshape(-1)
     best, regret, relative = compare(*rows, *own, resolution)
@@ -59,24 +65,36 @@ def test_posted_prices_against_every_action(seed, n, a, tenths, signs):
     few = PostedEnvelope.of(value, profit, beta, outside).replies(rivals, beta, outside)
     there = ~np.isnan(value)
     z = demand.logits(np.where(there, value, 0.0), beta[:, None], rivals.reference[:, :, None])
-    every = profit, np.where(there, demand.log_share_against(z, rivals.log_rivals[:, :, None]), np.nan)
+    every = (
+        profit,
+        np.where(there, demand.log_share_against(z, rivals.log_rivals[:, :, None]), np.nan),
+    )
     own_at = there.argmax(axis=2)[:, :, None]
     own = [np.take_along_axis(x, own_at, 2)[:, :, 0] for x in every]
-    (pi, log_share, regret, relative), (true_pi, true_log_share, true_regret, true_relative) = (compared(*x, *own) for x in (few, every))
+    (pi, log_share, regret, relative), (true_pi, true_log_share, true_regret, true_relative) = (
+        compared(*x, *own) for x in (few, every)
+    )
     np.testing.assert_array_equal(np.sign(pi), np.sign(true_pi))
     earns = pi != 0
     # As far as logarithms of this size are known.
     np.testing.assert_allclose(
-        np.log(np.abs(pi[earns])) + log_share[earns], np.log(np.abs(true_pi[earns])) + true_log_share[earns], rtol=4e-16, atol=2e-14
+        np.log(np.abs(pi[earns])) + log_share[earns],
+        np.log(np.abs(true_pi[earns])) + true_log_share[earns],
+        rtol=4e-16,
+        atol=2e-14,
     )
-    np.testing.assert_allclose(regret, true_regret, rtol=1e-12, atol=1e-15 * np.nanmax(np.abs(profit)))
+    np.testing.assert_allclose(
+        regret, true_regret, rtol=1e-12, atol=1e-15 * np.nanmax(np.abs(profit))
+    )
     np.testing.assert_allclose(relative, true_relative, rtol=1e-12, atol=1e-12 + 4e-16 * beta.max())
 
 
 @pytest.mark.parametrize("beta", [1e-3, 100.0, 1e5, 1e7])
 @pytest.mark.parametrize("sign", [1, -1], ids=["earning", "losing"])
 def test_where_two_pieces_meet(beta, sign):
-    """Rivals are put on the crossings themselves, where rounding decides on which side they fall: the best of all actions is found."""
+    """Rivals are put on the crossings themselves, where rounding decides on which side they fall:
+    the best of all actions is found.
+    """
     rng = np.random.default_rng(0)
     width = np.array([1e-9, 1e-6, 1e-3, 1.0])[np.arange(40) % 4][:, None]  # of the values on offer
     value, size = np.sort(rng.uniform(0.0, 1.0, (2, 1, 40, 20)))
@@ -92,18 +110,31 @@ def test_where_two_pieces_meet(beta, sign):
         for nudge in (-4e-16, 0.0, 4e-16):
             rivals = Attraction(start * (1.0 + nudge) - demand.logits(reference, *users), reference)
             few = envelope.replies(rivals, *users)
-            every = profit, demand.log_share_against(demand.logits(value, beta, 0.5), rivals.log_rivals[:, :, None])
+            every = (
+                profit,
+                demand.log_share_against(
+                    demand.logits(value, beta, 0.5), rivals.log_rivals[:, :, None]
+                ),
+            )
             best, expected = (sign * (np.log(np.abs(x)) + y) for x, y in (few, every))
-            np.testing.assert_allclose(best.max(axis=2), expected.max(axis=2), rtol=4e-16, atol=1e-14)
+            np.testing.assert_allclose(
+                best.max(axis=2), expected.max(axis=2), rtol=4e-16, atol=1e-14
+            )
 
 
 def test_pieces_follow_the_other_way_for_losers():
-    """By hand: e = 1 and 2 (beta = 1, V = 0 and log 2), |pi| = 3 and 2: the lines cross at A_-i = (3/2 - 1) / (1 - 3/4) = 2."""
+    """By hand: e = 1 and 2 (beta = 1, V = 0 and log 2), |pi| = 3 and 2: the lines cross at A_-i =
+    (3/2 - 1) / (1 - 3/4) = 2.
+    """
     value = np.array([[[0.0, np.log(2.0)]]])
     for sign in (1.0, -1.0):
-        envelope = PostedEnvelope.of(value, sign * np.array([[[3.0, 2.0]]]), np.ones(1), np.zeros(1))
+        envelope = PostedEnvelope.of(
+            value, sign * np.array([[[3.0, 2.0]]]), np.ones(1), np.zeros(1)
+        )
         np.testing.assert_allclose(envelope.start[:, 0, 0], [-np.inf, np.log(2.0)], rtol=1e-15)
-        np.testing.assert_array_equal(envelope.profit[:, 0, 0], [3.0, 2.0] if sign > 0 else [-2.0, -3.0])
+        np.testing.assert_array_equal(
+            envelope.profit[:, 0, 0], [3.0, 2.0] if sign > 0 else [-2.0, -3.0]
+        )
 
 
 @settings(max_examples=150, deadline=None)
@@ -116,7 +147,9 @@ def test_pieces_follow_the_other_way_for_losers():
     shift=st.sampled_from([-1.0, 0.0, 0.3]),
 )
 def test_auctions_against_every_action(seed, n, a, tenths, outside, shift):
-    """Ties at the top, scores at V_0, providers that can only lose (shift < 0): `Mechanism.deviations` tries every action."""
+    """Ties at the top, scores at V_0, providers that can only lose (shift < 0):
+    `Mechanism.deviations` tries every action.
+    """
     rng = np.random.default_rng(seed)
     g = 3
     score, worth = tables(rng, n, g, a, tenths)
@@ -131,8 +164,11 @@ def test_auctions_against_every_action(seed, n, a, tenths, outside, shift):
     rivals = HighestScore().rivals(played, market)
     few = envelope.replies(rivals, np.full(g, outside))
     own_log_share = one.allocation.log_share(played, rivals, market)
-    own_profit = np.where(own_log_share > -np.inf, own_worth - np.maximum(rivals.score, outside), 0.0)
-    zero = np.zeros_like(worth)  # a quality of omega at no cost, offered at a price that makes the score
+    own_profit = np.where(
+        own_log_share > -np.inf, own_worth - np.maximum(rivals.score, outside), 0.0
+    )
+    # a quality of omega at no cost, offered at a price that makes the score
+    zero = np.zeros_like(worth)
     table = Offer(worth, worth, worth - score, zero)
     for j in range(g):
         offers = Offer(*(x[:, j] for x in (table.quality, table.claim, table.price, table.cost)))
@@ -140,10 +176,19 @@ def test_auctions_against_every_action(seed, n, a, tenths, outside, shift):
         mine = Offer(own_worth[:, j], own_worth[:, j], (own_worth - played)[:, j], zero[:, j, 0])
         every = one.deviations(exact, ExactScore(mine, played[:, j]), market)
         found, expected = (
-            compared(*(x[:, None] if x.ndim == 2 else x[:, j : j + 1] for x in replies), own_profit[:, j], own_log_share[:, j], resolution)
+            compared(
+                *(x[:, None] if x.ndim == 2 else x[:, j : j + 1] for x in replies),
+                own_profit[:, j],
+                own_log_share[:, j],
+                resolution,
+            )
             for replies in (few, every)
         )
-        for x, y in zip((found[0] * np.exp(found[1]), *found[2:]), (expected[0] * np.exp(expected[1]), *expected[2:]), strict=True):
+        for x, y in zip(
+            (found[0] * np.exp(found[1]), *found[2:]),
+            (expected[0] * np.exp(expected[1]), *expected[2:]),
+            strict=True,
+        ):
             np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-13)
 
 
@@ -160,7 +205,11 @@ class ExactScore(Offer):
 
 
 def test_the_staircase_by_hand():
-    """Scores 1, 2, 3, 4 worth 5, 7, 6, 2: the second is worth more than the first and beats it; the lowest stays for ties of losers."""
-    envelope = AuctionEnvelope.of(np.array([[[3.0, 1.0, 4.0, 2.0, np.nan]]]), np.array([[[6.0, 5.0, 2.0, 7.0, np.nan]]]))
+    """Scores 1, 2, 3, 4 worth 5, 7, 6, 2: the second is worth more than the first and beats it; the
+    lowest stays for ties of losers.
+    """
+    envelope = AuctionEnvelope.of(
+        np.array([[[3.0, 1.0, 4.0, 2.0, np.nan]]]), np.array([[[6.0, 5.0, 2.0, 7.0, np.nan]]])
+    )
     np.testing.assert_array_equal(envelope.score[:, 0, 0], [1, 2, 3, 4, np.inf])
     np.testing.assert_array_equal(envelope.above[:, 0, 0], [7, 7, 6, 2, -np.inf])

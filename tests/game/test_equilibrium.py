@@ -1,4 +1,6 @@
-"""Pure equilibria against every profile in long double, against QuantEcon, and by the properties that theory gives them."""
+"""Pure equilibria against every profile in long double, against QuantEcon, and by the properties
+that theory gives them.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ def test_every_equilibrium_and_no_other(flavour):
         game = random_game(rng, flavour=flavour)
         found = equilibria(game)
         profiles, regret = log_regrets(game)
-        surely, perhaps = as_set(profiles[regret <= 0.999 * found.tolerance]), as_set(profiles[regret <= 1.001 * found.tolerance])
+        surely, perhaps = (
+            as_set(profiles[regret <= 0.999 * found.tolerance]),
+            as_set(profiles[regret <= 1.001 * found.tolerance]),
+        )
         listed = [tuple(int(c) for c in p) for p in found.profiles]
         assert surely <= set(listed) <= perhaps, (game, listed, surely)
         assert listed == sorted(set(listed))
@@ -49,13 +54,20 @@ def test_every_equilibrium_and_no_other(flavour):
             assert (game.value[row, found.lowest] <= values).all()
             assert (game.value[row, found.highest] >= values).all()
             assert lowest_equilibrium(game).converged
-            np.testing.assert_array_equal(game.value[row, lowest_equilibrium(game).profile], game.value[row, found.lowest])
-            np.testing.assert_array_equal(game.value[row, highest_equilibrium(game).profile], game.value[row, found.highest])
+            np.testing.assert_array_equal(
+                game.value[row, lowest_equilibrium(game).profile], game.value[row, found.lowest]
+            )
+            np.testing.assert_array_equal(
+                game.value[row, highest_equilibrium(game).profile], game.value[row, found.highest]
+            )
 
 
 def test_flavours_have_several_equilibria_often_enough_to_mean_something():
     rng = np.random.default_rng(2)
-    several = {f: sum(len(equilibria(random_game(rng, flavour=f)).profiles) > 1 for _ in range(100)) for f in FLAVOURS}
+    several = {
+        f: sum(len(equilibria(random_game(rng, flavour=f)).profiles) > 1 for _ in range(100))
+        for f in FLAVOURS
+    }
     assert several["zero_margin"] > 50
     assert several["beta_zero"] > 30
     assert several["indifferent"] > 10
@@ -64,8 +76,13 @@ def test_flavours_have_several_equilibria_often_enough_to_mean_something():
 
 
 def test_multiple_isolated_equilibria_are_found():
-    """Two providers, strong complements: whatever one does, the other wants to match. Both profiles are strict equilibria."""
-    game = PostedPriceGame([[0.0, 3.0]] * 2, [[1.0, 0.35]] * 2, [[1.0, 3.35]] * 2, beta=1.0, outside_value=-10.0)
+    """Two providers, strong complements: whatever one does, the other wants to match.
+
+    Both profiles are strict equilibria.
+    """
+    game = PostedPriceGame(
+        [[0.0, 3.0]] * 2, [[1.0, 0.35]] * 2, [[1.0, 3.35]] * 2, beta=1.0, outside_value=-10.0
+    )
     found = equilibria(game)
     assert as_set(found.profiles) == {(0, 0), (1, 1)}
     assert tuple(found.lowest) == (0, 0)
@@ -74,17 +91,29 @@ def test_multiple_isolated_equilibria_are_found():
 
 
 def test_exact_tie_at_an_interval_end():
-    """A_-i = 2 exactly where e in {1, 2} earn the same: pi = 3/2 at e = 1 and 1 at e = 2 (U = 1/2 both)."""
-    game = PostedPriceGame([[0.0, 1.0], [0.0, np.nan]], [[1.5, 1.0], [1.0, np.nan]], [[1.5, 2.0], [1.0, np.nan]], beta=np.log(2.0))
+    """A_-i = 2 exactly where e in {1, 2} earn the same: pi = 3/2 at e = 1 and 1 at e = 2 (U = 1/2
+    both).
+    """
+    game = PostedPriceGame(
+        [[0.0, 1.0], [0.0, np.nan]],
+        [[1.5, 1.0], [1.0, np.nan]],
+        [[1.5, 2.0], [1.0, np.nan]],
+        beta=np.log(2.0),
+    )
     assert as_set(equilibria(game).profiles) == {(0, 0), (1, 0)}
 
 
 def test_columns_are_those_of_the_game_behind_padding_and_duplicates():
     nan = np.nan
     game = PostedPriceGame(
-        [[0.5, 0.2, 0.5, nan], [0.1, nan, 0.3, 0.3]], [[0.1, 0.9, 0.1, nan], [0.1, nan, 5.0, 5.0]], np.zeros((2, 4)), 50.0
+        [[0.5, 0.2, 0.5, nan], [0.1, nan, 0.3, 0.3]],
+        [[0.1, 0.9, 0.1, nan], [0.1, nan, 5.0, 5.0]],
+        np.zeros((2, 4)),
+        50.0,
     )
-    assert as_set(equilibria(game).profiles) == as_set(log_regrets(game)[0][log_regrets(game)[1] < 1e-9])
+    assert as_set(equilibria(game).profiles) == as_set(
+        log_regrets(game)[0][log_regrets(game)[1] < 1e-9]
+    )
     assert as_set(equilibria(game).profiles) == {(0, 2), (0, 3), (2, 2), (2, 3)}
 
 
@@ -98,15 +127,24 @@ def test_too_many_equilibria_are_cut_and_said_so():
 
 
 def test_two_hundred_identical_providers_do_not_multiply():
-    game = PostedPriceGame(np.tile([0.0, 0.5, 1.0], (200, 1)), np.tile([1.0, 0.9, 0.5], (200, 1)), np.ones((200, 3)), 2.0)
+    game = PostedPriceGame(
+        np.tile([0.0, 0.5, 1.0], (200, 1)),
+        np.tile([1.0, 0.9, 0.5], (200, 1)),
+        np.ones((200, 3)),
+        2.0,
+    )
     found = equilibria(game)
     assert found.complete
     assert len(found.profiles) >= 1
 
 
 def test_many_exactly_tied_providers_stop_at_the_cap():
-    """Far below the outside option every provider is indifferent between two actions: 2^60 equilibria."""
-    game = PostedPriceGame(np.tile([-60.0, -61.0], (60, 1)), np.tile([1.0, np.e], (60, 1)), np.ones((60, 2)), 1.0)
+    """Far below the outside option every provider is indifferent between two actions: 2^60
+    equilibria.
+    """
+    game = PostedPriceGame(
+        np.tile([-60.0, -61.0], (60, 1)), np.tile([1.0, np.e], (60, 1)), np.ones((60, 2)), 1.0
+    )
     found = equilibria(game, max_equilibria=50, max_search=500)
     assert not found.complete
     assert len(found.profiles) == 50
@@ -132,17 +170,27 @@ def test_quantecon_agrees():
     gt = pytest.importorskip("quantecon.game_theory")
     rng = np.random.default_rng(4)
     for _ in range(150):
-        game = random_game(rng, flavour=("smooth", "curve", "multiple", "ties")[int(rng.integers(4))])
+        game = random_game(
+            rng, flavour=("smooth", "curve", "multiple", "ties")[int(rng.integers(4))]
+        )
         n, m = game.value.shape
         if n < 2 or not game.available.all():
             continue
         table = np.empty((m,) * n + (n,))
         for profile in np.ndindex(*(m,) * n):
             z = logits(game.value[np.arange(n), profile], game.beta, game.outside_value)
-            # log U: a rising transformation of one's own utility leaves pure equilibria where they are, and never underflows
-            table[profile] = np.log(game.profit[np.arange(n), profile]) + z - np.logaddexp.reduce(np.append(z, 0.0))
+            # log U: a rising transformation of one's own utility leaves pure equilibria where they
+            # are, and never underflows
+            table[profile] = (
+                np.log(game.profit[np.arange(n), profile])
+                + z
+                - np.logaddexp.reduce(np.append(z, 0.0))
+            )
         found = equilibria(game)
-        theirs = {tuple(int(a) for a in p) for p in gt.pure_nash_brute(gt.NormalFormGame(table), tol=found.tolerance)}
+        theirs = {
+            tuple(int(a) for a in p)
+            for p in gt.pure_nash_brute(gt.NormalFormGame(table), tol=found.tolerance)
+        }
         profiles, regret = log_regrets(game)
         unclear = as_set(profiles[np.abs(regret - found.tolerance) < 1e-3 * found.tolerance])
         assert as_set(found.profiles) ^ theirs <= unclear
@@ -157,7 +205,10 @@ def test_best_reply_against_all_actions(flavour):
         profile = np.array([rng.choice(np.flatnonzero(row)) for row in game.available])
         z = logits(game.value, game.beta, game.outside_value)
         rivals = log_rivals(z[np.arange(n), profile])
-        low, high = best_reply(game, rivals, ties="lowest"), best_reply(game, rivals, ties="highest")
+        low, high = (
+            best_reply(game, rivals, ties="lowest"),
+            best_reply(game, rivals, ties="highest"),
+        )
         for i in range(n):
             with np.errstate(divide="ignore", invalid="ignore"):
                 size = np.log(np.abs(game.profit[i])) - np.logaddexp(0, rivals[i] - z[i])
@@ -169,14 +220,18 @@ def test_best_reply_against_all_actions(flavour):
                 if best == 0
                 else -size
             )
-            ties = np.flatnonzero(rank >= np.nanmax(rank) - 1e-9 * (1 + 1e-6 * np.nanmax(np.abs(z))))
+            ties = np.flatnonzero(
+                rank >= np.nanmax(rank) - 1e-9 * (1 + 1e-6 * np.nanmax(np.abs(z)))
+            )
             assert low[i] == ties[game.value[i, ties].argmin()]
             assert high[i] == ties[game.value[i, ties].argmax()]
             assert best_reply(game, rivals[i], i) == low[i]
 
 
 seeds = st.integers(0, 2**32 - 1)
-earning = st.sampled_from(["smooth", "ties", "curve", "multiple", "beta_large", "equal", "far_below"])
+earning = st.sampled_from(
+    ["smooth", "ties", "curve", "multiple", "beta_large", "equal", "far_below"]
+)
 
 
 @given(seeds, earning)
@@ -185,7 +240,9 @@ def test_relabelling_providers_permutes_the_answer(seed, flavour):
     rng = np.random.default_rng(seed)
     game = random_game(rng, flavour=flavour)
     order = rng.permutation(len(game.value))
-    other = PostedPriceGame(game.value[order], game.profit[order], game.surplus[order], game.beta, game.outside_value)
+    other = PostedPriceGame(
+        game.value[order], game.profit[order], game.surplus[order], game.beta, game.outside_value
+    )
     assert as_set(equilibria(other).profiles) == as_set(equilibria(game).profiles[:, order])
 
 
@@ -193,7 +250,9 @@ def test_relabelling_providers_permutes_the_answer(seed, flavour):
 @settings(max_examples=150, deadline=None)
 def test_shifting_all_values_changes_nothing(seed, flavour, shift):
     game = random_game(np.random.default_rng(seed), flavour=flavour)
-    other = PostedPriceGame(game.value + shift, game.profit, game.surplus, game.beta, game.outside_value + shift)
+    other = PostedPriceGame(
+        game.value + shift, game.profit, game.surplus, game.beta, game.outside_value + shift
+    )
     assert as_set(equilibria(other, tolerance=1e-7).profiles) >= as_set(equilibria(game).profiles)
     assert as_set(equilibria(game, tolerance=1e-7).profiles) >= as_set(equilibria(other).profiles)
 
@@ -203,7 +262,9 @@ def test_shifting_all_values_changes_nothing(seed, flavour, shift):
 def test_the_unit_of_money_does_not_matter(seed, flavour, power):
     game = random_game(np.random.default_rng(seed), flavour=flavour)
     c = 2.0**power
-    other = PostedPriceGame(game.value * c, game.profit * c, game.surplus * c, game.beta / c, game.outside_value * c)
+    other = PostedPriceGame(
+        game.value * c, game.profit * c, game.surplus * c, game.beta / c, game.outside_value * c
+    )
     assert as_set(equilibria(other).profiles) == as_set(equilibria(game).profiles)
 
 
@@ -246,7 +307,9 @@ def test_nothing_is_written_into_the_game():
 
 @pytest.mark.parametrize("flavour", ["smooth", "curve", "multiple", "beta_large", "equal"])
 def test_bracket_of_hundreds_of_providers_is_where_best_replies_in_turn_end(flavour):
-    """Big games take the roads that small ones do not: providers whose bracket has closed leave the sweeps, tables are cut into blocks."""
+    """Big games take the roads that small ones do not: providers whose bracket has closed leave the
+    sweeps, tables are cut into blocks.
+    """
     rng = np.random.default_rng([9, FLAVOURS.index(flavour)])
     for n in (70, 150, 400):
         small = [random_game(rng, flavour=flavour, max_providers=1) for _ in range(n)]
@@ -262,22 +325,39 @@ def test_bracket_of_hundreds_of_providers_is_where_best_replies_in_turn_end(flav
         lowest = np.nanargmin(np.where(game.available, game.value, np.nan), axis=1)
         highest = np.nanargmax(np.where(game.available, game.value, np.nan), axis=1)
         up, down = best_response_dynamics(game, lowest), best_response_dynamics(game, highest)
-        np.testing.assert_array_equal(game.value[row, up.profiles[-1]], game.value[row, found.lowest])
-        np.testing.assert_array_equal(game.value[row, down.profiles[-1]], game.value[row, found.highest])
+        np.testing.assert_array_equal(
+            game.value[row, up.profiles[-1]], game.value[row, found.lowest]
+        )
+        np.testing.assert_array_equal(
+            game.value[row, down.profiles[-1]], game.value[row, found.highest]
+        )
 
 
 def test_bystanders_do_not_hide_equilibria():
-    """Five hundred providers whose last action dominates stand beside two complements: they only shift the outside option."""
+    """Five hundred providers whose last action dominates stand beside two complements: they only
+    shift the outside option.
+    """
     rng = np.random.default_rng(10)
     seen = set()
     for _ in range(40):
         weight = rng.dirichlet(np.ones(500))
         value = np.log(weight)[:, None] + np.array([-2.0, -1.0, 0.0])
         profit = np.tile([0.5, 0.7, 1.0], (500, 1))
-        pair_value, pair_profit = np.array([[0.0, 2.0, 3.0]] * 2), np.array([[1.0, rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.6)]] * 2)
+        pair_value, pair_profit = (
+            np.array([[0.0, 2.0, 3.0]] * 2),
+            np.array([[1.0, rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.6)]] * 2),
+        )
         outside = float(rng.uniform(-4, 0))
-        crowd = PostedPriceGame(np.concatenate([value, pair_value]), np.concatenate([profit, pair_profit]), np.ones((502, 3)), 1.0, outside)
-        alone = PostedPriceGame(pair_value, pair_profit, np.ones((2, 3)), 1.0, float(np.logaddexp(outside, 0.0)))
+        crowd = PostedPriceGame(
+            np.concatenate([value, pair_value]),
+            np.concatenate([profit, pair_profit]),
+            np.ones((502, 3)),
+            1.0,
+            outside,
+        )
+        alone = PostedPriceGame(
+            pair_value, pair_profit, np.ones((2, 3)), 1.0, float(np.logaddexp(outside, 0.0))
+        )
         with_crowd, without = equilibria(crowd), equilibria(alone)
         assert with_crowd.complete
         assert (with_crowd.profiles[:, :500] == 2).all()
@@ -290,7 +370,9 @@ def test_bystanders_do_not_hide_equilibria():
 def test_ten_thousand_providers():
     rng = np.random.default_rng(8)
     tokens = np.sort(10 ** rng.uniform(-2, 0.6, (10_000, 64)), axis=1)
-    quality = rng.uniform(0.1, 0.9, (10_000, 1)) * (1 - np.exp(-rng.uniform(0.5, 5, (10_000, 1)) * tokens))
+    quality = rng.uniform(0.1, 0.9, (10_000, 1)) * (
+        1 - np.exp(-rng.uniform(0.5, 5, (10_000, 1)) * tokens)
+    )
     price = tokens * rng.uniform(0.05, 0.3, (10_000, 1))
     for beta in (0.0, 3.0, 100.0, 1e6):
         game = PostedPriceGame(quality - price, 0.2 * price, quality - 0.8 * price, beta)
@@ -301,4 +383,6 @@ def test_ten_thousand_providers():
         for profile in found.profiles:
             rivals = log_rivals(z[np.arange(10_000), profile])
             log_u = np.log(game.profit) - np.logaddexp(0.0, rivals[:, None] - z)
-            assert (log_u.max(axis=1) - log_u[np.arange(10_000), profile]).max() <= 2 * found.tolerance
+            assert (
+                log_u.max(axis=1) - log_u[np.arange(10_000), profile]
+            ).max() <= 2 * found.tolerance

@@ -1,4 +1,6 @@
-"""The free-price equilibrium: first-order conditions, a grid search over prices, SciPy's Wright omega, and its limits."""
+"""The free-price equilibrium: first-order conditions, a grid search over prices, SciPy's Wright
+omega, and its limits.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,16 @@ def test_markups_shares_and_the_root_agree(seed):
     np.testing.assert_allclose(found.markup * beta * others, 1.0, rtol=100 * rounding)
     np.testing.assert_array_equal(surplus[np.arange(n), found.levels], best)
     np.testing.assert_allclose(found.utility, found.share * found.markup)
-    assert found.welfare == pytest.approx(found.user_value + found.utility.sum(), abs=1e-9 * (1 + found.utility.sum()))
+    assert found.welfare == pytest.approx(
+        found.user_value + found.utility.sum(), abs=1e-9 * (1 + found.utility.sum())
+    )
     # the scalar equation of GAME.md, theorem 8: s exp(1/(1-s)) = exp(beta w)/A
     log_total = beta * (found.log_sum - outside)
     seen = found.share > 1e-300
     left = np.log(found.share[seen]) + 1.0 / others[seen]
-    np.testing.assert_allclose(left, beta * (best[seen] - outside) - log_total, atol=1e3 * rounding, rtol=1e2 * rounding)
+    np.testing.assert_allclose(
+        left, beta * (best[seen] - outside) - log_total, atol=1e3 * rounding, rtol=1e2 * rounding
+    )
 
 
 def test_no_price_on_a_fine_grid_does_better():
@@ -70,7 +76,9 @@ def test_wright_omega_of_scipy_agrees():
 
 
 def test_level_and_price_grid_closes_in_on_it():
-    """The same game with prices on a grid, flattened into actions, and solved by the general solver."""
+    """The same game with prices on a grid, flattened into actions, and solved by the general
+    solver.
+    """
     rng = np.random.default_rng(43)
     for _ in range(20):
         n, m, beta = 3, 3, float(rng.uniform(2, 20))
@@ -83,7 +91,9 @@ def test_level_and_price_grid_closes_in_on_it():
         assert len(found.profiles) >= 1
         for profile in found.profiles:
             np.testing.assert_array_equal(profile // len(markup), free.levels)
-            np.testing.assert_allclose(profit[0, profile], free.markup, atol=1.01 * (markup[1] - markup[0]))
+            np.testing.assert_allclose(
+                profit[0, profile], free.markup, atol=1.01 * (markup[1] - markup[0])
+            )
 
 
 def test_game_and_table_give_the_same():

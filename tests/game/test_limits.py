@@ -18,7 +18,9 @@ def at_beta(game: PostedPriceGame, beta: float) -> PostedPriceGame:
 
 
 def check(game: PostedPriceGame, limit, beta: float, tolerance: float, accuracy: float) -> bool:
-    """The limit's profile is an equilibrium at `beta` (the only one if it says so), and its numbers are that profile's."""
+    """The limit's profile is an equilibrium at `beta` (the only one if it says so), and its numbers
+    are that profile's.
+    """
     near = at_beta(game, beta)
     found = equilibria(near, tolerance=tolerance)
     listed = [p.tolist() for p in found.profiles]
@@ -32,19 +34,27 @@ def check(game: PostedPriceGame, limit, beta: float, tolerance: float, accuracy:
     assert limit.share.sum() + limit.outside_share == pytest.approx(1.0, abs=1e-15)
     np.testing.assert_array_equal(limit.serves, limit.share > 0)
     chosen = row, limit.profile
-    assert limit.welfare == pytest.approx(float(welfare(share, game.surplus[chosen], outside, game.outside_value)), abs=10 * accuracy)
-    assert limit.user_value == pytest.approx(float(user_value(share, game.value[chosen], outside, game.outside_value)), abs=10 * accuracy)
+    assert limit.welfare == pytest.approx(
+        float(welfare(share, game.surplus[chosen], outside, game.outside_value)), abs=10 * accuracy
+    )
+    assert limit.user_value == pytest.approx(
+        float(user_value(share, game.value[chosen], outside, game.outside_value)), abs=10 * accuracy
+    )
     np.testing.assert_allclose(limit.utility, share * game.profit[chosen], atol=10 * accuracy)
     return limit.unique
 
 
-@pytest.mark.parametrize("flavour", ["smooth", "ties", "losses", "losing", "losing_ties", "some_zero", "equal"])
+@pytest.mark.parametrize(
+    "flavour", ["smooth", "ties", "losses", "losing", "losing_ties", "some_zero", "equal"]
+)
 def test_beta_zero(flavour):
     rng = np.random.default_rng([31, len(flavour)])
     unique = 0
     for _ in range(200):
         game = random_game(rng, flavour=flavour)
-        unique += check(game, limit_beta_zero(game), 1e-9, 0.0 if flavour != "some_zero" else 1e-15, 1e-8)
+        unique += check(
+            game, limit_beta_zero(game), 1e-9, 0.0 if flavour != "some_zero" else 1e-15, 1e-8
+        )
     assert unique > 10
 
 
@@ -54,7 +64,11 @@ def test_beta_infinity(flavour):
     unique = outside_wins = ties = kept = 0
     for _ in range(600):
         game = random_game(rng, flavour=flavour)
-        outside = float(rng.integers(0, 5) / 10) if flavour == "ties" else game.outside_value + float(rng.integers(0, 2))
+        outside = (
+            float(rng.integers(0, 5) / 10)
+            if flavour == "ties"
+            else game.outside_value + float(rng.integers(0, 2))
+        )
         game = PostedPriceGame(game.value, game.profit, game.surplus, 1.0, outside)
         offers = np.unique(np.append(game.value[game.available], outside))
         if len(offers) > 1 and np.diff(offers).min() * 1e5 < 60:
@@ -74,13 +88,18 @@ def test_beta_infinity(flavour):
 
 def test_winner_shades_its_value_to_the_rivals_best():
     game = PostedPriceGame(
-        [[5.0, 3.0, 2.0, 1.0], [2.0, 1.0, np.nan, np.nan]], [[1.0, 2.0, 5.0, 9.0], [1.0, 2.0, np.nan, np.nan]], np.ones((2, 4)), 1.0
+        [[5.0, 3.0, 2.0, 1.0], [2.0, 1.0, np.nan, np.nan]],
+        [[1.0, 2.0, 5.0, 9.0], [1.0, 2.0, np.nan, np.nan]],
+        np.ones((2, 4)),
+        1.0,
     )
     limit = limit_beta_infinity(game)
     # V = 2 ties with the rival: half of 5 is more than all of 2. V = 1 would lose everything.
     assert limit.profile.tolist() == [2, 0]
     assert limit.share.tolist() == [0.5, 0.5]
-    game = PostedPriceGame(game.value, np.where(game.profit == 5.0, 3.9, game.profit), game.surplus, 1.0)
+    game = PostedPriceGame(
+        game.value, np.where(game.profit == 5.0, 3.9, game.profit), game.surplus, 1.0
+    )
     assert limit_beta_infinity(game).profile.tolist() == [1, 0]
     assert limit_beta_infinity(game).share.tolist() == [1.0, 0.0]
 

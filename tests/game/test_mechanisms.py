@@ -15,13 +15,24 @@ tenths = st.integers(-3, 12).map(lambda k: k / 10)
 def markets(draw, max_n=4, max_m=3, positive_cost=False):
     n, m = draw(st.integers(1, max_n)), draw(st.integers(1, max_m))
     grid = st.lists(st.lists(tenths, min_size=m, max_size=m), min_size=n, max_size=n)
-    quality, cost = np.array(draw(grid)), np.abs(np.array(draw(grid))) + (0.1 if positive_cost else 0.0)
+    quality, cost = (
+        np.array(draw(grid)),
+        np.abs(np.array(draw(grid))) + (0.1 if positive_cost else 0.0),
+    )
     price = cost + np.abs(np.array(draw(grid)))
-    return Market.from_arrays(quality, price, cost, beta=draw(st.sampled_from([0.0, 1.0, 50.0, 1e5])), outside_value=draw(tenths))
+    return Market.from_arrays(
+        quality,
+        price,
+        cost,
+        beta=draw(st.sampled_from([0.0, 1.0, 50.0, 1e5])),
+        outside_value=draw(tenths),
+    )
 
 
 def auction_by_hand(quality, claim, bid, cost, outside, settlement):
-    """GAME.md's auction as a loop over the draw of ties: expected profit of each provider, user's value, welfare."""
+    """GAME.md's auction as a loop over the draw of ties: expected profit of each provider, user's
+    value, welfare.
+    """
     n = len(quality)
     score = [claim[i] - bid[i] for i in range(n)]
     top = max(score)
@@ -42,16 +53,26 @@ def auction_by_hand(quality, claim, bid, cost, outside, settlement):
 def test_auction_is_the_loop(market, data, settlement):
     auction = second_price_auction((-0.5, 0.0, 1.0), settlement, (0.5, 1.0, 2.0))
     table = auction.offers(market)
-    actions = np.array([data.draw(st.integers(0, table.quality.shape[1] - 1)) for _ in range(market.num_providers)])
+    actions = np.array(
+        [data.draw(st.integers(0, table.quality.shape[1] - 1)) for _ in range(market.num_providers)]
+    )
     offer = table.take(actions)
     outcome = auction.play(offer, market)
-    profit, user, total = auction_by_hand(offer.quality, offer.claim, offer.price, offer.cost, market.outside_value, settlement)
+    profit, user, total = auction_by_hand(
+        offer.quality, offer.claim, offer.price, offer.cost, market.outside_value, settlement
+    )
     np.testing.assert_allclose(outcome.utility, profit, atol=1e-12)
     assert outcome.user_value == pytest.approx(user, abs=1e-12)
     assert outcome.welfare == pytest.approx(total, abs=1e-12)
 
 
-@given(markets(), st.sampled_from([pay_per_token((0.5, 1.0, 3.0)), second_price_auction((-0.5, 0.0, 1.0), claims=(0.5, 1.0))]), st.data())
+@given(
+    markets(),
+    st.sampled_from(
+        [pay_per_token((0.5, 1.0, 3.0)), second_price_auction((-0.5, 0.0, 1.0), claims=(0.5, 1.0))]
+    ),
+    st.data(),
+)
 def test_surplus_adds_up_and_deviations_agree_with_play(market, mechanism, data):
     table = mechanism.offers(market)
     n, a = table.quality.shape
@@ -64,12 +85,23 @@ def test_surplus_adds_up_and_deviations_agree_with_play(market, mechanism, data)
     changed = actions.copy()
     changed[i] = other
     replay = mechanism.play(table.take(changed), market)
-    assert np.exp(log_share[i, other]) * profit[i, other] == pytest.approx(replay.utility[i], abs=1e-14)
+    assert np.exp(log_share[i, other]) * profit[i, other] == pytest.approx(
+        replay.utility[i], abs=1e-14
+    )
 
 
-@given(markets(positive_cost=True), st.data(), st.sampled_from([0.3, 0.8, 1.0, 1.3, 3.0]), st.floats(0.01, 5))
-def test_no_profitable_misreport_when_delivered_quality_is_paid(market, data, claim_factor, bid_factor):
-    """Best level, bid at cost, true claim: no level, bid or claim earns more, whatever the others do ([TTC], dominant strategy)."""
+@given(
+    markets(positive_cost=True),
+    st.data(),
+    st.sampled_from([0.3, 0.8, 1.0, 1.3, 3.0]),
+    st.floats(0.01, 5),
+)
+def test_no_profitable_misreport_when_delivered_quality_is_paid(
+    market, data, claim_factor, bid_factor
+):
+    """Best level, bid at cost, true claim: no level, bid or claim earns more, whatever the others
+    do ([TTC], dominant strategy).
+    """
     auction = second_price_auction()
     n = market.num_providers
     i = data.draw(st.integers(0, n - 1))
@@ -81,14 +113,18 @@ def test_no_profitable_misreport_when_delivered_quality_is_paid(market, data, cl
 
     def profit_of(level, bid, claim):
         arrays = [x.copy() for x in (rivals.quality, rivals.claim, rivals.price, rivals.cost)]
-        for array, value in zip(arrays, (market.quality[i, level], claim, bid, market.cost[i, level]), strict=True):
+        for array, value in zip(
+            arrays, (market.quality[i, level], claim, bid, market.cost[i, level]), strict=True
+        ):
             array[i] = value
         return auction.play(Offer(*arrays), market).utility[i]
 
     best = int(np.argmax(market.quality[i] - market.cost[i]))
     truthful = profit_of(best, market.cost[i, best], market.quality[i, best])
     for level in range(market.num_levels):
-        lie = profit_of(level, bid_factor * market.cost[i, level], claim_factor * market.quality[i, level])
+        lie = profit_of(
+            level, bid_factor * market.cost[i, level], claim_factor * market.quality[i, level]
+        )
         assert lie <= truthful + 1e-12
 
 
@@ -96,7 +132,8 @@ def test_overclaiming_wins_but_pays_only_when_claims_are_settled():
     market = Market.from_arrays([[1.0], [0.9]], [[0.2], [0.2]], [[0.1], [0.1]], beta=1)
     for settlement, sign in (("delivered", -1), ("claimed", 1)):
         auction = second_price_auction((0.0,), settlement, (1.0, 2.0))
-        outcome = auction.play(auction.offers(market).take(np.array([0, 1])), market)  # the worse provider claims twice its quality
+        # the worse provider claims twice its quality
+        outcome = auction.play(auction.offers(market).take(np.array([0, 1])), market)
         assert outcome.share.tolist() == [0, 1]
         assert np.sign(outcome.utility[1]) == sign
 
@@ -117,7 +154,10 @@ def test_relabelling_providers_permutes_the_outcome():
     quality, cost = rng.random((5, 1)), rng.random((5, 1)) / 4
     order = rng.permutation(5)
     for mechanism in (pay_per_token(), second_price_auction()):
-        a, b = (Market.from_arrays(quality[o], 2 * cost[o], cost[o], beta=3) for o in (np.arange(5), order))
+        a, b = (
+            Market.from_arrays(quality[o], 2 * cost[o], cost[o], beta=3)
+            for o in (np.arange(5), order)
+        )
         one, two = (mechanism.play(mechanism.offers(x).take(np.zeros(5, int)), x) for x in (a, b))
         np.testing.assert_allclose(one.utility[order], two.utility, rtol=1e-12)
 

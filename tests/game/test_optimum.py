@@ -1,4 +1,6 @@
-"""The optimum against every profile: in long double on random games, and to 60 digits where one share is near 1."""
+"""The optimum against every profile: in long double on random games, and to 60 digits where one
+share is near 1.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from ttc_env.game.types import PostedPriceGame
 
 
 def shifted(game: PostedPriceGame, by: float) -> PostedPriceGame:
-    return PostedPriceGame(game.value, game.profit, game.surplus - by, game.beta, game.outside_value)
+    return PostedPriceGame(
+        game.value, game.profit, game.surplus - by, game.beta, game.outside_value
+    )
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -40,7 +44,9 @@ def test_optimum_equals_brute_force(flavour):
 
 
 def test_sixty_digits_where_one_share_is_near_one():
-    """GAME.md, theorem 4, the trap: in one double lambda swallows what everybody but the largest provider adds."""
+    """GAME.md, theorem 4, the trap: in one double lambda swallows what everybody but the largest
+    provider adds.
+    """
     mpmath = pytest.importorskip("mpmath")
     rng = np.random.default_rng(12)
     with mpmath.workdps(60):
@@ -52,11 +58,14 @@ def test_sixty_digits_where_one_share_is_near_one():
                 surplus = rng.integers(1, 4, (n, m)) / 100
             game = PostedPriceGame(value, surplus - value, surplus, beta)
             found = social_optimum(game)
-            e = [[mpmath.exp(mpmath.mpf(beta) * mpmath.mpf(float(v))) for v in row] for row in value]
+            e = [
+                [mpmath.exp(mpmath.mpf(beta) * mpmath.mpf(float(v))) for v in row] for row in value
+            ]
             w = [[mpmath.mpf(float(x)) for x in row] for row in surplus]
             profiles = profiles_of(game)
             welfare = [
-                mpmath.fsum(e[i][c] * w[i][c] for i, c in enumerate(p)) / (1 + mpmath.fsum(e[i][c] for i, c in enumerate(p)))
+                mpmath.fsum(e[i][c] * w[i][c] for i, c in enumerate(p))
+                / (1 + mpmath.fsum(e[i][c] for i, c in enumerate(p)))
                 for p in profiles.tolist()
             ]
             mine = welfare[profiles.tolist().index(found.profile.tolist())]
@@ -65,22 +74,32 @@ def test_sixty_digits_where_one_share_is_near_one():
 
 
 def test_negligible_providers_still_choose_right():
-    """Provider 0 holds all but exp(-4000) of the users; what the others add is far below one double's resolution, yet decides for them."""
+    """Provider 0 holds all but exp(-4000) of the users; what the others add is far below one
+    double's resolution, yet decides for them.
+    """
     value = np.array([[1.0, 0.999], [0.6, 0.5], [0.4, 0.3]])
     surplus = np.array([[0.5, 0.5], [0.4, 0.3], [0.9, 0.8]])
     found = social_optimum(PostedPriceGame(value, surplus - value, surplus, 1e4))
-    # Provider 1 is worse than provider 0's 0.5 and should lose share; provider 2 is better and should gain.
+    # Provider 1 is worse than provider 0's 0.5 and should lose share; provider 2 is better and
+    # should gain.
     assert found.profile.tolist()[1:] == [1, 0]
 
 
 def test_beta_zero_takes_everybodys_largest_surplus():
     game = random_game(np.random.default_rng(13), flavour="beta_zero")
-    assert (game.surplus[np.arange(len(game.surplus)), social_optimum(game).profile] == np.nanmax(game.surplus, axis=1)).all()
+    assert (
+        game.surplus[np.arange(len(game.surplus)), social_optimum(game).profile]
+        == np.nanmax(game.surplus, axis=1)
+    ).all()
 
 
 def test_batch_equals_one_by_one():
     rng = np.random.default_rng(14)
-    z, weight, outside = rng.normal(0, 30, (5, 4, 3, 7)), rng.normal(0, 1, (5, 4, 1, 7)), rng.normal(0, 1, (3, 7))
+    z, weight, outside = (
+        rng.normal(0, 30, (5, 4, 3, 7)),
+        rng.normal(0, 1, (5, 4, 1, 7)),
+        rng.normal(0, 1, (3, 7)),
+    )
     weight[2, 3] = np.nan
     batch = maximise_share_weighted(z, weight, outside)
     assert batch.profile.shape == (5, 3, 7)
@@ -102,10 +121,18 @@ def test_relabelling_and_shifting(seed, flavour):
     rng = np.random.default_rng(seed)
     game = random_game(rng, flavour=flavour)
     order = rng.permutation(len(game.value))
-    other = PostedPriceGame(game.value[order] + 0.25, game.profit[order], game.surplus[order] + 0.25, game.beta, game.outside_value + 0.25)
+    other = PostedPriceGame(
+        game.value[order] + 0.25,
+        game.profit[order],
+        game.surplus[order] + 0.25,
+        game.beta,
+        game.outside_value + 0.25,
+    )
     scale = max(1.0, float(np.nanmax(np.abs(game.value))))
     slack = 1e-12 * scale * (1.0 + game.beta * scale * 1e-3)
-    assert social_optimum(other).welfare == pytest.approx(social_optimum(game).welfare + 0.25, abs=slack)
+    assert social_optimum(other).welfare == pytest.approx(
+        social_optimum(game).welfare + 0.25, abs=slack
+    )
 
 
 @given(seeds, st.sampled_from(FLAVOURS))
@@ -123,7 +150,9 @@ def test_nobody_can_raise_welfare_alone(seed, flavour):
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 def test_equal_weights_leave_nothing_to_choose(weight):
-    """Every share-weighted sum is the weight itself: delta is exactly 0, and the first action stands."""
+    """Every share-weighted sum is the weight itself: delta is exactly 0, and the first action
+    stands.
+    """
     z = np.random.default_rng(15).normal(0, 1e4, (4, 3, 5))
     found = maximise_share_weighted(z, np.full((4, 3, 1), weight), weight)
     assert (found.value == weight).all()

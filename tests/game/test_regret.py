@@ -8,7 +8,14 @@ import pytest
 import ttc_env
 from ttc_env.game import demand
 from ttc_env.game.mechanisms import pay_per_token, second_price_auction
-from ttc_env.game.regret import assess, expected_log_shares, expected_utilities, nash_conv, regret, relative_regret
+from ttc_env.game.regret import (
+    assess,
+    expected_log_shares,
+    expected_utilities,
+    nash_conv,
+    regret,
+    relative_regret,
+)
 from ttc_env.game.types import Market
 
 MECHANISMS = [
@@ -21,9 +28,15 @@ MECHANISMS = [
 
 def random_market(rng, n, m):
     # Tenths, so that scores and utilities tie often.
-    quality, price, cost = (rng.integers(low, high, (n, m)) / 10 for low, high in ((1, 5), (0, 4), (0, 3)))
+    quality, price, cost = (
+        rng.integers(low, high, (n, m)) / 10 for low, high in ((1, 5), (0, 4), (0, 3))
+    )
     return Market.from_arrays(
-        quality, price, cost, beta=rng.choice([0.0, 1.0, 10.0, 1000.0, 1e5, 1e7]), outside_value=rng.choice([0.0, 0.1])
+        quality,
+        price,
+        cost,
+        beta=rng.choice([0.0, 1.0, 10.0, 1000.0, 1e5, 1e7]),
+        outside_value=rng.choice([0.0, 0.1]),
     )
 
 
@@ -55,9 +68,13 @@ def test_mixed_profiles_against_enumeration(mechanism, seed):
     expected = enumerate_utilities(mixture, mechanism, market)
     found = expected_utilities(mixture, table, mechanism, market)
     rounding = 1e-12 + 1e-15 * market.beta  # of beta V
-    np.testing.assert_allclose(found.amount * np.exp(found.log_factor), expected, rtol=rounding, atol=1e-14)
+    np.testing.assert_allclose(
+        found.amount * np.exp(found.log_factor), expected, rtol=rounding, atol=1e-14
+    )
     result = assess(mixture, mechanism, market)
-    np.testing.assert_allclose(result.regret, expected.max(axis=1) - (mixture * expected).sum(axis=1), atol=rounding)
+    np.testing.assert_allclose(
+        result.regret, expected.max(axis=1) - (mixture * expected).sum(axis=1), atol=rounding
+    )
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda m: m.name)
@@ -77,7 +94,9 @@ def test_a_pure_profile_and_the_same_profile_as_a_mixture_agree(mechanism, seed)
 @pytest.mark.parametrize("beta", [200.0, 1e5, 1e7])
 @pytest.mark.parametrize("factors", [(1.0,), (0.8, 1.0, 4.0, 64.0)])
 def test_expected_shares_of_published_games(benchmark, beta, factors):
-    """Expected shares add up to at most 1; and against rivals who surely play one action they are the plain ones."""
+    """Expected shares add up to at most 1; and against rivals who surely play one action they are
+    the plain ones.
+    """
     market = ttc_env.load_market(benchmark, "majority", beta=beta)
     mechanism = pay_per_token(factors)
     table = mechanism.offers(market)
@@ -88,12 +107,18 @@ def test_expected_shares_of_published_games(benchmark, beta, factors):
     assert 0.9 < total <= 1 + 1e-12
     profile = np.arange(n) % a
     expected = mechanism.deviations(table, table.take(profile), market)[1]
-    np.testing.assert_allclose(expected_log_shares(np.eye(a)[profile], z), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        expected_log_shares(np.eye(a)[profile], z), expected, rtol=1e-9, atol=1e-9
+    )
 
 
 def test_relative_regret_sees_what_underflows():
-    """Two providers, one far behind at beta = 1e7: its utilities are 0 as doubles, yet it halves its profit by the wrong level."""
-    market = Market.from_arrays([[1.0, 1.0], [0.5, 0.5]], [[0.1, 0.1], [0.1, 0.1]], [[0.0, 0.05], [0.0, 0.05]], beta=1e7)
+    """Two providers, one far behind at beta = 1e7: its utilities are 0 as doubles, yet it halves
+    its profit by the wrong level.
+    """
+    market = Market.from_arrays(
+        [[1.0, 1.0], [0.5, 0.5]], [[0.1, 0.1], [0.1, 0.1]], [[0.0, 0.05], [0.0, 0.05]], beta=1e7
+    )
     profile = np.array([0, 1])
     assert regret(market, profile)[1] == 0.0
     np.testing.assert_allclose(relative_regret(market, profile), [0, 0.5], atol=1e-9)
@@ -101,7 +126,8 @@ def test_relative_regret_sees_what_underflows():
 
 
 def test_losses_and_zeros():
-    market = Market.from_arrays([[1.0, 1.0]], [[0.1, 0.3]], [[0.2, 0.2]], beta=1)  # the first level sells below cost
+    # the first level sells below cost
+    market = Market.from_arrays([[1.0, 1.0]], [[0.1, 0.3]], [[0.2, 0.2]], beta=1)
     result = assess(np.array([0]), pay_per_token(), market)
     assert result.utility[0] < 0 < result.best_utility[0]
     assert result.relative[0] > 1
@@ -122,6 +148,8 @@ def test_losses_and_zeros():
 )
 def test_bad_profiles_are_refused(profile, words):
     nan = np.nan
-    market = Market.from_arrays([[1.0, nan], [1.0, 1.0]], [[0.1, nan], [0.1, 0.2]], [[0.0, nan], [0.0, 0.0]], beta=1)
+    market = Market.from_arrays(
+        [[1.0, nan], [1.0, 1.0]], [[0.1, nan], [0.1, 0.2]], [[0.0, nan], [0.0, 0.0]], beta=1
+    )
     with pytest.raises(ValueError, match=words):
         regret(market, np.array(profile))

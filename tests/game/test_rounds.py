@@ -25,7 +25,12 @@ def test_shares_from_mantissas_are_shares_from_logs(seed, n, scale):
     rtol = 1e-13 + 8e-16 * scale
     np.testing.assert_allclose(share, expected, rtol=rtol, atol=1e-300)
     np.testing.assert_allclose(outside, nobody, rtol=rtol, atol=1e-300)
-    np.testing.assert_allclose(-np.log(np.maximum(outside, 1e-290)), np.minimum(log_total(z), -np.log(1e-290)), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        -np.log(np.maximum(outside, 1e-290)),
+        np.minimum(log_total(z), -np.log(1e-290)),
+        rtol=1e-9,
+        atol=1e-9,
+    )
 
 
 def test_scaling_by_powers_of_two_changes_no_bit():
@@ -43,7 +48,12 @@ def test_powers_of_two_are_exact_down_to_the_smallest_normal_number():
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 5), ties=st.booleans(), outside=st.sampled_from([-1.0, 0.0, 0.5, 5.0]))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 5),
+    ties=st.booleans(),
+    outside=st.sampled_from([-1.0, 0.0, 0.5, 5.0]),
+)
 def test_auction_rounds_are_the_mechanisms_allocation(seed, n, ties, outside):
     rng = np.random.default_rng(seed)
     score = rng.integers(-2, 3, (n, 30)) / 2.0 if ties else rng.normal(size=(n, 30))
@@ -51,7 +61,9 @@ def test_auction_rounds_are_the_mechanisms_allocation(seed, n, ties, outside):
     allocation = second_price_auction().allocation
     rivals = allocation.rivals(score, market)
     share, charge, nobody = rounds.auction_shares(score, outside, np)
-    np.testing.assert_allclose(share, np.exp(allocation.log_share(score, rivals, market)), rtol=1e-15)
+    np.testing.assert_allclose(
+        share, np.exp(allocation.log_share(score, rivals, market)), rtol=1e-15
+    )
     np.testing.assert_array_equal(nobody, allocation.outside_share(score, market))
     paid = share > 0
     np.testing.assert_array_equal(charge[paid], np.maximum(rivals.score, outside)[paid])

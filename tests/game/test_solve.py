@@ -1,4 +1,6 @@
-"""`solve`: the auction against a loop, the solution object against its parts, and continuous prices against fine grids."""
+"""`solve`: the auction against a loop, the solution object against its parts, and continuous prices
+against fine grids.
+"""
 
 import numpy as np
 import pytest
@@ -17,11 +19,17 @@ from ttc_env.game.types import Market
 @given(markets())
 def test_auction_solution_is_truthful_play_by_hand(market):
     solution = solve(market, "auction")
-    levels = [int(np.argmax(market.quality[i] - market.cost[i])) for i in range(market.num_providers)]
+    levels = [
+        int(np.argmax(market.quality[i] - market.cost[i])) for i in range(market.num_providers)
+    ]
     rows = np.arange(len(levels))
     q, c = market.quality[rows, levels], market.cost[rows, levels]
     profit, user, total = auction_by_hand(q, q, c, c, market.outside_value, "delivered")
-    np.testing.assert_allclose(market.quality[rows, solution.levels] - market.cost[rows, solution.levels], q - c, atol=1e-15)
+    np.testing.assert_allclose(
+        market.quality[rows, solution.levels] - market.cost[rows, solution.levels],
+        q - c,
+        atol=1e-15,
+    )
     np.testing.assert_allclose(solution.provider_profit, profit, atol=1e-12)
     assert solution.user_value == pytest.approx(user, abs=1e-12)
     assert solution.welfare == pytest.approx(total, abs=1e-12)
@@ -36,7 +44,9 @@ def test_auction_solution_is_truthful_play_by_hand(market):
         assert solution.payment == pytest.approx(q[solution.winner] - second, abs=1e-12)
 
 
-NEGATIVE_QUALITY = Market.from_arrays([[-0.1, 0.0, 0.0]], [[0.1, 0.2, 0.2]], [[0.1, 0.2, 0.2]], beta=0, outside_value=-0.2)
+NEGATIVE_QUALITY = Market.from_arrays(
+    [[-0.1, 0.0, 0.0]], [[0.1, 0.2, 0.2]], [[0.1, 0.2, 0.2]], beta=0, outside_value=-0.2
+)
 
 
 @example(NEGATIVE_QUALITY, "claimed")
@@ -61,11 +71,14 @@ def test_market_solution_fits_its_parts(market):
         assert assess(profile, pay_per_token(), market).relative.max() <= 1e-6
     outcome = solution.outcome
     assert solution.welfare == pytest.approx(
-        float((solution.shares * (outcome.offer.quality - outcome.offer.cost)).sum()) + solution.outside_share * market.outside_value,
+        float((solution.shares * (outcome.offer.quality - outcome.offer.cost)).sum())
+        + solution.outside_share * market.outside_value,
         abs=1e-12,
     )
     assert solution.welfare <= solution.optimal_welfare + 1e-12
-    assert solution.mean_price == pytest.approx(float((solution.shares * outcome.offer.price).sum()), abs=1e-15)
+    assert solution.mean_price == pytest.approx(
+        float((solution.shares * outcome.offer.price).sum()), abs=1e-15
+    )
     if solution.welfare > 0:
         assert solution.price_of_anarchy >= solution.price_of_stability >= 1 - 1e-12
     else:
@@ -76,7 +89,9 @@ def test_market_solution_fits_its_parts(market):
 @given(markets(max_n=3, max_m=2))
 def test_auction_beats_every_market(market):
     gain = auction_gain(market)
-    assert gain.auction.welfare >= gain.market.optimal_welfare - 1e-12 >= gain.market.welfare - 2e-12
+    assert (
+        gain.auction.welfare >= gain.market.optimal_welfare - 1e-12 >= gain.market.welfare - 2e-12
+    )
 
 
 def test_price_grid_is_flattened_into_one_game():
@@ -86,7 +101,9 @@ def test_price_grid_is_flattened_into_one_game():
     level, price, claim = solution.split(solution.worst)
     assert claim.max() == 0
     offer = solution.outcome.offer
-    np.testing.assert_allclose(offer.price, market.price[np.arange(3), level] * np.array(factors)[price])
+    np.testing.assert_allclose(
+        offer.price, market.price[np.arange(3), level] * np.array(factors)[price]
+    )
     assert assess(solution.worst, pay_per_token(factors), market).nash_conv <= 1e-15
 
 
@@ -114,13 +131,17 @@ def test_continuous_prices_are_the_limit_of_fine_grids():
 
 
 def test_continuous_prices_without_binding_bounds_are_the_free_price_equilibrium():
-    market = Market.from_arrays([[0.5, 0.9], [0.6, 0.8]], [[0.1, 0.3], [0.1, 0.2]], [[0.1, 0.3], [0.1, 0.2]], beta=20)
+    market = Market.from_arrays(
+        [[0.5, 0.9], [0.6, 0.8]], [[0.1, 0.3], [0.1, 0.2]], [[0.1, 0.3], [0.1, 0.2]], beta=20
+    )
     dial = solve_continuous(pay_per_token((0.5, 50.0)), market)
     free = solve(market).free_prices
     np.testing.assert_allclose(dial.shares, free.share, rtol=1e-7)
     assert dial.welfare == pytest.approx(free.welfare, rel=1e-9)
     # Compute is efficient when prices are free: each level maximises w (GAME.md, theorem 8).
-    np.testing.assert_array_equal(dial.highest_levels, np.argmax(market.quality - market.cost, axis=1))
+    np.testing.assert_array_equal(
+        dial.highest_levels, np.argmax(market.quality - market.cost, axis=1)
+    )
 
 
 def test_environments_with_continuous_prices_solve_themselves():
@@ -130,12 +151,15 @@ def test_environments_with_continuous_prices_solve_themselves():
     offer = solution.highest
     assert config.regret(offer, config.play(offer)).relative.max() <= 1e-8
     assert (
-        ttc_env.parallel_env("auction", "gpqa", actions="continuous").unwrapped.solve().welfare == solve(config.market, "auction").welfare
+        ttc_env.parallel_env("auction", "gpqa", actions="continuous").unwrapped.solve().welfare
+        == solve(config.market, "auction").welfare
     )
 
 
 def test_a_game_without_equilibrium_says_so():
-    """A provider that can only lose wants the opposite of what its rivals' replies make of it: matching pennies."""
+    """A provider that can only lose wants the opposite of what its rivals' replies make of it:
+    matching pennies.
+    """
     rng = np.random.default_rng(0)
     for _ in range(2000):
         quality, cost = rng.random((2, 2)), rng.random((2, 2)) / 2
@@ -146,14 +170,17 @@ def test_a_game_without_equilibrium_says_so():
     assert solution.complete
     assert solution.lowest is None
     assert not solution.unique
-    assert np.isnan([solution.welfare, solution.price_of_anarchy, solution.price_of_stability]).all()
+    assert np.isnan(
+        [solution.welfare, solution.price_of_anarchy, solution.price_of_stability]
+    ).all()
     with pytest.raises(ValueError, match="no pure Nash equilibrium"):
         _ = solution.shares
 
 
 def test_every_benchmark_of_a_solution_is_there():
     solution = solve(ttc_env.load_market("gpqa", "best_of_n", beta=300))
-    np.testing.assert_array_equal(solution.potential_maximiser, solution.worst)  # the only equilibrium there is
+    # the only equilibrium there is
+    np.testing.assert_array_equal(solution.potential_maximiser, solution.worst)
     joint = float(solution.at(solution.collusive).utility.sum())
     assert joint >= float(solution.provider_profit.sum())
     assert solution.beta_zero.profile.tolist() == [5] * 9  # most compute: the most profit per query
@@ -162,13 +189,17 @@ def test_every_benchmark_of_a_solution_is_there():
 
 
 def test_single_numbers_are_at_the_worst_of_several_equilibria():
-    """Games with several equilibria of different welfare, found by search; brute force says which is worst."""
+    """Games with several equilibria of different welfare, found by search; brute force says which
+    is worst.
+    """
     rng = np.random.default_rng(1)
     seen = 0
     while seen < 20:
         quality, cost = rng.random((3, 3)) * [1, 2, 3], rng.random((3, 3)) * [0.2, 0.6, 1.0]
         price = cost + rng.random((3, 3)) * [0.1, 0.5, 1.5]
-        solution = solve(Market.from_arrays(quality, price, cost, beta=float(rng.choice([3, 10, 30]))))
+        solution = solve(
+            Market.from_arrays(quality, price, cost, beta=float(rng.choice([3, 10, 30])))
+        )
         if len(solution.equilibria) < 2:
             continue
         seen += 1
@@ -179,10 +210,17 @@ def test_single_numbers_are_at_the_worst_of_several_equilibria():
         np.testing.assert_array_equal(solution.best, solution.equilibria[np.argmax(welfares)])
         assert not solution.unique
         if min(welfares) > 0:
-            assert solution.price_of_anarchy == pytest.approx(solution.optimal_welfare / min(welfares))
-            assert solution.price_of_stability == pytest.approx(solution.optimal_welfare / max(welfares))
+            assert solution.price_of_anarchy == pytest.approx(
+                solution.optimal_welfare / min(welfares)
+            )
+            assert solution.price_of_stability == pytest.approx(
+                solution.optimal_welfare / max(welfares)
+            )
         # Every value lies between the lowest and the highest equilibrium's (GAME.md, theorem 3).
-        value = [solution.at(profile).offer.score for profile in (solution.lowest, *solution.equilibria, solution.highest)]
+        value = [
+            solution.at(profile).offer.score
+            for profile in (solution.lowest, *solution.equilibria, solution.highest)
+        ]
         assert all((value[0] <= v + 1e-12).all() and (v <= value[-1] + 1e-12).all() for v in value)
 
 

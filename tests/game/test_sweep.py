@@ -19,19 +19,30 @@ sweep_module = importlib.import_module("ttc_env.game.sweep")
 def check(found, at, market, mechanism="market"):
     one = ttc_env.solve(market, mechanism)
     n = market.num_providers
-    rtol = 1e-12 + 1e-17 * market.beta  # beta V is known to its last digit only, which shares near a tie magnify
-    for profile, expected in ((found.lowest, one.lowest), (found.highest, one.highest), (found.optimum, one.optimum)):
-        np.testing.assert_array_equal(profile[at][:n], expected if expected is not None else np.full(n, -1))
+    # beta V is known to its last digit only, which shares near a tie magnify
+    rtol = 1e-12 + 1e-17 * market.beta
+    for profile, expected in (
+        (found.lowest, one.lowest),
+        (found.highest, one.highest),
+        (found.optimum, one.optimum),
+    ):
+        np.testing.assert_array_equal(
+            profile[at][:n], expected if expected is not None else np.full(n, -1)
+        )
         assert (profile[at][n:] == -1).all()
     for name in ("welfare", "optimal_welfare", "price_of_anarchy", "price_of_stability"):
-        np.testing.assert_allclose(getattr(found, name)[at], getattr(one, name), rtol=rtol, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(found, name)[at], getattr(one, name), rtol=rtol, err_msg=name
+        )
     assert found.unique[at] == one.unique
     assert found.complete[at]
     assert found.converged[at]
 
 
 def test_the_nine_published_games():
-    markets = [ttc_env.load_market(benchmark, method) for benchmark in BENCHMARKS for method in METHODS]
+    markets = [
+        ttc_env.load_market(benchmark, method) for benchmark in BENCHMARKS for method in METHODS
+    ]
     betas = np.logspace(0, 6, 13)
     found = sweep(markets, betas)
     assert found.welfare.shape == (9, 13)
@@ -51,9 +62,18 @@ def test_random_games_with_several_equilibria():
 
 
 def test_odd_markets():
-    flat = ttc_env.Market.from_arrays([[1.0, 1.0]], [[0.5, 0.5]], [[0.5, 0.6]], beta=3.0)  # profit 0 or a loss
-    below = ttc_env.Market.from_arrays([[0.1, 0.2]] * 2, [[0.5, 0.7]] * 2, [[0.4, 0.5]] * 2, beta=50.0)  # users do better with nobody
-    short = ttc_env.Market.from_arrays([[0.5, 0.7], [0.6, np.nan]], [[0.1, 0.2], [0.1, np.nan]], [[0.05, 0.1], [0.05, np.nan]], beta=5.0)
+    # profit 0 or a loss
+    flat = ttc_env.Market.from_arrays([[1.0, 1.0]], [[0.5, 0.5]], [[0.5, 0.6]], beta=3.0)
+    # users do better with nobody
+    below = ttc_env.Market.from_arrays(
+        [[0.1, 0.2]] * 2, [[0.5, 0.7]] * 2, [[0.4, 0.5]] * 2, beta=50.0
+    )
+    short = ttc_env.Market.from_arrays(
+        [[0.5, 0.7], [0.6, np.nan]],
+        [[0.1, 0.2], [0.1, np.nan]],
+        [[0.05, 0.1], [0.05, np.nan]],
+        beta=5.0,
+    )
     markets = [flat, below, short, short.replace(beta=0.0), short.replace(beta=1e7)]
     found = sweep(markets)
     for j, market in enumerate(markets):
@@ -63,11 +83,23 @@ def test_odd_markets():
 
 @pytest.mark.parametrize("choices", [(0.8, 1.0, 3.0, 9.0), PerToken().choices])
 def test_levels_and_prices(choices):
-    """Prices on a grid: 0.8 is cost, so that many actions earn exactly nothing; in one batch with a market of fewer levels, and at beta 0."""
+    """Prices on a grid: 0.8 is cost, so that many actions earn exactly nothing; in one batch with a
+    market of fewer levels, and at beta 0.
+    """
     mechanism = pay_per_token(choices)
     batch = random_markets(40, "aime", seed=1, num_providers=4, beta=(30.0, 1e5), spread=2.0)
-    short = ttc_env.Market.from_arrays([[0.5, 0.7], [0.6, np.nan]], [[0.1, 0.2], [0.1, np.nan]], [[0.05, 0.1], [0.05, np.nan]], beta=5.0)
-    markets = [*(batch.market(j) for j in range(40)), short, short.replace(beta=0.0), ttc_env.load_market("gpqa")]
+    short = ttc_env.Market.from_arrays(
+        [[0.5, 0.7], [0.6, np.nan]],
+        [[0.1, 0.2], [0.1, np.nan]],
+        [[0.05, 0.1], [0.05, np.nan]],
+        beta=5.0,
+    )
+    markets = [
+        *(batch.market(j) for j in range(40)),
+        short,
+        short.replace(beta=0.0),
+        ttc_env.load_market("gpqa"),
+    ]
     found = sweep(markets, mechanism=mechanism)
     for j, market in enumerate(markets):
         check(found, (j, 0), market, mechanism)
@@ -77,7 +109,8 @@ def test_levels_and_prices(choices):
 def test_markets_without_an_equilibrium_leave_the_others_alone():
     quality = [[0.08, -0.08, 0.66], [-0.97, 0.84, 0.95], [-0.7, 0.74, 0.23]]
     price = [[0.91, 0.75, 0.66], [0.78, 0.28, 0.5], [0.49, 0.16, 0.23]]
-    cost = [[0.74, 1.06, 0.55], [0.68, 0.36, 0.7], [0.63, 0.21, 0.24]]  # the last two lose whatever they do
+    # the last two lose whatever they do
+    cost = [[0.74, 1.06, 0.55], [0.68, 0.36, 0.7], [0.63, 0.21, 0.24]]
     none = ttc_env.Market.from_arrays(quality, price, cost, beta=5, outside_value=-3)
     assert not len(ttc_env.solve(none).equilibria)
     other = random_markets(1, num_providers=3, seed=0).market(0)
@@ -89,7 +122,9 @@ def test_markets_without_an_equilibrium_leave_the_others_alone():
 
 
 def test_users_who_do_not_look_leave_equal_profits_apart():
-    """At beta = 0 all logits are equal, but actions of one profit and two values are two equilibria."""
+    """At beta = 0 all logits are equal, but actions of one profit and two values are two
+    equilibria.
+    """
     market = ttc_env.Market.from_arrays([[2.0, 7.0]], [[1.0, 1.0]], [[0.5, 0.5]], beta=0.0)
     found = sweep(market)
     check(found, (0, 0), market)
@@ -114,20 +149,32 @@ def test_a_sweep_that_is_cut_short_says_so(monkeypatch):
 
 
 def posted(attraction, profit):
-    """A market at beta 1 with e_l = attraction and pi_l = profit, the same for every provider (V = log e, cost 0)."""
+    """A market at beta 1 with e_l = attraction and pi_l = profit, the same for every provider (V =
+    log e, cost 0).
+    """
     attraction, profit = np.asarray(attraction, float), np.asarray(profit, float)
-    return ttc_env.Market.from_arrays([np.log(attraction) + profit] * 2, [profit] * 2, [0.0 * profit] * 2, beta=1.0)
+    return ttc_env.Market.from_arrays(
+        [np.log(attraction) + profit] * 2, [profit] * 2, [0.0 * profit] * 2, beta=1.0
+    )
 
 
-# Two providers, each with e = 1 and pi = 1, or e = 3 and a profit that makes it indifferent against one rival total A_-i (1 / U_l =
-# (1 + A_-i / e_l) / pi_l): against a low rival A_-i = 2 and pays 5/9, against a high rival A_-i = 4 and pays 7/15.
-TIES = {"indifferent at the bottom, strict at the top": 5 / 9, "strict at the bottom, indifferent at the top": 7 / 15}
+# Two providers, each with e = 1 and pi = 1, or e = 3 and a profit that makes it indifferent against
+# one rival total A_-i (1 / U_l = (1 + A_-i / e_l) / pi_l): against a low rival A_-i = 2 and pays
+# 5/9, against a high rival A_-i = 4 and pays 7/15.
+TIES = {
+    "indifferent at the bottom, strict at the top": 5 / 9,
+    "strict at the bottom, indifferent at the top": 7 / 15,
+}
 
 
 @pytest.mark.parametrize("tie", TIES)
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
 def test_exact_ties_keep_the_bracket_open(tie, order):
-    """Both corners are equilibria. The climb must take the lowest V of equal replies, the fall the highest, or the two meet in one corner."""
+    """Both corners are equilibria.
+
+    The climb must take the lowest V of equal replies, the fall the highest, or the two meet in one
+    corner.
+    """
     attraction, profit = np.array([1.0, 3.0])[order], np.array([1.0, TIES[tie]])[order]
     market = posted(attraction, profit)
     found = sweep(market)
@@ -139,13 +186,21 @@ def test_exact_ties_keep_the_bracket_open(tie, order):
 
 
 def test_ties_up_to_rounding():
-    """The same at beta V = 1e9, where doubles know logits to 1e-7 only: one such tie as good as another, for sweeps and for `equilibria`."""
-    attraction, profit = np.array([1.0, 3.0]), np.array([1.0, 2 / 3])  # against a low rival A_-i = 1, and 2 / 1 = (4 / 3) / (2 / 3)
+    """The same at beta V = 1e9, where doubles know logits to 1e-7 only: one such tie as good as
+    another, for sweeps and for `equilibria`.
+    """
+    # against a low rival A_-i = 1, and 2 / 1 = (4 / 3) / (2 / 3)
+    attraction, profit = np.array([1.0, 3.0]), np.array([1.0, 2 / 3])
     for base in 1.0 + np.arange(20) / 7:
         quality = base + np.log(attraction) / 1e9 + profit
-        market = ttc_env.Market.from_arrays([quality] * 2, [profit] * 2, [0.0 * profit] * 2, beta=1e9)
+        market = ttc_env.Market.from_arrays(
+            [quality] * 2, [profit] * 2, [0.0 * profit] * 2, beta=1e9
+        )
         found, one = sweep(market), ttc_env.solve(market)
-        for mine, theirs, expected in ((found.lowest, one.lowest, [0, 0]), (found.highest, one.highest, [1, 1])):
+        for mine, theirs, expected in (
+            (found.lowest, one.lowest, [0, 0]),
+            (found.highest, one.highest, [1, 1]),
+        ):
             assert mine[0, 0].tolist() == theirs.tolist() == expected
         assert found.unique[0, 0] == one.unique == False  # noqa: E712
 
@@ -153,13 +208,20 @@ def test_ties_up_to_rounding():
 @pytest.mark.parametrize("columns", [[0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 1, 0]])
 @pytest.mark.parametrize("high_profit", [0.4, 0.6])
 def test_of_identical_actions_the_first(columns, high_profit):
-    """A bracket closed in one V: the first of the columns that offer it, as one by one. Equally good optima: the first, too."""
+    """A bracket closed in one V: the first of the columns that offer it, as one by one.
+
+    Equally good optima: the first, too.
+    """
     market = posted(np.array([1.0, 3.0])[columns], np.array([1.0, high_profit])[columns])
     found, one = sweep(market), ttc_env.solve(market)
     first = columns.index(int(high_profit > 0.5))
     assert found.lowest[0, 0].tolist() == found.highest[0, 0].tolist() == [first, first]
     assert found.unique[0, 0]  # up to actions of equal value
-    for mine, expected in ((found.lowest, one.lowest), (found.highest, one.highest), (found.optimum, one.optimum)):
+    for mine, expected in (
+        (found.lowest, one.lowest),
+        (found.highest, one.highest),
+        (found.optimum, one.optimum),
+    ):
         np.testing.assert_array_equal(mine[0, 0], expected)
     optimum = columns.index(columns[int(found.optimum[0, 0, 0])])
     assert found.optimum[0, 0].tolist() == [optimum, optimum]

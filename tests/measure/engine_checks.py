@@ -1,6 +1,8 @@
-"""What test_real_engine.py asks of real engines, in a process of its own: vLLM takes over its process, and can be killed there.
+"""What test_real_engine.py asks of real engines, in a process of its own: vLLM takes over its
+process, and can be killed there.
 
-    python -m tests.measure.engine_checks train FOLDER | vllm FOLDER | transformers FOLDER | reward FOLDER TRACE
+    python -m tests.measure.engine_checks train FOLDER | vllm FOLDER | transformers FOLDER | reward
+    FOLDER TRACE
 
 Prints one line of JSON, the last.
 """
@@ -17,7 +19,9 @@ def train(folder: str) -> dict:
     from scripts.train_tiny_models import Recipe, save, train
 
     recipe = Recipe("tiny", 48, 2, 4, 5e-3, "terse", 0.6)
-    model, outcome = train(recipe, terms=TERMS, batch=64, cut_short=0.15, max_steps=400, check_every=20)
+    model, outcome = train(
+        recipe, terms=TERMS, batch=64, cut_short=0.15, max_steps=400, check_every=20
+    )
     save(model, recipe, Path(folder), outcome, {"terms": list(TERMS)})
     return outcome
 
@@ -44,9 +48,14 @@ def engine(name: str, folder: str) -> dict:
     began = time.perf_counter()
     sampled = backend.generate(prompts, sampling, seeds)
     seconds = time.perf_counter() - began
-    verdicts = [task.check([s.text for s in row], [q.gold] * len(row)) for q, row in zip(task.questions, sampled, strict=True)]
+    verdicts = [
+        task.check([s.text for s in row], [q.gold] * len(row))
+        for q, row in zip(task.questions, sampled, strict=True)
+    ]
     # One prompt many times, each with its own seed: the noise must be another one each time.
-    copies = backend.generate([prompts[0]] * 40, Sampling(n=8, max_tokens=16), [i * SEED_STRIDE for i in range(40)])
+    copies = backend.generate(
+        [prompts[0]] * 40, Sampling(n=8, max_tokens=16), [i * SEED_STRIDE for i in range(40)]
+    )
     again = backend.generate([prompts[0]], Sampling(n=8, max_tokens=16), [0])
     dial = ThinkingBudget(Sampling(n=4), 1, "=", answer_tokens=2, answer_stop=(".",))
     forced = dial.draw(backend, prompts, seeds)
@@ -86,10 +95,14 @@ def reward(folder: str, trace: str) -> dict:
     LlamaForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     source = read_trace(trace)
-    rewards = score_trace(source, RewardModel(folder, device="cpu"), Path(trace).with_suffix(".rewards.jsonl"))
+    rewards = score_trace(
+        source, RewardModel(folder, device="cpu"), Path(trace).with_suffix(".rewards.jsonl")
+    )
     table = from_trace(source, rewards)
     first = next(iter(source.records.values()))
-    alone = RewardModel(folder, device="cpu", batch=1).score(first["prompt"], first["samples"]["text"])
+    alone = RewardModel(folder, device="cpu", batch=1).score(
+        first["prompt"], first["samples"]["text"]
+    )
     return {
         "batched": rewards.records[first["id"]]["samples"]["rewards"],
         "alone": alone,
@@ -100,5 +113,9 @@ def reward(folder: str, trace: str) -> dict:
 
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
-    answer = {"train": train, "reward": reward}[command](*arguments) if command in ("train", "reward") else engine(command, *arguments)
+    answer = (
+        {"train": train, "reward": reward}[command](*arguments)
+        if command in ("train", "reward")
+        else engine(command, *arguments)
+    )
     print("\n" + json.dumps(answer))

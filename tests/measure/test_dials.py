@@ -23,12 +23,17 @@ def quiet(_: str) -> None:
 
 def samples_of(tmp_path, name, dial, skill=0.8, limit=60):
     path = tmp_path / f"{name}.jsonl"
-    collect(load_task("chains", limit=limit), FakeBackend(name, skill=skill), dial, path, warn=quiet)
+    collect(
+        load_task("chains", limit=limit), FakeBackend(name, skill=skill), dial, path, warn=quiet
+    )
     return from_trace(read_trace(path))
 
 
 def test_thinking_budget_is_enforced_and_realised_lengths_are_stored(tmp_path):
-    budgets = {b: ThinkingBudget(Sampling(n=2), b, "=", answer_tokens=2, answer_stop=(".",)) for b in (0, 1, 2, 4, 8)}
+    budgets = {
+        b: ThinkingBudget(Sampling(n=2), b, "=", answer_tokens=2, answer_stop=(".",))
+        for b in (0, 1, 2, 4, 8)
+    }
     tables = {b: samples_of(tmp_path, f"m{b}", dial, skill=1.0) for b, dial in budgets.items()}
     for budget, table in tables.items():
         assert table.thinking_tokens.max() <= budget
@@ -61,7 +66,9 @@ def test_phases_draw_from_different_seeds():
             drawn.extend(seed + j for seed in seeds for j in range(sampling.n))
             return super().generate(prompts, sampling, seeds)
 
-    ThinkingBudget(Sampling(n=5), 3, "=", 2).draw(Recorder(), ["1+1+1:", "2+2+2:"], [0, SEED_STRIDE])
+    ThinkingBudget(Sampling(n=5), 3, "=", 2).draw(
+        Recorder(), ["1+1+1:", "2+2+2:"], [0, SEED_STRIDE]
+    )
     assert len(drawn) == len(set(drawn)) == 20
 
 
@@ -95,9 +102,14 @@ def test_messages_are_extended_by_an_assistant_turn():
 def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("measured")
     dial = Parallel(Sampling(n=16, max_tokens=48))
-    tables = {name: samples_of(folder, name, dial, skill) for name, skill in (("weak", 0.75), ("strong", 0.9))}
+    tables = {
+        name: samples_of(folder, name, dial, skill)
+        for name, skill in (("weak", 0.75), ("strong", 0.9))
+    }
     return {
-        name: curve_file.parallel_curve(t, name, "majority", [1, 4, 16], price_per_token=price, margin=0.25)
+        name: curve_file.parallel_curve(
+            t, name, "majority", [1, 4, 16], price_per_token=price, margin=0.25
+        )
         for (name, t), price in zip(tables.items(), (1e-7, 2e-7), strict=True)
     }
 

@@ -1,4 +1,6 @@
-"""Other programs' files, with the kinds of breakage that released data has; every dropped row must be counted, with its line."""
+"""Other programs' files, with the kinds of breakage that released data has; every dropped row must
+be counted, with its line.
+"""
 
 import functools
 import json
@@ -70,11 +72,21 @@ def test_lm_eval(tmp_path):
     path = tmp_path / "samples_gsm8k.jsonl"
 
     def row(doc, texts, **changes):
-        return json.dumps({"doc_id": doc, "target": "9", "resps": [texts], "filtered_resps": texts[:1], "filter": "strict", **changes})
+        return json.dumps(
+            {
+                "doc_id": doc,
+                "target": "9",
+                "resps": [texts],
+                "filtered_resps": texts[:1],
+                "filter": "strict",
+                **changes,
+            }
+        )
 
     lines = [
         row(0, ["=9", "=8", "none"]),
-        row(0, ["=9", "=8", "none"], filter="flexible"),  # the same samples under another filter: not a repetition, not an error
+        # the same samples under another filter: not a repetition, not an error
+        row(0, ["=9", "=8", "none"], filter="flexible"),
         row(1, [[-1.5, False]]),  # log-likelihoods
         row(2, ["=9", "=9", "=9"], target=None)[:-5],  # torn
         row(3, ["=9", "=9", "=1"]),
@@ -93,8 +105,17 @@ def test_lm_eval(tmp_path):
 
 
 def inspect_sample(question, epoch, value="C", **changes):
-    output = {"choices": [{"message": {"content": "It is 4"}, "stop_reason": "stop"}], "usage": {"output_tokens": 5}}
-    return {"id": question, "epoch": epoch, "output": output, "scores": {"match": {"value": value, "answer": "4"}}, **changes}
+    output = {
+        "choices": [{"message": {"content": "It is 4"}, "stop_reason": "stop"}],
+        "usage": {"output_tokens": 5},
+    }
+    return {
+        "id": question,
+        "epoch": epoch,
+        "output": output,
+        "scores": {"match": {"value": value, "answer": "4"}},
+        **changes,
+    }
 
 
 @pytest.mark.parametrize("archive", [False, True])
@@ -121,7 +142,10 @@ def test_inspect(tmp_path, archive):
         path = tmp_path / "log.json"
         path.write_text(json.dumps({"version": 2, "samples": samples}))
     records, report = importers.import_inspect(path)
-    assert {q: r["samples"]["correct"] for q, r in records.items()} == {"q1": [True, False], "q2": [True, False]}
+    assert {q: r["samples"]["correct"] for q, r in records.items()} == {
+        "q1": [True, False],
+        "q2": [True, False],
+    }
     assert records["q2"]["samples"]["answer"] == ["4", None]  # cut off: wrong, whatever it says
     assert [(n, reason.partition(":")[0]) for n, reason in report.dropped] == [
         (3, "repeated sample"),

@@ -25,14 +25,25 @@ def test_curves_are_what_the_traces_say():
     rebuilt = to_csv(build(TRACES)).splitlines()
     assert len(shipped) == len(rebuilt)
     for old, new in zip(shipped, rebuilt, strict=True):
-        numbers = [[float(x) for x in row.split(",")[3:]] if row is not shipped[0] and row is not rebuilt[0] else [] for row in (old, new)]
+        numbers = [
+            (
+                [float(x) for x in row.split(",")[3:]]
+                if row is not shipped[0] and row is not rebuilt[0]
+                else []
+            )
+            for row in (old, new)
+        ]
         assert old.split(",")[:3] == new.split(",")[:3]
         np.testing.assert_allclose(*numbers, rtol=1e-6)
 
 
-@pytest.mark.parametrize("path", sorted(TRACES.glob("chain-*.gz")), ids=lambda path: path.name.removesuffix(".jsonl.gz"))
+@pytest.mark.parametrize(
+    "path", sorted(TRACES.glob("chain-*.gz")), ids=lambda path: path.name.removesuffix(".jsonl.gz")
+)
 def test_traces_are_sound(path):
-    """Golds recomputed, verdicts re-derived, budgets kept, questions held out from training, no seed used twice."""
+    """Golds recomputed, verdicts re-derived, budgets kept, questions held out from training, no
+    seed used twice.
+    """
     trace = read_trace(path)
     assert trace.torn is None
     assert len(trace.records) == 500
@@ -44,7 +55,9 @@ def test_traces_are_sound(path):
         assert record["gold"] == chain.answer
         columns = record["samples"]
         assert len(columns["text"]) == trace.settings["n"]
-        for text, answer, correct, finish in zip(columns["text"], columns["answer"], columns["correct"], columns["finish"], strict=True):
+        for text, answer, correct, finish in zip(
+            columns["text"], columns["answer"], columns["correct"], columns["finish"], strict=True
+        ):
             assert correct == (answer == chain.answer)
             assert answer is None or (finish == "stop" and text.endswith(f"={answer}"))
         if "budget" in trace.settings:
@@ -52,8 +65,12 @@ def test_traces_are_sound(path):
 
 
 def test_samples_are_independent_within_and_across_questions():
-    """No correlation between neighbouring samples, nor between equal places of different questions, beyond what chance gives."""
-    correct = from_trace(read_trace(TRACES / "chain-0.9M--chains--n64-t1.jsonl.gz")).correct.astype(float)
+    """No correlation between neighbouring samples, nor between equal places of different questions,
+    beyond what chance gives.
+    """
+    correct = from_trace(read_trace(TRACES / "chain-0.9M--chains--n64-t1.jsonl.gz")).correct.astype(
+        float
+    )
     noise = correct - correct.mean(axis=1, keepdims=True)
     variance = (noise**2).mean()
     expected = -1 / (correct.shape[1] - 1)  # the question's own mean was taken off
@@ -95,10 +112,17 @@ def test_the_market_loads_and_is_solved(method):
 def test_uncertainty_carries_through_to_the_equilibrium():
     market = ttc_env.load_market("measured", "majority")
     curves = [
-        parallel_curve(from_trace(read_trace(TRACES / f"{p.name}--chains--n64-t1.jsonl.gz")), p.name, "majority", LEVELS)
+        parallel_curve(
+            from_trace(read_trace(TRACES / f"{p.name}--chains--n64-t1.jsonl.gz")),
+            p.name,
+            "majority",
+            LEVELS,
+        )
         for p in market.providers
     ]
-    anarchy = [ttc_env.solve(m).price_of_anarchy for m in resampled_markets(market, curves, resamples=50)]
+    anarchy = [
+        ttc_env.solve(m).price_of_anarchy for m in resampled_markets(market, curves, resamples=50)
+    ]
     low, high = np.quantile(anarchy, [0.025, 0.975])
     assert low <= ttc_env.solve(market).price_of_anarchy <= high
     assert 1.0 <= low < high < 1.5

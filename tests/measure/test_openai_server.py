@@ -1,4 +1,6 @@
-"""The client against a small server on this machine that fails, throttles and answers as real ones do."""
+"""The client against a small server on this machine that fails, throttles and answers as real ones
+do.
+"""
 
 import json
 import threading
@@ -49,12 +51,20 @@ class Handler(BaseHTTPRequestHandler):
             text = f"{body['seed'] + j}"
             choice = {"index": j, "finish_reason": "length" if j == 1 else "stop"}
             if "prompt" in body:
-                choice |= {"text": text, "logprobs": {"token_logprobs": [-0.5, -0.25]} if server.logprobs else None}
+                choice |= {
+                    "text": text,
+                    "logprobs": {"token_logprobs": [-0.5, -0.25]} if server.logprobs else None,
+                }
             else:
                 content = [{"token": "x", "logprob": -1.0}] * 3
-                choice |= {"message": {"content": text}, "logprobs": {"content": content} if server.logprobs else None}
+                choice |= {
+                    "message": {"content": text},
+                    "logprobs": {"content": content} if server.logprobs else None,
+                }
             choices.insert(0, choice)  # out of order
-        self.reply(200, json.dumps({"choices": choices, "usage": {"completion_tokens": 7}}).encode(), {})
+        self.reply(
+            200, json.dumps({"choices": choices, "usage": {"completion_tokens": 7}}).encode(), {}
+        )
 
     def reply(self, code, data, headers):
         self.send_response(code)
@@ -99,7 +109,11 @@ def test_messages_and_a_continued_answer(serve):
     server = serve()
     backend = OpenAIServer("m", base_url=server.url)
     question = {"role": "user", "content": "?"}
-    drawn = backend.generate([(question,), (question, {"role": "assistant", "content": "so"})], Sampling(n=1), [0, SEED_STRIDE])
+    drawn = backend.generate(
+        [(question,), (question, {"role": "assistant", "content": "so"})],
+        Sampling(n=1),
+        [0, SEED_STRIDE],
+    )
     assert drawn[0][0].tokens == 3
     bodies = {len(body["messages"]): body for _, body, _ in server.requests}
     assert "continue_final_message" not in bodies[1]
@@ -109,7 +123,12 @@ def test_messages_and_a_continued_answer(serve):
 
 def test_passing_failures_are_tried_again(serve):
     server = serve(failures=[429, 503, 500])
-    assert OpenAIServer("m", base_url=server.url, concurrency=1).generate(["p"], Sampling(n=1), [5])[0][0].text == "5"
+    assert (
+        OpenAIServer("m", base_url=server.url, concurrency=1)
+        .generate(["p"], Sampling(n=1), [5])[0][0]
+        .text
+        == "5"
+    )
     assert len(server.requests) == 4
 
 
@@ -123,12 +142,16 @@ def test_lasting_failures_are_told(serve):
 
 def test_nobody_there(serve):
     with pytest.raises(RuntimeError, match="failed 1 times"):
-        OpenAIServer("m", base_url="http://127.0.0.1:9/v1", retries=0).generate(["p"], Sampling(n=1), [5])
+        OpenAIServer("m", base_url="http://127.0.0.1:9/v1", retries=0).generate(
+            ["p"], Sampling(n=1), [5]
+        )
 
 
 def test_rate_limit(serve):
     server = serve()
-    OpenAIServer("m", base_url=server.url, requests_per_minute=600).generate(["p"] * 5, Sampling(n=1), [i * SEED_STRIDE for i in range(5)])
+    OpenAIServer("m", base_url=server.url, requests_per_minute=600).generate(
+        ["p"] * 5, Sampling(n=1), [i * SEED_STRIDE for i in range(5)]
+    )
     assert server.times[-1] - server.times[0] >= 0.35  # five starts, 0.1 s apart
 
 
@@ -136,5 +159,11 @@ def test_without_logprobs_samples_are_asked_for_one_by_one(serve):
     server = serve(logprobs=False)
     with pytest.raises(RuntimeError, match="samples_per_request=1"):
         OpenAIServer("m", base_url=server.url).generate(["p"], Sampling(n=3), [0])
-    drawn = OpenAIServer("m", base_url=server.url, samples_per_request=1).generate(["p"], Sampling(n=3), [0])
-    assert [(s.text, s.tokens, s.logprob) for s in drawn[0]] == [("0", 7, None), ("1", 7, None), ("2", 7, None)]
+    drawn = OpenAIServer("m", base_url=server.url, samples_per_request=1).generate(
+        ["p"], Sampling(n=3), [0]
+    )
+    assert [(s.text, s.tokens, s.logprob) for s in drawn[0]] == [
+        ("0", 7, None),
+        ("1", 7, None),
+        ("2", 7, None),
+    ]

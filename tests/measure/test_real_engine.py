@@ -1,6 +1,8 @@
-"""The whole path through real engines, nothing mocked: a model trained on the spot, vLLM, kill -9 and resume, curves, a solved market.
+"""The whole path through real engines, nothing mocked: a model trained on the spot, vLLM, kill -9
+and resume, curves, a solved market.
 
-Run by `make test-measure`, which builds an environment with vLLM in it. Elsewhere these tests are skipped, and say so.
+Run by `make test-measure`, which builds an environment with vLLM in it. Elsewhere these tests are
+skipped, and say so.
 """
 
 import importlib.util
@@ -18,23 +20,39 @@ import pytest
 from ttc_env.measure.traces import read_trace
 
 ROOT = Path(__file__).parents[2]
-MISSING = [name for name in ("vllm", "torch", "transformers") if importlib.util.find_spec(name) is None]
+MISSING = [
+    name for name in ("vllm", "torch", "transformers") if importlib.util.find_spec(name) is None
+]
 
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(
-        bool(MISSING), reason=f"the real engine was NOT tested: {', '.join(MISSING)} not installed; run `make test-measure`"
+        bool(MISSING),
+        reason=(
+            f"the real engine was NOT tested: {', '.join(MISSING)} not installed; run `make"
+            " test-measure`"
+        ),
     ),
 ]
 
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "TOKENIZERS_PARALLELISM": "false"}
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 TASK = ["--task", "chains", "--limit", "20", "--task-options", '{"min_terms": 2, "max_terms": 2}']
 
 
 def run(*arguments):
     """Run `python -m ...` and return its standard output."""
     done = subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=900
+        [sys.executable, "-m", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -64,7 +82,9 @@ def reference(model):
 
 @pytest.fixture(scope="module")
 def measured(model, tmp_path_factory):
-    """Two providers measured by the command, the run killed with -9 once and resumed; returns the output folder."""
+    """Two providers measured by the command, the run killed with -9 once and resumed; returns the
+    output folder.
+    """
     out = tmp_path_factory.mktemp("run")
     other = model.parent / "copy"
     other.mkdir()
@@ -75,16 +95,26 @@ def measured(model, tmp_path_factory):
         "--methods", "majority,best_of_n,weighted_majority,pass_at_k", "--prices", "1,2", "--margin", "0.25", "--out", out,
     ]  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-m", *map(str, command)], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", *map(str, command)],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     path = out / "traces" / "tiny--chains--n16-t1.jsonl"
     deadline = time.monotonic() + 600
-    while time.monotonic() < deadline and process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 4):
+    while (
+        time.monotonic() < deadline
+        and process.poll() is None
+        and (not path.exists() or path.read_bytes().count(b"\n") < 4)
+    ):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
     killed = read_trace(path)
-    assert 0 < len(killed.records) < 20, f"the kill came too early or too late: {len(killed.records)} questions"
+    assert 0 < len(killed.records) < 20, (
+        f"the kill came too early or too late: {len(killed.records)} questions"
+    )
     with path.open("ab") as stream:  # and a line that was being written
         stream.write(b'{"kind":"question","id":"torn')
     run(*command)
@@ -98,25 +128,37 @@ def measured(model, tmp_path_factory):
 
 def test_vllm_and_transformers_agree(vllm, reference):
     """Greedy texts equal, their log-probabilities to 1e-3; sampled accuracy within noise."""
-    for (text, tokens, logprob), (other, other_tokens, other_logprob) in zip(vllm["greedy"], reference["greedy"], strict=True):
+    for (text, tokens, logprob), (other, other_tokens, other_logprob) in zip(
+        vllm["greedy"], reference["greedy"], strict=True
+    ):
         assert (text, tokens) == (other, other_tokens)
         assert logprob == pytest.approx(other_logprob, abs=1e-3)
     assert vllm["facts"]["weights"] == reference["facts"]["weights"]
     assert abs(vllm["accuracy"] - reference["accuracy"]) < 5 * np.sqrt(0.5 / 640)
     assert vllm["mean_logprob"] == pytest.approx(reference["mean_logprob"], abs=0.15)
     ratio = vllm["tokens_per_second"] / reference["tokens_per_second"]
-    print(f"vLLM {vllm['tokens_per_second']:,.0f} tokens/s, transformers {reference['tokens_per_second']:,.0f}, ratio {ratio:.1f}")
+    print(
+        f"vLLM {vllm['tokens_per_second']:,.0f} tokens/s, transformers"
+        f" {reference['tokens_per_second']:,.0f}, ratio {ratio:.1f}"
+    )
 
 
 @pytest.mark.parametrize("engine", ["vllm", "reference"])
 def test_samples_are_independent_across_prompts_and_repeatable(engine, request):
-    """The same prompt under 40 seeds: sample j of two copies agrees as often as any two samples do, no more."""
+    """The same prompt under 40 seeds: sample j of two copies agrees as often as any two samples do,
+    no more.
+    """
     answer = request.getfixturevalue(engine)
     copies = np.array(answer["copies"])  # [40, 8]
     kinds, counts = np.unique(copies, return_counts=True)
     assert len(kinds) > 1
     chance = ((counts / copies.size) ** 2).sum()
-    same_place = np.mean([(copies[:, j][:, None] == copies[:, j][None])[~np.eye(40, dtype=bool)].mean() for j in range(8)])
+    same_place = np.mean(
+        [
+            (copies[:, j][:, None] == copies[:, j][None])[~np.eye(40, dtype=bool)].mean()
+            for j in range(8)
+        ]
+    )
     assert abs(same_place - chance) < 0.1
     assert answer["repeatable"]
 
@@ -133,7 +175,10 @@ def test_budgets_and_truncation_are_real(engine, request):
 def test_curves_from_the_killed_and_resumed_run(measured):
     import pandas as pd
 
-    frames = {m: pd.read_csv(measured / f"chains-{m}.csv") for m in ("majority", "best_of_n", "weighted_majority", "pass_at_k")}
+    frames = {
+        m: pd.read_csv(measured / f"chains-{m}.csv")
+        for m in ("majority", "best_of_n", "weighted_majority", "pass_at_k")
+    }
     for frame in frames.values():
         assert len(frame) == 10
         assert frame.accuracy.between(0, 1).all()
@@ -146,15 +191,48 @@ def test_curves_from_the_killed_and_resumed_run(measured):
 
 
 def test_the_same_curves_from_the_traces_alone(measured, tmp_path):
-    traces = sorted((measured / "traces").glob("*.jsonl"), key=lambda p: not p.name.startswith("tiny"))
-    run("scripts.estimate", *traces, "--levels", "1,2,4,8,16", "--prices", "1,2", "--margin", "0.25", "--out", tmp_path)
-    assert (tmp_path / "chains-majority.csv").read_text() == (measured / "chains-majority.csv").read_text()
+    traces = sorted(
+        (measured / "traces").glob("*.jsonl"), key=lambda p: not p.name.startswith("tiny")
+    )
+    run(
+        "scripts.estimate",
+        *traces,
+        "--levels",
+        "1,2,4,8,16",
+        "--prices",
+        "1,2",
+        "--margin",
+        "0.25",
+        "--out",
+        tmp_path,
+    )
+    assert (tmp_path / "chains-majority.csv").read_text() == (
+        measured / "chains-majority.csv"
+    ).read_text()
 
 
 def test_other_settings_on_the_same_traces_are_refused(model, measured):
-    command = ["scripts.measure_curves", "--models", model, *TASK, "--samples", "16", "--seed", "7", "--backend", "fake", "--out", measured]
+    command = [
+        "scripts.measure_curves",
+        "--models",
+        model,
+        *TASK,
+        "--samples",
+        "16",
+        "--seed",
+        "7",
+        "--backend",
+        "fake",
+        "--out",
+        measured,
+    ]
     done = subprocess.run(
-        [sys.executable, "-m", *map(str, command)], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=300
+        [sys.executable, "-m", *map(str, command)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        timeout=300,
     )
     assert done.returncode != 0
     assert "other settings" in done.stderr
@@ -170,7 +248,9 @@ def test_the_market_loads_and_is_solved(measured):
     import ttc_env
 
     if not (hasattr(ttc_env, "load_market") and hasattr(ttc_env, "solve")):
-        pytest.skip("ttc_env.load_market or ttc_env.solve is not there yet: the market was NOT solved")
+        pytest.skip(
+            "ttc_env.load_market or ttc_env.solve is not there yet: the market was NOT solved"
+        )
     market = ttc_env.load_market(str(measured / "chains-majority.csv"), alpha=1e-3, beta=1e4)
     solution = ttc_env.solve(market)
     assert market.names == ("tiny", "copy")

@@ -13,7 +13,8 @@ def test_copies_change_nothing_but_the_speed():
     copies = make_backend("fake", "m", data_parallel=2)
     try:
         assert copies.generate(prompts, Sampling(n=4), seeds) == alone
-        assert copies.generate(prompts[:1], Sampling(n=4), seeds[:1]) == alone[:1]  # one copy has nothing to do
+        # one copy has nothing to do
+        assert copies.generate(prompts[:1], Sampling(n=4), seeds[:1]) == alone[:1]
         assert copies.describe()["hardware"] == "2 x none"
     finally:
         copies.close()

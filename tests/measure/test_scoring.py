@@ -78,13 +78,17 @@ HARD_MATH = [
 
 
 def test_hard_mathematics_and_hangs_in_worker_processes():
-    """The table above, then an expression that would take forever: its worker dies, the others' answers stand."""
+    """The table above, then an expression that would take forever: its worker dies, the others'
+    answers stand.
+    """
     pytest.importorskip("math_verify", reason="math-verify is not installed (extra `measure`)")
     with WorkerPool(2, timeout=20) as pool:
-        verdicts = check_answers("math", [case[0] for case in HARD_MATH], [case[1] for case in HARD_MATH], pool=pool)
-        assert [(text, v.answer, v.correct) for (text, *_), v in zip(HARD_MATH, verdicts, strict=True)] == [
-            (text, answer, correct) for text, _, answer, correct in HARD_MATH
-        ]
+        verdicts = check_answers(
+            "math", [case[0] for case in HARD_MATH], [case[1] for case in HARD_MATH], pool=pool
+        )
+        assert [
+            (text, v.answer, v.correct) for (text, *_), v in zip(HARD_MATH, verdicts, strict=True)
+        ] == [(text, answer, correct) for text, _, answer, correct in HARD_MATH]
         pool.timeout = 3
         began = time.monotonic()
         texts = ["\\boxed{9^{9^{9^{9^9}}}}", "\\boxed{3}", "\\boxed{4}"]
@@ -95,7 +99,9 @@ def test_hard_mathematics_and_hangs_in_worker_processes():
 
 
 def test_a_worker_that_hangs_is_replaced():
-    """A pattern with catastrophic backtracking hangs in C code, where no signal helps; only a kill does. Needs no extra."""
+    """A pattern with catastrophic backtracking hangs in C code, where no signal helps; only a kill
+    does. Needs no extra.
+    """
     slow, text = r"((a+)+)$", "a" * 40 + "b"
     with WorkerPool(1, timeout=2) as pool:
         pool.run([("exact", "a", "a", "(a)")])  # the worker is up
@@ -108,9 +114,17 @@ def test_a_worker_that_hangs_is_replaced():
 def test_what_spoils_every_answer_is_raised():
     """A gold answer that is none, or workers that cannot start, must not pass as wrong answers."""
     program = (
-        "import sys\nfrom ttc_env.measure.scoring import WorkerPool\nwith WorkerPool(1) as pool: pool.run([('exact', 'a', 'a', '(a)')])\n"
+        "import sys\nfrom ttc_env.measure.scoring import WorkerPool\nwith WorkerPool(1) as pool:"
+        " pool.run([('exact', 'a', 'a', '(a)')])\n"
     )
-    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=program,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        timeout=120,
+    )
     assert done.returncode != 0
     assert "could not start" in done.stderr
     pytest.importorskip("math_verify", reason="math-verify is not installed (extra `measure`)")

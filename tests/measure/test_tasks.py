@@ -1,4 +1,8 @@
-"""Questions and prompts. Data sets are read through the real `datasets` from small files in the benchmarks' own schemas (no download here)."""
+"""Questions and prompts.
+
+Data sets are read through the real `datasets` from small files in the benchmarks' own schemas (no
+download here).
+"""
 
 import json
 import re
@@ -15,8 +19,22 @@ ROWS = {
         {"question": "And $x$?", "answer": "Work.\n#### 18"},
     ],
     "aime": [
-        {"ID": "1983-1", "Year": 1983, "Problem Number": 1, "Question": "Find $w$.", "Answer": "060", "Part": None},
-        {"ID": "1984-2", "Year": 1984, "Problem Number": 2, "Question": "Find $n$.", "Answer": "592", "Part": None},
+        {
+            "ID": "1983-1",
+            "Year": 1983,
+            "Problem Number": 1,
+            "Question": "Find $w$.",
+            "Answer": "060",
+            "Part": None,
+        },
+        {
+            "ID": "1984-2",
+            "Year": 1984,
+            "Problem Number": 2,
+            "Question": "Find $n$.",
+            "Answer": "592",
+            "Part": None,
+        },
     ],
     "gpqa": [
         {
@@ -50,12 +68,16 @@ def by_id(task):
 def test_gsm8k(tmp_path):
     questions = by_id(load(tmp_path, "gsm8k"))
     assert questions["gsm8k-0"].gold == "1234"
-    assert questions["gsm8k-0"].prompt[-1] == {"role": "user", "content": "Tom has {3} apples."}  # braces of its own survive
+    # braces of its own survive
+    assert questions["gsm8k-0"].prompt[-1] == {"role": "user", "content": "Tom has {3} apples."}
     assert "\\boxed" in questions["gsm8k-1"].prompt[0]["content"]
 
 
 def test_aime(tmp_path):
-    assert {q: v.gold for q, v in by_id(load(tmp_path, "aime")).items()} == {"1983-1": "60", "1984-2": "592"}
+    assert {q: v.gold for q, v in by_id(load(tmp_path, "aime")).items()} == {
+        "1983-1": "60",
+        "1984-2": "592",
+    }
 
 
 def test_gpqa_shuffles_its_options_but_always_in_the_same_way(tmp_path):
@@ -72,7 +94,10 @@ def test_gpqa_shuffles_its_options_but_always_in_the_same_way(tmp_path):
 
 def test_mmlu(tmp_path):
     task = load(tmp_path, "mmlu")
-    assert {q: v.gold for q, v in by_id(task).items()} == {"mmlu-algebra-0": "B", "mmlu-algebra-1": "A"}
+    assert {q: v.gold for q, v in by_id(task).items()} == {
+        "mmlu-algebra-0": "B",
+        "mmlu-algebra-1": "A",
+    }
     assert task.constant_baseline[1] == 0.5
 
 
@@ -85,7 +110,11 @@ def test_more_questions_extend_fewer(tmp_path):
 @pytest.mark.parametrize(
     "name, row, words",
     [
-        ("gsm8k", {"question": "?", "answer": "no mark"}, "row 0 does not fit the schema of gsm8k.*####"),
+        (
+            "gsm8k",
+            {"question": "?", "answer": "no mark"},
+            "row 0 does not fit the schema of gsm8k.*####",
+        ),
         ("aime", {"Question": "?", "Answer": "1"}, "KeyError: 'ID'.*Question, Answer"),
         ("mmlu", {"question": "?", "subject": "s", "choices": ["1"], "answer": 0}, "1 choices"),
         ("aime", {"ID": "1", "Question": "?", "Answer": "x"}, "ValueError"),
@@ -132,6 +161,7 @@ def test_questions_are_held_out_from_training():
     assert all(chain.held_out for chain in chains)
     assert len({chain.text for chain in chains}) == 300
     golds = [chain.answer for chain in chains]
-    assert max(golds.count(g) for g in golds) / 300 < 0.35  # multiplication makes 0 the most frequent answer
+    # multiplication makes 0 the most frequent answer
+    assert max(golds.count(g) for g in golds) / 300 < 0.35
     with pytest.raises(ValueError, match="ask for fewer"):
         draw_distinct_chains(40, 0, 2, 2)

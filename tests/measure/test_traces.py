@@ -29,7 +29,9 @@ def quiet(_: str) -> None:
 def write(path, ids, settings=None, **options):
     with TraceWriter(path, settings or {"model": "m", "seed": 0}, {"run": 1}, **options) as writer:
         for i in ids:
-            writer.append(i, "1", {"answer": ["1", None], "correct": [True, False], "tokens": [3, 4]})
+            writer.append(
+                i, "1", {"answer": ["1", None], "correct": [True, False], "tokens": [3, 4]}
+            )
         return writer.torn
 
 
@@ -65,7 +67,17 @@ def test_torn_header_starts_again(tmp_path):
     assert list(read_trace(path).records) == ["a"]
 
 
-@pytest.mark.parametrize("content", ['{"qid": 1}', '{"qid": 1}\n', '{"kind": "question"}\n{"a": 1}\n', "a,b\n1,2\n", "notes", "[1]\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"qid": 1}',
+        '{"qid": 1}\n',
+        '{"kind": "question"}\n{"a": 1}\n',
+        "a,b\n1,2\n",
+        "notes",
+        "[1]\n",
+    ],
+)
 def test_a_file_of_another_kind_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "precious.jsonl"
     path.write_text(content)
@@ -102,7 +114,12 @@ def test_second_process_is_refused(tmp_path):
         "except TraceError as e:\n    print(e); sys.exit(3)"
     )
     with TraceWriter(path, {"model": "m", "seed": 0}, {}):
-        other = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        other = subprocess.run(
+            [sys.executable, "-c", code, str(path)],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
     assert other.returncode == 3, other.stderr
     assert "another process" in other.stdout
 
@@ -156,18 +173,20 @@ def test_changed_question_is_noticed(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX notion")
 def test_kill_nine_loses_at_most_what_was_in_flight(tmp_path):
-    """A real process, really killed while it writes, then resumed: the same file as without the kill."""
+    """A real process, really killed while it writes, then resumed: the same file as without the
+    kill.
+    """
     path = tmp_path / "t.jsonl"
     code = (
-        "import sys, time\n"
-        "from ttc_env.measure.backends.fake import FakeBackend\n"
-        "from ttc_env.measure.backends.base import Sampling\n"
-        "from ttc_env.measure.collect import collect\n"
-        "from ttc_env.measure.dials import Parallel\n"
-        "from ttc_env.measure.tasks import load_task\n"
-        "collect(load_task('chains', limit=600), FakeBackend(), Parallel(Sampling(n=4, max_tokens=48)), sys.argv[1], batch=2)\n"
+        "import sys, time\nfrom ttc_env.measure.backends.fake import FakeBackend\nfrom"
+        " ttc_env.measure.backends.base import Sampling\nfrom ttc_env.measure.collect import"
+        " collect\nfrom ttc_env.measure.dials import Parallel\nfrom ttc_env.measure.tasks import"
+        " load_task\ncollect(load_task('chains', limit=600), FakeBackend(), Parallel(Sampling(n=4,"
+        " max_tokens=48)), sys.argv[1], batch=2)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], cwd=Path(__file__).parents[2]
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not path.exists() or path.stat().st_size < 20_000):
         time.sleep(0.01)
@@ -185,7 +204,19 @@ def test_header_says_what_the_samples_are(tmp_path):
     path = tmp_path / "t.jsonl"
     collect(load_task("chains", limit=3), FakeBackend("folder/model-x"), DIAL, path, warn=quiet)
     header = json.loads(path.read_text().splitlines()[0])
-    for key in ("model", "revision", "weights", "format", "n", "temperature", "top_p", "max_tokens", "seed", "task", "backend"):
+    for key in (
+        "model",
+        "revision",
+        "weights",
+        "format",
+        "n",
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "seed",
+        "task",
+        "backend",
+    ):
         assert key in header["settings"]
     assert header["settings"]["model"] == "model-x"  # no path of the machine that measured
     for key in ("versions", "hardware", "started", "constant_baseline"):
@@ -193,12 +224,20 @@ def test_header_says_what_the_samples_are(tmp_path):
 
 
 def test_seeds_never_overlap(tmp_path):
-    """Sample j of a question draws from seed + j, so two questions', models' or settings' seeds must be more than n apart."""
+    """Sample j of a question draws from seed + j, so two questions', models' or settings' seeds
+    must be more than n apart.
+    """
     seeds = []
     for model in ("a", "b"):
         for n in (4, 8):
             path = tmp_path / f"{model}{n}.jsonl"
-            collect(load_task("chains", limit=50), FakeBackend(model), Parallel(Sampling(n=n, max_tokens=48)), path, warn=quiet)
+            collect(
+                load_task("chains", limit=50),
+                FakeBackend(model),
+                Parallel(Sampling(n=n, max_tokens=48)),
+                path,
+                warn=quiet,
+            )
             seeds += [record["seed"] for record in read_trace(path).records.values()]
     assert len(set(seeds)) == 200
     assert np.diff(np.sort(seeds)).min() >= 2 * 8

@@ -1,4 +1,7 @@
-"""The benchmark commands run, and write what they say they write. How fast anything is, is not tested."""
+"""The benchmark commands run, and write what they say they write.
+
+How fast anything is, is not tested.
+"""
 
 import json
 import math
@@ -16,7 +19,14 @@ def test_the_page_shows_the_kept_rows():
 
 
 def test_rows_are_judged():
-    row = {"name": "x", "ratio": 2.0, "target": 2.0, "better": "lower", "spread": [1.5, 2500.0], "note": ""}
+    row = {
+        "name": "x",
+        "ratio": 2.0,
+        "target": 2.0,
+        "better": "lower",
+        "spread": [1.5, 2500.0],
+        "note": "",
+    }
     assert benchmark_table.met(row)
     assert not benchmark_table.met({**row, "target": 1.9})
     assert benchmark_table.met({**row, "target": 1.9, "better": "higher"})
@@ -27,14 +37,21 @@ def test_rows_are_judged():
 
 def rows_of(tmp_path, *options):
     out = tmp_path / "speed.json"
-    subprocess.run([sys.executable, "-m", "scripts.benchmark_speed", "--quick", "--json", str(out), *options], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "scripts.benchmark_speed", "--quick", "--json", str(out), *options],
+        check=True,
+    )
     content = json.loads(out.read_text())
     assert {"machine", "command", "rows"} <= content.keys()
     for row in content["rows"]:
         assert {"name", "ratio", "target", "better", "spread"} <= row.keys()
         assert row["better"] in ("lower", "higher")
-        assert row["ratio"] is None or (math.isfinite(row["ratio"]) and (row["ratio"] > 0 or "slope" in row["name"]))
-        assert row["ratio"] is not None or row["note"], f"{row['name']} was not measured, and nothing says why"
+        assert row["ratio"] is None or (
+            math.isfinite(row["ratio"]) and (row["ratio"] > 0 or "slope" in row["name"])
+        )
+        assert row["ratio"] is not None or row["note"], (
+            f"{row['name']} was not measured, and nothing says why"
+        )
     return {row["name"] for row in content["rows"]}
 
 
@@ -42,7 +59,18 @@ def rows_of(tmp_path, *options):
 def test_the_quick_benchmark(tmp_path):
     figure = tmp_path / "scaling.png"
     names = rows_of(tmp_path, "--figure", str(figure))
-    for part in ("idle env", "C loop", "rps", "simple_spread", "CartPole", "brute force", "enumeration", "sweep", "slope", "GPU"):
+    for part in (
+        "idle env",
+        "C loop",
+        "rps",
+        "simple_spread",
+        "CartPole",
+        "brute force",
+        "enumeration",
+        "sweep",
+        "slope",
+        "GPU",
+    ):
         assert any(part in name for name in names), part
     assert figure.stat().st_size > 10_000
 

@@ -1,4 +1,5 @@
-"""What plays a batch's rounds: NumPy or numba, in columns on the host that are kept from step to step; or torch, on its device.
+"""What plays a batch's rounds: NumPy or numba, in columns on the host that are kept from step to
+step; or torch, on its device.
 
 Both have the same few methods, so that `VectorMarketEnv` need not know which one it has.
 """
@@ -23,7 +24,9 @@ _BLOCK = 2048  # environments per pass: a round's temporaries then stay in the p
 
 
 class NumpyBackend:
-    """Rounds in NumPy, or compiled by numba, written into columns `[n, num_envs]` that the next round overwrites."""
+    """Rounds in NumPy, or compiled by numba, written into columns `[n, num_envs]` that the next
+    round overwrites.
+    """
 
     def __init__(self, tables: RoundTables, num_envs: int, *, compiled: bool = False):
         self.num_envs, self.config = num_envs, tables.config
@@ -34,13 +37,21 @@ class NumpyBackend:
         self._own = _aligned((k + 1, n, num_envs), np.float32)
         self._reward, self._share = (_aligned((n, num_envs), np.float64) for _ in range(2))
         entries = n * len(tables.batch) * tables.num_actions
-        self._index = _aligned((n, num_envs), np.int32 if entries < 2**31 else np.int64)  # half the memory to write in every round
-        self._aside: tuple[np.ndarray, ...] | None = None  # the buffers of `rewards`, once it is used
+        # half the memory to write in every round
+        self._index = _aligned((n, num_envs), np.int32 if entries < 2**31 else np.int64)
+        # the buffers of `rewards`, once it is used
+        self._aside: tuple[np.ndarray, ...] | None = None
         self._flags = np.zeros(num_envs, bool), np.ones(num_envs, bool)
         rounds = self.rounds
-        self._compiled = CompiledRounds(tables, rounds.start, rounds.outside_value, rounds.profit_scale) if compiled else None
+        self._compiled = (
+            CompiledRounds(tables, rounds.start, rounds.outside_value, rounds.profit_scale)
+            if compiled
+            else None
+        )
 
-    def generator(self, seed: int | Sequence[int] | None) -> np.random.Generator | SeparateGenerators:
+    def generator(
+        self, seed: int | Sequence[int] | None
+    ) -> np.random.Generator | SeparateGenerators:
         """One for the batch; or, of a seed per environment, one each."""
         if seed is None or isinstance(seed, (int, np.integer)):
             return seeding.np_random(None if seed is None else int(seed))[0]
@@ -48,12 +59,17 @@ class NumpyBackend:
 
     def generator_state(self, rng: Any) -> list[Any]:
         """To make the generator again, by `generator_from`."""
-        return [g.bit_generator.state for g in (rng.generators if isinstance(rng, SeparateGenerators) else [rng])]
+        return [
+            g.bit_generator.state
+            for g in (rng.generators if isinstance(rng, SeparateGenerators) else [rng])
+        ]
 
     def generator_from(self, states: Sequence[Any]) -> np.random.Generator | SeparateGenerators:
         """A generator that goes on from its state."""
         rng = self.generator(0 if len(states) == 1 else [0] * len(states))
-        for one, state in zip(rng.generators if isinstance(rng, SeparateGenerators) else [rng], states, strict=True):
+        for one, state in zip(
+            rng.generators if isinstance(rng, SeparateGenerators) else [rng], states, strict=True
+        ):
             one.bit_generator.state = state
         return rng
 
@@ -63,29 +79,45 @@ class NumpyBackend:
         self._public[-1] = 1.0
         return self._views()
 
-    def play(self, actions: np.ndarray, rng: Any, time_left: float) -> tuple[BatchObservation, Played]:
+    def play(
+        self, actions: np.ndarray, rng: Any, time_left: float
+    ) -> tuple[BatchObservation, Played]:
         """A round. actions: `[b, n]` or `[b, n, k]`, in their space."""
         public, own = self._public, self._own
         extra: list[Played] = []
         if self._compiled is not None:
-            self._compiled.play(actions, self._share, self._reward, self._index, public, own, shown=True)
+            self._compiled.play(
+                actions, self._share, self._reward, self._index, public, own, shown=True
+            )
         for columns in self._blocks() if self._compiled is None else ():
             played = self.rounds.play(actions[columns], _of(rng, columns), columns)
             self.rounds.show(played, columns, public, own)
-            self._reward[:, columns], self._share[:, columns], self._index[:, columns] = played.reward, played.share, played.index
+            self._reward[:, columns], self._share[:, columns], self._index[:, columns] = (
+                played.reward,
+                played.share,
+                played.index,
+            )
             if played.price is not None or played.served is not None:
                 extra.append(played)
         price, served, correct = (
-            np.concatenate([getattr(p, name) for p in extra], axis=1) if extra and getattr(extra[0], name) is not None else None
+            (
+                np.concatenate([getattr(p, name) for p in extra], axis=1)
+                if extra and getattr(extra[0], name) is not None
+                else None
+            )
             for name in ("price", "served", "correct")
         )
         public[-2], public[-1] = 1.0, time_left
-        return self._views(), Played(self._reward, self._share, self._index, price, None, served, correct)
+        return self._views(), Played(
+            self._reward, self._share, self._index, price, None, served, correct
+        )
 
     def rewards(self, actions: np.ndarray, rng: Any) -> np.ndarray:
         """Rewards `[n, b]` of one round, in buffers of their own."""
         if self._aside is None:
-            self._aside = tuple(_aligned(x.shape, x.dtype) for x in (self._reward, self._share, self._index))
+            self._aside = tuple(
+                _aligned(x.shape, x.dtype) for x in (self._reward, self._share, self._index)
+            )
         reward, share, index = self._aside
         if self._compiled is not None:
             self._compiled.play(actions, share, reward, index, self._public, self._own, shown=False)
@@ -115,7 +147,9 @@ class NumpyBackend:
         """
         if self.config.actions == "continuous":
             if check and np.isnan(actions).any():
-                raise ValueError("actions hold NaN; they must be numbers, which are clipped to [-1, 1]")
+                raise ValueError(
+                    "actions hold NaN; they must be numbers, which are clipped to [-1, 1]"
+                )
             return actions
         if actions.dtype.kind not in "iu":
             raise ValueError(f"actions are {actions.dtype}; expected integers")
@@ -135,35 +169,60 @@ class NumpyBackend:
         raise ValueError(_refused(actions, b, i, self.config))
 
     def _blocks(self) -> Iterator[slice]:
-        return (slice(start, min(start + _BLOCK, self.num_envs)) for start in range(0, self.num_envs, _BLOCK))
+        return (
+            slice(start, min(start + _BLOCK, self.num_envs))
+            for start in range(0, self.num_envs, _BLOCK)
+        )
 
     def _views(self) -> BatchObservation:
-        return BatchObservation(self._static, self._own.transpose(2, 1, 0), self._public.T, self._hidden)
+        return BatchObservation(
+            self._static, self._own.transpose(2, 1, 0), self._public.T, self._hidden
+        )
 
 
 class TorchBackend:
-    """Rounds in torch. Nothing waits for the device, nothing is copied from it or to it, and every round has new tensors."""
+    """Rounds in torch.
 
-    def __init__(self, tables: RoundTables, num_envs: int, device: Any = None, *, compiled: bool = False):
+    Nothing waits for the device, nothing is copied from it or to it, and every round has new
+    tensors.
+    """
+
+    def __init__(
+        self, tables: RoundTables, num_envs: int, device: Any = None, *, compiled: bool = False
+    ):
         torch = torch_module()
         try:
             torch.empty(0, device=device)
         except (AssertionError, RuntimeError) as error:
-            raise ValueError(f"device {device!r} is not to be had here: {error}. Use device='cpu', or a torch built for it") from error
+            raise ValueError(
+                f"device {device!r} is not to be had here: {error}. Use device='cpu', or a torch"
+                " built for it"
+            ) from error
         self.num_envs, self.config = num_envs, tables.config
         self.rounds = BatchRounds(tables, num_envs, "torch", device)
         self._static = self.rounds.put(tables.static)
         self._hidden = None if tables.hidden is None else self.rounds.put(tables.hidden)
         self.device = self._static.device
-        self._flags = tuple(torch.full((num_envs,), flag, device=self.device) for flag in (False, True))
+        self._flags = tuple(
+            torch.full((num_envs,), flag, device=self.device) for flag in (False, True)
+        )
         self._round, self._seen_round = self._play, self._play_and_see
         if compiled:
             if self.config.demand == "sampled":
-                raise ValueError("torch's compiler cannot draw from a generator; use compile=False with demand='sampled'")
-            # Else eight environments would fill the compiler's list of versions of one function (torch before 2.13: they do).
-            alone = {"isolate_recompiles": True} if "isolate_recompiles" in signature(torch.compile).parameters else {}
+                raise ValueError(
+                    "torch's compiler cannot draw from a generator; use compile=False with"
+                    " demand='sampled'"
+                )
+            # Else eight environments would fill the compiler's list of versions of one function
+            # (torch before 2.13: they do).
+            alone = (
+                {"isolate_recompiles": True}
+                if "isolate_recompiles" in signature(torch.compile).parameters
+                else {}
+            )
             self._round, self._seen_round = (
-                torch.compile(f, fullgraph=True, dynamic=False, **alone) for f in (self._round, self._seen_round)
+                torch.compile(f, fullgraph=True, dynamic=False, **alone)
+                for f in (self._round, self._seen_round)
             )
 
     def generator(self, seed: int | Sequence[int] | None) -> Any:
@@ -178,7 +237,10 @@ class TorchBackend:
         elif isinstance(seed, (int, np.integer)):
             generator.manual_seed(int(seed))
         else:
-            raise ValueError("torch draws for the whole batch from one generator: give one seed, or use backend='numpy'")
+            raise ValueError(
+                "torch draws for the whole batch from one generator: give one seed, or use"
+                " backend='numpy'"
+            )
         return generator
 
     def generator_state(self, rng: Any) -> np.ndarray:
@@ -193,7 +255,9 @@ class TorchBackend:
 
     def first(self) -> BatchObservation:
         """What is seen before the first round."""
-        return BatchObservation.first(self._static, self.num_envs, len(self.config.grid), self._hidden)
+        return BatchObservation.first(
+            self._static, self.num_envs, len(self.config.grid), self._hidden
+        )
 
     def play(self, actions: Any, rng: Any, time_left: float) -> tuple[BatchObservation, Played]:
         """A round. actions: `[b, n]` or `[b, n, k]`, in their space."""
@@ -205,7 +269,12 @@ class TorchBackend:
         torch = self.rounds.xp
         played = self.rounds.play(actions, rng)
         shown, mine = self.rounds.seen(played)
-        public = torch.cat([*(rows.to(torch.float32) for rows in shown), shown[0].new_ones((2, self.num_envs), dtype=torch.float32)])
+        public = torch.cat(
+            [
+                *(rows.to(torch.float32) for rows in shown),
+                shown[0].new_ones((2, self.num_envs), dtype=torch.float32),
+            ]
+        )
         return played, public, torch.stack([rows.to(torch.float32) for rows in mine])
 
     def rewards(self, actions: Any, rng: Any) -> Any:
@@ -213,7 +282,8 @@ class TorchBackend:
         return self._round(actions, rng)
 
     def _play(self, actions: Any, rng: Any) -> Any:
-        return self.rounds.play(actions, rng).reward  # and no more: what a compiled function returns it has to write
+        # and no more: what a compiled function returns it has to write
+        return self.rounds.play(actions, rng).reward
 
     def flags(self, over: bool) -> tuple[Any, Any]:
         """Terminations and truncations `[num_envs]`."""
@@ -231,18 +301,28 @@ class TorchBackend:
             ValueError: they are elsewhere.
         """
         if not isinstance(actions, self.rounds.xp.Tensor):
-            raise TypeError(f"actions are a {type(actions).__name__}; backend='torch' plays tensors: torch.as_tensor(actions, device=...)")
+            raise TypeError(
+                f"actions are a {type(actions).__name__}; backend='torch' plays tensors:"
+                " torch.as_tensor(actions, device=...)"
+            )
         if actions.device != self.device:
-            raise ValueError(f"actions are on {actions.device}, the environment is on {self.device}; make them there, or move them there")
+            raise ValueError(
+                f"actions are on {actions.device}, the environment is on {self.device}; make them"
+                " there, or move them there"
+            )
         return actions
 
     def checked(self, actions: Any, check: bool) -> Any:
-        """Actions as they are. To look at numbers on another device than the CPU would be to wait for it, so that these are not checked.
+        """Actions as they are. To look at numbers on another device than the CPU would be to wait
+        for it, so that these are not checked.
 
         Raises:
-            ValueError: a tensor of another kind; or, if `check` and on the CPU, actions outside their space.
+            ValueError: a tensor of another kind; or, if `check` and on the CPU, actions outside
+                their space.
         """
-        if self.config.actions == "discrete" and (actions.is_floating_point() or actions.dtype == self.rounds.xp.bool):
+        if self.config.actions == "discrete" and (
+            actions.is_floating_point() or actions.dtype == self.rounds.xp.bool
+        ):
             raise ValueError(f"actions are {actions.dtype}; expected integers")
         if check and self.device.type == "cpu" and self.config.actions == "discrete":
             for part, size in zip(_parts(actions), self.config.grid, strict=True):
@@ -254,11 +334,16 @@ class TorchBackend:
 
 def _parts(actions: Any) -> list[Any]:
     """Actions `[b, n]` or `[b, n, k]` part by part."""
-    return [actions] if len(actions.shape) == 2 else [actions[..., j] for j in range(actions.shape[2])]
+    return (
+        [actions] if len(actions.shape) == 2 else [actions[..., j] for j in range(actions.shape[2])]
+    )
 
 
 def _refused(actions: Any, b: int, i: int, config: EnvConfig) -> str:
-    return f"environment {b}, provider_{i}: action {actions[b, i].tolist()} is not in {config.action_space()}"
+    return (
+        f"environment {b}, provider_{i}: action {actions[b, i].tolist()} is not in"
+        f" {config.action_space()}"
+    )
 
 
 def _of(rng: Any, columns: slice) -> Any:
@@ -267,7 +352,9 @@ def _of(rng: Any, columns: slice) -> Any:
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any, line: int = 64) -> np.ndarray:
-    """A new array that starts where a cache line does: vector instructions then write whole lines, a tenth faster."""
+    """A new array that starts where a cache line does: vector instructions then write whole lines,
+    a tenth faster.
+    """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     buffer = np.empty(size + line, np.uint8)
     start = -buffer.ctypes.data % line

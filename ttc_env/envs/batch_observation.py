@@ -10,19 +10,28 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class BatchObservation:
-    """What all providers of all environments see, without repeating what they share. float32, in [-1, 1]; NumPy arrays or torch tensors.
+    """What all providers of all environments see, without repeating what they share. float32, in
+    [-1, 1]; NumPy arrays or torch tensors.
 
-    `full()` writes the vectors out as the PettingZoo environment shows them. The three parts, in the order of `ObservationLayout`:
+    `full()` writes the vectors out as the PettingZoo environment shows them. The three parts, in
+    the order of `ObservationLayout`:
     """
 
-    static: Any  # [G, n, s]: identity, existing levels, own curves; environment b has market b modulo G
+    # [G, n, s]: identity, existing levels, own curves; environment b has market b modulo G
+    static: Any
     own: Any  # [num_envs, n, k + 1]: own last action, own last profit
-    public: Any  # [num_envs, 3 n + 2]: everybody's quality, price and share, then 1 once a round has been played, and the time left
-    hidden: Any = None  # [n, d] bool: what `full` shows to nobody but whose it is; None where nothing is hidden. `public` has it all
+    # [num_envs, 3 n + 2]: everybody's quality, price and share, then 1 once a round has been
+    # played, and the time left
+    public: Any
+    # [n, d] bool: what `full` shows to nobody but whose it is; None where nothing is hidden.
+    # `public` has it all
+    hidden: Any = None
 
     @classmethod
     def first(cls, static: Any, num_envs: int, parts: int, hidden: Any) -> BatchObservation:
-        """Before the first round: nothing but the constants, and all of the time left. parts: k, of an action."""
+        """Before the first round: nothing but the constants, and all of the time left. parts: k, of
+        an action.
+        """
         n = static.shape[1]
         public = _zeros(static, (3 * n + 2, num_envs))
         public[-1] = 1.0
@@ -66,7 +75,11 @@ class BatchObservation:
         if g == 1:
             return self.static
         times = -(-b // g), 1, 1
-        return (np.tile(self.static, times) if isinstance(self.static, np.ndarray) else self.static.repeat(*times))[:b]
+        return (
+            np.tile(self.static, times)
+            if isinstance(self.static, np.ndarray)
+            else self.static.repeat(*times)
+        )[:b]
 
 
 def _zeros(like: Any, shape: tuple[int, ...]) -> Any:

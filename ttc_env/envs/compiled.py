@@ -1,4 +1,6 @@
-"""Rounds played by numba (`backend="numba"`, extra `fast`): the tables of `ttc_env.envs.tables`, packed for `ttc_env.game.rounds_numba`."""
+"""Rounds played by numba (`backend="numba"`, extra `fast`): the tables of `ttc_env.envs.tables`,
+packed for `ttc_env.game.rounds_numba`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def kernels() -> Any:
     try:
         from ttc_env.game import rounds_numba
     except ImportError as error:
-        raise ImportError(f"backend='numba' needs numba ({error}): pip install 'ttc-env[fast]'") from error
+        raise ImportError(
+            f"backend='numba' needs numba ({error}): pip install 'ttc-env[fast]'"
+        ) from error
     return rounds_numba
 
 
@@ -32,8 +36,9 @@ def check(tables: RoundTables) -> None:
     config = tables.config
     if config.actions != "discrete" or config.demand != "expected" or tables.kind == "other":
         raise ValueError(
-            "backend='numba' plays discrete actions and expected demand, in the market and in the second-score auction; "
-            f"got actions={config.actions!r}, demand={config.demand!r}, mechanism {config.mechanism.name!r}: use backend='numpy'"
+            "backend='numba' plays discrete actions and expected demand, in the market and in the"
+            f" second-score auction; got actions={config.actions!r}, demand={config.demand!r},"
+            f" mechanism {config.mechanism.name!r}: use backend='numpy'"
         )
 
 
@@ -50,7 +55,13 @@ def _kind(tables: RoundTables) -> tuple[int, Any, Any, Any]:
 class CompiledRounds:
     """Plays rounds of a batch of environments, in place."""
 
-    def __init__(self, tables: RoundTables, start: np.ndarray, outside_value: np.ndarray, profit_scale: np.ndarray):
+    def __init__(
+        self,
+        tables: RoundTables,
+        start: np.ndarray,
+        outside_value: np.ndarray,
+        profit_scale: np.ndarray,
+    ):
         check(tables)
         module = kernels()
         grid = tables.config.grid
@@ -70,18 +81,34 @@ class CompiledRounds:
         )
 
     def columns(self, actions: np.ndarray) -> np.ndarray:
-        """Actions `[b, n]` or `[b, n, k]` as `[k, n, b]` int64, without a copy if their memory is laid out so."""
-        return np.ascontiguousarray(actions.reshape(*actions.shape[:2], -1).transpose(2, 1, 0), dtype=np.int64)
+        """Actions `[b, n]` or `[b, n, k]` as `[k, n, b]` int64, without a copy if their memory is
+        laid out so.
+        """
+        return np.ascontiguousarray(
+            actions.reshape(*actions.shape[:2], -1).transpose(2, 1, 0), dtype=np.int64
+        )
 
     def outside(self, columns: np.ndarray) -> tuple[int, int] | None:
-        """An environment and a provider whose action is outside the space, if there are any. columns: `[k, n, b]`."""
+        """An environment and a provider whose action is outside the space, if there are any.
+        columns: `[k, n, b]`.
+        """
         at = self._first_outside(columns, self._sizes)
         if at < 0:
             return None
         _, provider, environment = np.unravel_index(at, columns.shape)
         return int(environment), int(provider)
 
-    def play(self, actions: np.ndarray, share: Any, reward: Any, index: Any, public: Any, own: Any, *, shown: bool) -> None:
+    def play(
+        self,
+        actions: np.ndarray,
+        share: Any,
+        reward: Any,
+        index: Any,
+        public: Any,
+        own: Any,
+        *,
+        shown: bool,
+    ) -> None:
         """One round, written into columns (`rounds_numba.play`)."""
         columns = self.columns(actions)
         if len(columns) == 3:  # kernels read two parts: the last two become one
@@ -118,7 +145,13 @@ class CompiledSingle:
         static = np.ascontiguousarray(tables.static[0])
         private = static.shape[1] + len(grid) + 1
         self.shape = n, private + 3 * n + 2
-        rules = [config.users, float(tables.batch.outside_value[0]), float(tables.profit_scale[0]), kind, *grid]
+        rules = [
+            config.users,
+            float(tables.batch.outside_value[0]),
+            float(tables.profit_scale[0]),
+            kind,
+            *grid,
+        ]
         self.hidden = tables.hidden
         self._rounds, self._length = tables, 8 * n * len(grid)
         self._play = module.play_one

@@ -1,4 +1,6 @@
-"""What an environment is: one frozen object that every face of it shares (PettingZoo, Gymnasium, batched)."""
+"""What an environment is: one frozen object that every face of it shares (PettingZoo, Gymnasium,
+batched).
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,23 @@ from gymnasium import spaces
 
 from ttc_env.game.continuous import ContinuousSolution, best_continuous_reply, solve_continuous
 from ttc_env.game.curves import load_market
-from ttc_env.game.mechanisms import MECHANISMS, Mechanism, Offer, Outcome, pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import (
+    MECHANISMS,
+    Mechanism,
+    Offer,
+    Outcome,
+    pay_per_token,
+    second_price_auction,
+)
 from ttc_env.game.regret import Regret, compare, resolution
 from ttc_env.game.solve import AuctionSolution, Solution, optimal_welfare, solve
 from ttc_env.game.tariffs import CostPlus, PerToken
 from ttc_env.game.types import Array, Market, frozen_array
 
 INFORMATION = ("full", "prices", "own")
-"""What a provider sees of the others' last round: quality, price and share; the price alone; nothing."""
+"""What a provider sees of the others' last round: quality, price and share; the price alone;
+nothing.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +64,9 @@ class EnvConfig:
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
-        """How many choices each part of an action has: levels, then prices and claims where there is more than one."""
+        """How many choices each part of an action has: levels, then prices and claims where there
+        is more than one.
+        """
         levels, *rest = self.mechanism.grid(self.market)
         return (levels, *(k for k in rest if k > 1))
 
@@ -64,26 +77,42 @@ class EnvConfig:
 
     @cached_property
     def optimal_welfare(self) -> float:
-        """The most welfare that any profile reaches, USD per arriving user (with continuous prices it is reached at an end of the dial)."""
+        """The most welfare that any profile reaches, USD per arriving user (with continuous prices
+        it is reached at an end of the dial).
+        """
         return optimal_welfare(self.market, self.mechanism)
 
     def action_space(self) -> spaces.Space[Any]:
         """A new space for one provider; all providers have equal ones."""
         if self.actions == "continuous":
             return spaces.Box(-1.0, 1.0, (len(self.grid),), np.float32)
-        return spaces.Discrete(self.grid[0]) if len(self.grid) == 1 else spaces.MultiDiscrete(list(self.grid))
+        return (
+            spaces.Discrete(self.grid[0])
+            if len(self.grid) == 1
+            else spaces.MultiDiscrete(list(self.grid))
+        )
 
     def action_mask(self, i: int) -> Any:
-        """Which choices exist for provider i, as Gymnasium's `space.sample(mask)` takes it: int8, 1 = available; None for a Box.
+        """Which choices exist for provider i, as Gymnasium's `space.sample(mask)` takes it: int8, 1
+        = available; None for a Box.
 
-        A Box needs none: its level dial is divided into as many bins as the provider has levels. New arrays on each call.
+        A Box needs none: its level dial is divided into as many bins as the provider has levels.
+        New arrays on each call.
         """
         mask = self.action_masks[i]
-        return tuple(part.copy() for part in mask) if isinstance(mask, tuple) else None if mask is None else mask.copy()
+        return (
+            tuple(part.copy() for part in mask)
+            if isinstance(mask, tuple)
+            else None
+            if mask is None
+            else mask.copy()
+        )
 
     @cached_property
     def action_masks(self) -> tuple[Any, ...]:
-        """`action_mask` of every provider; the arrays are read-only, and the same from step to step."""
+        """`action_mask` of every provider; the arrays are read-only, and the same from step to
+        step.
+        """
         if self.actions == "continuous":
             return (None,) * len(self.agents)
         levels = [frozen_array(row, np.int8) for row in self.market.available]
@@ -93,8 +122,8 @@ class EnvConfig:
     def choose(self, actions: Sequence[Any]) -> np.ndarray:
         """Environment actions as flat actions `[n]`.
 
-        A level beyond a provider's own grid means its highest level. With continuous actions the level is exact and the price
-        choice is the nearest one; `offer` takes the exact price.
+        A level beyond a provider's own grid means its highest level. With continuous actions the
+        level is exact and the price choice is the nearest one; `offer` takes the exact price.
 
         Raises:
             ValueError: an action outside its space, naming the provider.
@@ -102,19 +131,30 @@ class EnvConfig:
         if self.actions == "continuous":
             unit = (self._box(actions) + 1.0) / 2.0
             counts = [self.level_counts, *(np.full(len(unit), k) for k in self.grid[1:])]
-            parts = [np.minimum((unit[:, j] * count).astype(np.intp), count - 1) for j, count in enumerate(counts)]
+            parts = [
+                np.minimum((unit[:, j] * count).astype(np.intp), count - 1)
+                for j, count in enumerate(counts)
+            ]
         else:
-            array = np.array(actions, dtype=None if len({np.shape(action) for action in actions}) == 1 else object)
+            array = np.array(
+                actions,
+                dtype=None if len({np.shape(action) for action in actions}) == 1 else object,
+            )
             if array.ndim == 1:
                 array = array[:, None]
-            if array.shape != (len(self.agents), len(self.grid)) or not np.issubdtype(array.dtype, np.integer):
+            if array.shape != (len(self.agents), len(self.grid)) or not np.issubdtype(
+                array.dtype, np.integer
+            ):
                 raise ValueError(
-                    f"actions: expected {len(self.grid)} integer(s) for each of {len(self.agents)} providers; got {array.dtype} {array.shape}"
+                    f"actions: expected {len(self.grid)} integer(s) for each of {len(self.agents)}"
+                    f" providers; got {array.dtype} {array.shape}"
                 )
             outside = ((array < 0) | (array >= self.grid)).any(axis=1)
             if outside.any():
                 at = int(np.flatnonzero(outside)[0])
-                raise ValueError(f"provider_{at}: action {array[at].tolist()} is not in {self.action_space()}")
+                raise ValueError(
+                    f"provider_{at}: action {array[at].tolist()} is not in {self.action_space()}"
+                )
             parts = [np.minimum(array[:, 0], self.level_counts - 1), *array.T[1:]]
         return self._flat(parts)
 
@@ -127,11 +167,16 @@ class EnvConfig:
     def _box(self, actions: Sequence[Any]) -> Array:
         array = np.asarray(actions, dtype=np.float64).reshape(len(self.agents), -1)
         if array.shape[1] != len(self.grid) or np.isnan(array).any():
-            raise ValueError(f"actions: expected {len(self.grid)} numbers in [-1, 1] for each provider, no NaN; got {array.tolist()}")
+            raise ValueError(
+                f"actions: expected {len(self.grid)} numbers in [-1, 1] for each provider, no NaN;"
+                f" got {array.tolist()}"
+            )
         return np.clip(array, -1.0, 1.0)
 
     def offer(self, actions: Sequence[Any]) -> tuple[np.ndarray, Offer]:
-        """Flat actions `[n]` and the offers `[n]` that they make: the whole of what a round depends on."""
+        """Flat actions `[n]` and the offers `[n]` that they make: the whole of what a round depends
+        on.
+        """
         flat = self.choose(actions)
         offer = self.table.take(flat)
         tariff = self.mechanism.tariff
@@ -141,7 +186,9 @@ class EnvConfig:
             multiple = np.exp(low + (high - low) * (self._box(actions)[:, 1] + 1.0) / 2.0)
             level, _, _ = self.mechanism.split(flat, self.market)
             base = tariff.base(self.market)[np.arange(len(flat)), level]
-            offer = Offer(offer.quality, offer.claim, tariff.price(base, tariff.choice(multiple)), offer.cost)
+            offer = Offer(
+                offer.quality, offer.claim, tariff.price(base, tariff.choice(multiple)), offer.cost
+            )
         return flat, offer
 
     def play(self, offer: Offer) -> Outcome:
@@ -149,17 +196,27 @@ class EnvConfig:
         return self.mechanism.play(offer, self.market)
 
     def regret(self, offer: Offer, outcome: Outcome) -> Regret:
-        """Each provider's exact regret against the offers of this round, over every action that the environment allows."""
+        """Each provider's exact regret against the offers of this round, over every action that the
+        environment allows.
+        """
         if self.actions == "continuous" and len(self.mechanism.tariff.choices) > 1:
-            return best_continuous_reply(self.mechanism, self.market, offer, outcome, resolution=self._resolution)
+            return best_continuous_reply(
+                self.mechanism, self.market, offer, outcome, resolution=self._resolution
+            )
         profit, log_share = self.mechanism.deviations(self.table, offer, self.market)
-        best, regret, relative = compare(profit, log_share, outcome.profit_per_query, outcome.log_share, self._resolution)
+        best, regret, relative = compare(
+            profit, log_share, outcome.profit_per_query, outcome.log_share, self._resolution
+        )
         utility = outcome.utility
         return Regret(utility, utility + regret, best, regret, relative)
 
     def solve(self) -> Solution | AuctionSolution | ContinuousSolution:
         """The exact solution of the game that this environment plays."""
-        if self.actions == "continuous" and len(self.mechanism.tariff.choices) > 1 and self.mechanism.posts_prices:
+        if (
+            self.actions == "continuous"
+            and len(self.mechanism.tariff.choices) > 1
+            and self.mechanism.posts_prices
+        ):
             return solve_continuous(self.mechanism, self.market)
         return solve(self.market, self.mechanism)
 
@@ -181,10 +238,12 @@ def make_config(
     infos: str = "full",
     **market_options: Any,
 ) -> EnvConfig:
-    """Validate options and build the config. The environment's class docstring says what each option means.
+    """Validate options and build the config. The environment's class docstring says what each
+    option means.
 
     Raises:
-        ValueError, TypeError: an option that is unknown or out of range, or options that contradict each other.
+        ValueError, TypeError: an option that is unknown or out of range, or options that contradict
+            each other.
     """
     for name, value, allowed in (
         ("actions", actions, ("discrete", "continuous")),
@@ -203,17 +262,27 @@ def make_config(
             *(n for n in signature(make_config).parameters if n != "market_options"),
             *(n for n in known if n not in ("benchmark", "method")),
         ]
-        hint = "; many games at once are made by ttc_env.vector_env" if "num_envs" in unknown else ""
-        raise TypeError(f"there is no option {', '.join(unknown)}{hint}; options are {', '.join(options)}")
+        hint = (
+            "; many games at once are made by ttc_env.vector_env" if "num_envs" in unknown else ""
+        )
+        raise TypeError(
+            f"there is no option {', '.join(unknown)}{hint}; options are {', '.join(options)}"
+        )
     if market is None:
         market = load_market("gsm8k" if benchmark is None else benchmark, method, **market_options)
     elif not isinstance(market, Market):
-        raise TypeError(f"market is a {type(market).__name__}, not a Market; see ttc_env.load_market and Market.from_arrays")
+        raise TypeError(
+            f"market is a {type(market).__name__}, not a Market; see ttc_env.load_market and"
+            " Market.from_arrays"
+        )
     else:
         given = {"benchmark": benchmark, "method": method, **market_options}
         clash = [name for name, value in given.items() if value is not None]
         if clash:
-            raise ValueError(f"market=... is given, so {', '.join(clash)} cannot be; change the market itself with market.replace(...)")
+            raise ValueError(
+                f"market=... is given, so {', '.join(clash)} cannot be; change the market itself"
+                " with market.replace(...)"
+            )
     return EnvConfig(
         market=market,
         mechanism=_mechanism(mechanism, prices, tuple(claims), settlement),
@@ -226,23 +295,41 @@ def make_config(
     )
 
 
-def _mechanism(mechanism: str | Mechanism, prices: str | Sequence[float], claims: tuple[float, ...], settlement: str) -> Mechanism:
+def _mechanism(
+    mechanism: str | Mechanism,
+    prices: str | Sequence[float],
+    claims: tuple[float, ...],
+    settlement: str,
+) -> Mechanism:
     if isinstance(mechanism, Mechanism):
         if prices != "grid" or claims != (1.0,) or settlement != "delivered":
-            raise ValueError("a Mechanism object carries its own prices, claims and settlement; set them there")
+            raise ValueError(
+                "a Mechanism object carries its own prices, claims and settlement; set them there"
+            )
         return mechanism
     if mechanism not in MECHANISMS:
-        raise ValueError(f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a ttc_env.game.mechanisms.Mechanism")
-    tariffs: Mapping[str, type[PerToken] | type[CostPlus]] = {"market": PerToken, "auction": CostPlus}
+        raise ValueError(
+            f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a"
+            " ttc_env.game.mechanisms.Mechanism"
+        )
+    tariffs: Mapping[str, type[PerToken] | type[CostPlus]] = {
+        "market": PerToken,
+        "auction": CostPlus,
+    }
     tariff = tariffs[mechanism]
     if isinstance(prices, str):
         if prices not in ("grid", "fixed"):
-            raise ValueError(f"prices is {prices!r}; choose 'grid', 'fixed', or give the price choices as numbers")
+            raise ValueError(
+                f"prices is {prices!r}; choose 'grid', 'fixed', or give the price choices as"
+                " numbers"
+            )
         choices = tariff.choices if prices == "grid" else (tariff.neutral,)
     else:
         choices = tuple(prices)
     if mechanism == "market":
         if claims != (1.0,) or settlement != "delivered":
-            raise ValueError("claims and settlement belong to the auction; the market's users see true quality")
+            raise ValueError(
+                "claims and settlement belong to the auction; the market's users see true quality"
+            )
         return pay_per_token(choices)
     return second_price_auction(choices, settlement, claims)

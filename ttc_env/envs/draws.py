@@ -1,6 +1,8 @@
-"""What is left to chance under sampled demand: users' choices, ties in an auction, and whether answers are right.
+"""What is left to chance under sampled demand: users' choices, ties in an auction, and whether
+answers are right.
 
-Arrays are columns, `[n, b]`: provider, environment; NumPy's with a NumPy generator or a `SeparateGenerators`, or torch's with a torch generator.
+Arrays are columns, `[n, b]`: provider, environment; NumPy's with a NumPy generator or a
+`SeparateGenerators`, or torch's with a torch generator.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import numpy as np
 
 
 class SeparateGenerators:
-    """One NumPy generator for each environment: what one draws depends on its own seed alone, whatever the others are."""
+    """One NumPy generator for each environment: what one draws depends on its own seed alone,
+    whatever the others are.
+    """
 
     def __init__(self, generators: Sequence[np.random.Generator]):
         self.generators = list(generators)
@@ -22,7 +26,12 @@ class SeparateGenerators:
 
     def multinomial(self, count: int, chances: np.ndarray) -> np.ndarray:
         """`[b, k]` of chances `[b, k]`."""
-        return np.concatenate([g.multinomial(count, row[None]) for g, row in zip(self.generators, chances, strict=True)])
+        return np.concatenate(
+            [
+                g.multinomial(count, row[None])
+                for g, row in zip(self.generators, chances, strict=True)
+            ]
+        )
 
     def random(self, size: int) -> np.ndarray:
         """`[b]` in [0, 1); size is b."""
@@ -30,12 +39,17 @@ class SeparateGenerators:
 
     def binomial(self, count: np.ndarray, chance: np.ndarray) -> np.ndarray:
         """`[n, b]` of counts and chances `[n, b]`."""
-        drawn = [g.binomial(count[:, b : b + 1], chance[:, b : b + 1]) for b, g in enumerate(self.generators)]
+        drawn = [
+            g.binomial(count[:, b : b + 1], chance[:, b : b + 1])
+            for b, g in enumerate(self.generators)
+        ]
         return np.concatenate(drawn, axis=1)
 
 
 def choices(share: Any, outside: Any, users: int, rng: Any) -> Any:
-    """Users served by each provider, `[n, b]`: a multinomial draw per environment. share: `[n, b]`; outside: `[b]`."""
+    """Users served by each provider, `[n, b]`: a multinomial draw per environment. share: `[n, b]`;
+    outside: `[b]`.
+    """
     if isinstance(share, np.ndarray):
         chances = np.concatenate([share, np.broadcast_to(outside, share.shape[1:])[None]]).T
         return rng.multinomial(users, chances / chances.sum(axis=1, keepdims=True)).T[:-1]
@@ -44,7 +58,8 @@ def choices(share: Any, outside: Any, users: int, rng: Any) -> Any:
     left = torch.full_like(share[0], float(users))
     rest = share.sum(dim=0) + outside
     served = []
-    for row in share:  # conditional binomials: each provider draws from the users whom the ones before left
+    # conditional binomials: each provider draws from the users whom the ones before left
+    for row in share:
         drawn = torch.binomial(left, (row / rest.clamp(min=1e-300)).clamp(0.0, 1.0), generator=rng)
         left, rest = left - drawn, rest - row
         served.append(drawn)
@@ -52,7 +67,9 @@ def choices(share: Any, outside: Any, users: int, rng: Any) -> Any:
 
 
 def winners(share: Any, users: int, rng: Any) -> Any:
-    """Users served, `[n, b]`, in one auction a round: a tie is drawn once, and its winner serves everybody. share: `[n, b]`."""
+    """Users served, `[n, b]`, in one auction a round: a tie is drawn once, and its winner serves
+    everybody. share: `[n, b]`.
+    """
     tied = share > 0
     if isinstance(share, np.ndarray):
         u, count = rng.random(share.shape[1]), tied.sum(axis=0)
@@ -60,7 +77,10 @@ def winners(share: Any, users: int, rng: Any) -> Any:
         return (tied & (np.cumsum(tied, axis=0) == rank)) * users
     import torch
 
-    u, count = torch.rand(share.shape[1], generator=rng, device=share.device, dtype=share.dtype), tied.sum(dim=0)
+    u, count = (
+        torch.rand(share.shape[1], generator=rng, device=share.device, dtype=share.dtype),
+        tied.sum(dim=0),
+    )
     rank = torch.minimum((u * count).to(torch.int64), count - 1) + 1
     return (tied & (torch.cumsum(tied, dim=0) == rank)) * torch.full_like(share, float(users))
 

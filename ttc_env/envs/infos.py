@@ -1,7 +1,8 @@
 """Infos that are worked out when somebody reads them.
 
-Exact regrets take longer than the round itself, and most rounds' infos are never read. An `Info` is a dict in every respect; its entries
-appear at the first look at any of them but the action mask. What it needs is kept at the time of the round, so reading late changes nothing.
+Exact regrets take longer than the round itself, and most rounds' infos are never read. An `Info` is
+a dict in every respect; its entries appear at the first look at any of them but the action mask.
+What it needs is kept at the time of the round, so reading late changes nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Info(dict[str, Any]):
 
     def __init__(self, pending: tuple[LazyRound, int], mask: Any):
         self._pending: tuple[LazyRound, int] | None = pending  # the round, the provider
-        self["action_mask"] = mask  # there from the start: C code may ask whether a dict is empty without asking the dict
+        # there from the start: C code may ask whether a dict is empty without asking the dict
+        self["action_mask"] = mask
 
     def _fill(self) -> None:
         if self._pending is not None:

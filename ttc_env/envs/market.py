@@ -30,19 +30,24 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     ## Description
 
-    Each round every provider picks how much compute to spend on a query (a *level*: number of samples, or reasoning effort) and a price.
-    More compute raises the quality of answers, their cost, and, where tokens are billed, the price. Then `users` users arrive.
+    Each round every provider picks how much compute to spend on a query (a *level*: number of
+    samples, or reasoning effort) and a price. More compute raises the quality of answers, their
+    cost, and, where tokens are billed, the price. Then `users` users arrive.
 
-    - `mechanism="market"`: pay per token. Users choose by logit among quality minus price, with rationality `beta`.
-    - `mechanism="auction"`: a reverse second-price auction. Providers bid a price and claim their quality; the best score (claim minus bid)
-      serves everybody and is paid so that users keep the runner-up's score.
+    - `mechanism="market"`: pay per token. Users choose by logit among quality minus price, with
+      rationality `beta`.
+    - `mechanism="auction"`: a reverse second-price auction. Providers bid a price and claim their
+      quality; the best score (claim minus bid) serves everybody and is paid so that users keep the
+      runner-up's score.
 
-    The game is that of *Test-Time Compute Games* (arXiv 2601.21839), with its measured quality curves. `solve()` returns the exact
-    equilibria, social optimum or dominant strategies of the very game that the environment plays.
+    The game is that of *Test-Time Compute Games* (arXiv 2601.21839), with its measured quality
+    curves. `solve()` returns the exact equilibria, social optimum or dominant strategies of the
+    very game that the environment plays.
 
     ## Agents
 
-    `provider_0` ... `provider_{n-1}`, in the order of `market.providers`. All act at once; none leaves early.
+    `provider_0` ... `provider_{n-1}`, in the order of `market.providers`. All act at once; none
+    leaves early.
 
     ## Action Space
 
@@ -53,45 +58,56 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `"continuous"` | `"grid"` or numbers | `Box(-1, 1, (2,))` | level (equal bins), price on a log scale from the lowest to the highest choice |
     | `"continuous"` | `"fixed"` | `Box(-1, 1, (1,))` | level (equal bins) |
 
-    A price choice is, in the market, a factor on the list price per token (default 0.8, 1, 1.25, 2, 4, ..., 64: 1 is the paper's fixed
-    price, 0.8 is cost at the default margin, and the upper end covers what providers would ask if prices were free); in the auction a
-    markup of the bid over cost (default -0.5, -0.2, 0, 0.25, 0.5, 1, 2, 4, 8: 0 is the truthful bid). With more than one entry in `claims`
-    an auction action has one more part, the index of the claimed quality as a factor on the true one.
+    A price choice is, in the market, a factor on the list price per token (default 0.8, 1, 1.25, 2,
+    4, ..., 64: 1 is the paper's fixed price, 0.8 is cost at the default margin, and the upper end
+    covers what providers would ask if prices were free); in the auction a markup of the bid over
+    cost (default -0.5, -0.2, 0, 0.25, 0.5, 1, 2, 4, 8: 0 is the truthful bid). With more than one
+    entry in `claims` an auction action has one more part, the index of the claimed quality as a
+    factor on the true one.
 
-    Providers with fewer levels than others have the same space. `infos[agent]["action_mask"]` says which choices exist; a level beyond
-    the provider's own grid means its highest level. Integers outside the space raise; numbers outside a Box are clipped.
+    Providers with fewer levels than others have the same space. `infos[agent]["action_mask"]` says
+    which choices exist; a level beyond the provider's own grid means its highest level. Integers
+    outside the space raise; numbers outside a Box are clipped.
 
     ## Observation Space
 
-    `Box(-1, 1, (d,))`, float32: own curves and costs, own last action and profit, the last round's public outcome (every provider's
-    quality, price and share), and the time left. `env.layout.describe()` prints the place and scale of every entry.
-    `information="full"` (default) shows rivals' quality, price and share; `"prices"` their price alone; `"own"` nothing of them (zeros).
-    `state()` returns everything about all providers, for centralised critics.
+    `Box(-1, 1, (d,))`, float32: own curves and costs, own last action and profit, the last round's
+    public outcome (every provider's quality, price and share), and the time left.
+    `env.layout.describe()` prints the place and scale of every entry. `information="full"`
+    (default) shows rivals' quality, price and share; `"prices"` their price alone; `"own"` nothing
+    of them (zeros). `state()` returns everything about all providers, for centralised critics.
 
     ## Rewards
 
-    Expected profit in USD of serving `users` arrivals: users x U_i. With `demand="sampled"` the users' choices (a multinomial draw; in an
-    auction a draw among tied winners) and the correctness of the answers they get are drawn from the environment's generator, and the
-    reward is the profit from those who came; its expectation is the expected reward.
+    Expected profit in USD of serving `users` arrivals: users x U_i. With `demand="sampled"` the
+    users' choices (a multinomial draw; in an auction a draw among tied winners) and the correctness
+    of the answers they get are drawn from the environment's generator, and the reward is the profit
+    from those who came; its expectation is the expected reward.
 
     ## Infos
 
-    With `infos="full"` (default), for each agent: `action_mask` (None for a Box); `level`, `quality`, `price`, `cost`, `payment`, `profit` (all USD per
-    query, `profit` per served query), `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
-    played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per arriving user). Under sampled demand also
-    `served` and `correct`, the numbers of users and of right answers (`correct` needs accuracy curves). All but those two are
-    expectations, also where demand is sampled and observations show what was drawn. `infos="basic"` gives the mask alone. Infos are dicts whose entries are worked out when one is first read, so that unread ones cost almost nothing.
+    With `infos="full"` (default), for each agent: `action_mask` (None for a Box); `level`,
+    `quality`, `price`, `cost`, `payment`, `profit` (all USD per query, `profit` per served query),
+    `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
+    played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per
+    arriving user). Under sampled demand also `served` and `correct`, the numbers of users and of
+    right answers (`correct` needs accuracy curves). All but those two are expectations, also where
+    demand is sampled and observations show what was drawn. `infos="basic"` gives the mask alone.
+    Infos are dicts whose entries are worked out when one is first read, so that unread ones cost
+    almost nothing.
 
-    `solve()` of an auction needs the truthful bid 0 among `prices` (and the true claim 1.0 among `claims`, if quality is paid as delivered):
-    without it no strategy is dominant, and it says so.
+    `solve()` of an auction needs the truthful bid 0 among `prices` (and the true claim 1.0 among
+    `claims`, if quality is paid as delivered): without it no strategy is dominant, and it says so.
 
     ## Starting State
 
-    No round has been played: the last round's entries are 0. Curves, prices and costs are there from the start.
+    No round has been played: the last round's entries are 0. Curves, prices and costs are there
+    from the start.
 
     ## Episode End
 
-    All agents are truncated together after `max_cycles` rounds; nobody terminates. Final observations are returned, then `agents` is empty.
+    All agents are truncated together after `max_cycles` rounds; nobody terminates. Final
+    observations are returned, then `agents` is empty.
 
     ## Arguments
 
@@ -135,29 +151,49 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         **options: Any,
     ):
         if backend not in ("numpy", "numba"):
-            raise ValueError(f"backend is {backend!r}; choose 'numpy' or 'numba' ('torch' plays batches: ttc_env.vector_env)")
+            raise ValueError(
+                f"backend is {backend!r}; choose 'numpy' or 'numba' ('torch' plays batches:"
+                " ttc_env.vector_env)"
+            )
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode is {render_mode!r}; choose {', '.join(map(repr, self.metadata['render_modes']))} or None")
+            raise ValueError(
+                f"render_mode is {render_mode!r}; choose"
+                f" {', '.join(map(repr, self.metadata['render_modes']))} or None"
+            )
         self.config: EnvConfig = make_config(mechanism, benchmark, method, **options)
         self.layout = ObservationLayout(self.config)
         self.render_mode = render_mode
         self.max_cycles = self.config.max_cycles
         self.possible_agents = list(self.config.agents)
         self.agents: list[str] = []
-        self._observation_spaces = {a: spaces.Box(-1.0, 1.0, (self.layout.size,), np.float32) for a in self.possible_agents}
+        self._observation_spaces = {
+            a: spaces.Box(-1.0, 1.0, (self.layout.size,), np.float32) for a in self.possible_agents
+        }
         self._action_spaces = {a: self.config.action_space() for a in self.possible_agents}
         self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
         batch = MarketBatch.of(self.config.market)
         self._tables = tables = RoundTables(self.config, batch)
         self._single: Any = (
-            CompiledSingle(tables) if backend == "numba" else SingleRounds(tables) if SingleRounds.can_play(tables) else None
+            CompiledSingle(tables)
+            if backend == "numba"
+            else SingleRounds(tables)
+            if SingleRounds.can_play(tables)
+            else None
         )
-        self._vector = VectorMarketEnv(1, self.config, batch, autoreset="disabled", copy=False) if self._single is None else None
+        self._vector = (
+            VectorMarketEnv(1, self.config, batch, autoreset="disabled", copy=False)
+            if self._single is None
+            else None
+        )
         self._first = BatchObservation.first(tables.static, 1, len(self.config.grid), tables.hidden)
         self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
-        self._basic_infos = {a: {"action_mask": mask} for a, mask in zip(self.possible_agents, self.config.action_masks)}
+        self._basic_infos = {
+            a: {"action_mask": mask}
+            for a, mask in zip(self.possible_agents, self.config.action_masks)
+        }
         self._t = 0
-        self._last: Any = None  # the round played last: a `SingleRound`, a `CompiledRound` or a `BatchObservation`
+        # the round played last: a `SingleRound`, a `CompiledRound` or a `BatchObservation`
+        self._last: Any = None
         self._history: list[Outcome] = []
         self._levels: list[np.ndarray] = []
 
@@ -173,13 +209,18 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         return self._action_spaces[agent]
 
     def solve(self) -> Solution | AuctionSolution | ContinuousSolution:
-        """The exact solution of the game that this environment plays; with a price grid, profiles hold flat actions (`Solution.split`)."""
+        """The exact solution of the game that this environment plays; with a price grid, profiles
+        hold flat actions (`Solution.split`).
+        """
         return self.config.solve()
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
-        """Start an episode. A seed starts the environment's generator anew; without one it goes on. `options` has no keys; others are ignored."""
+        """Start an episode. A seed starts the environment's generator anew; without one it goes on.
+
+        `options` has no keys; others are ignored.
+        """
         if self._vector is not None:
             self._vector.reset(seed=seed)
         self._t = 0
@@ -191,7 +232,13 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     def step(
         self, actions: dict[str, Any]
-    ) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
+    ) -> tuple[
+        dict[str, np.ndarray],
+        dict[str, float],
+        dict[str, bool],
+        dict[str, bool],
+        dict[str, dict[str, Any]],
+    ]:
         """Play one round.
 
         Raises:
@@ -205,7 +252,9 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             chosen = [actions[agent] for agent in agents]
         except KeyError:
             missing = [agent for agent in agents if agent not in actions]
-            raise ValueError(f"step needs an action for every agent; {', '.join(missing)} gave none") from None
+            raise ValueError(
+                f"step needs an action for every agent; {', '.join(missing)} gave none"
+            ) from None
         t = self._t + 1
         over = t >= self.max_cycles
         time_left = 0.0 if over else 1.0 - t / self.max_cycles
@@ -217,7 +266,9 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         if self.render_mode is not None:
             self._record(chosen)
         if self.config.infos == "basic":
-            infos: dict[str, dict[str, Any]] = {agent: info.copy() for agent, info in self._basic_infos.items()}
+            infos: dict[str, dict[str, Any]] = {
+                agent: info.copy() for agent, info in self._basic_infos.items()
+            }
         else:
             lazy, masks = LazyRound(partial(*told)), self.config.action_masks
             infos = {agent: Info((lazy, i), masks[i]) for i, agent in enumerate(agents)}
@@ -226,24 +277,35 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             self._flags[False].copy(), self._flags[over].copy(), infos,
         )  # fmt: skip
 
-    def _play_single(self, chosen: list[Any], time_left: float) -> tuple[Any, list[float], tuple[Any, ...]]:
-        """A round in plain Python: observations `[n, d]`, rewards in USD, and a function that makes the infos, with its arguments."""
+    def _play_single(
+        self, chosen: list[Any], time_left: float
+    ) -> tuple[Any, list[float], tuple[Any, ...]]:
+        """A round in plain Python: observations `[n, d]`, rewards in USD, and a function that makes
+        the infos, with its arguments.
+        """
         single = self._single
         assert single is not None
         try:
             played = single.play(single.keys(chosen), time_left)
         except (KeyError, AttributeError, TypeError, ValueError, BufferError):
-            # Unusual containers, or actions outside the space: `choose` sorts them out, or says what is wrong.
+            # Unusual containers, or actions outside the space: `choose` sorts them out, or says
+            # what is wrong.
             flat = self.config.choose(chosen)
-            played = single.play(single.keys_of(np.unravel_index(flat, self.config.grid)), time_left)
+            played = single.play(
+                single.keys_of(np.unravel_index(flat, self.config.grid)), time_left
+            )
         self._last = played
         return played.observations, played.reward, (self._infos_of, played)
 
     def _infos_of(self, played: Any) -> Rows:
         return self._infos(self._single.flat(played.keys), None, played.share, played.reward, {})
 
-    def _play_vector(self, chosen: list[Any], time_left: float) -> tuple[Any, list[float], tuple[Any, ...]]:
-        """The same as a batch of one: continuous actions, sampled demand, mechanisms with rules of their own."""
+    def _play_vector(
+        self, chosen: list[Any], time_left: float
+    ) -> tuple[Any, list[float], tuple[Any, ...]]:
+        """The same as a batch of one: continuous actions, sampled demand, mechanisms with rules of
+        their own.
+        """
         assert self._vector is not None
         flat, offer = self.config.offer(chosen)
         if self.config.actions == "continuous":
@@ -254,11 +316,22 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         # The horizon is this environment's own: PettingZoo's tests set `max_cycles` on it.
         obs, reward = self._vector.play(actions, time_left)
         last = self._vector.last
-        counts = {name: getattr(last, name)[:, 0] for name in ("served", "correct") if getattr(last, name) is not None}
+        counts = {
+            name: getattr(last, name)[:, 0]
+            for name in ("served", "correct")
+            if getattr(last, name) is not None
+        }
         share, rewards = last.share[:, 0].tolist(), reward[0].tolist()
         self._last = obs.copy()
         expected = not counts
-        told = self._infos, flat.tolist(), offer, share if expected else None, rewards if expected else None, counts
+        told = (
+            self._infos,
+            flat.tolist(),
+            offer,
+            share if expected else None,
+            rewards if expected else None,
+            counts,
+        )
         return obs.full()[0], rewards, told
 
     def _record(self, chosen: list[Any]) -> None:
@@ -269,24 +342,38 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             self.render()
 
     def state(self) -> np.ndarray:
-        """The global state: all providers' private blocks and the full public block, `[state_size]` float32."""
+        """The global state: all providers' private blocks and the full public block, `[state_size]`
+        float32.
+        """
         if self._last is None:
             return self._first.state()[0]
         if isinstance(self._last, BatchObservation):
             return self._last.state()[0]
         last = self._last
-        return self._tables.state(self._single.flat(last.keys), last.share, last.reward, last.time_left)
+        return self._tables.state(
+            self._single.flat(last.keys), last.share, last.reward, last.time_left
+        )
 
     @cached_property
     def _single_infos(self) -> SingleInfos | None:
         return SingleInfos(self._tables) if SingleInfos.can_tell(self._tables) else None
 
     def _infos(
-        self, flat: list[int], offer: Offer | None, share: list[float] | None, reward: list[float] | None, counts: dict[str, np.ndarray]
+        self,
+        flat: list[int],
+        offer: Offer | None,
+        share: list[float] | None,
+        reward: list[float] | None,
+        counts: dict[str, np.ndarray],
     ) -> Rows:
-        """One dict per provider. Shares and rewards are those of the round, where they are expectations; else None."""
+        """One dict per provider.
+
+        Shares and rewards are those of the round, where they are expectations; else None.
+        """
         if self._single_infos is not None:
-            return self._single_infos.of(flat, share, reward, {name: count.tolist() for name, count in counts.items()})
+            return self._single_infos.of(
+                flat, share, reward, {name: count.tolist() for name, count in counts.items()}
+            )
         # Dialled prices, and mechanisms with rules of their own.
         config = self.config
         offer = config.table.take(np.array(flat)) if offer is None else offer
@@ -323,7 +410,10 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         from ttc_env.envs import render
 
         if self.render_mode is None:
-            raise ValueError("render_mode is None; pass render_mode='ansi', 'human' or 'rgb_array' when making the environment")
+            raise ValueError(
+                "render_mode is None; pass render_mode='ansi', 'human' or 'rgb_array' when making"
+                " the environment"
+            )
         if self.render_mode == "rgb_array":
             return render.figure(self.config, self._history, self._levels)
         text = render.text(self.config, self._history, self._levels)
@@ -336,11 +426,15 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """Nothing is held open."""
 
 
-def parallel_env(mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any) -> MarketEnv:
+def parallel_env(
+    mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any
+) -> MarketEnv:
     """The environment in PettingZoo's parallel API; options: see `MarketEnv`."""
     return MarketEnv(mechanism, benchmark, method, **options)
 
 
-def env(mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any) -> AECEnv[str, np.ndarray, Any]:
+def env(
+    mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any
+) -> AECEnv[str, np.ndarray, Any]:
     """The environment in PettingZoo's AEC API, agents in turn; options: see `MarketEnv`."""
     return parallel_to_aec(parallel_env(mechanism, benchmark, method, **options))

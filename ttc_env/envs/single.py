@@ -1,8 +1,10 @@
-"""One round of one environment, in plain Python: the formulas of `ttc_env.game.rounds` on numbers in place of arrays.
+"""One round of one environment, in plain Python: the formulas of `ttc_env.game.rounds` on numbers
+in place of arrays.
 
-A second implementation, because at nine providers NumPy spends its time on being called: this one takes a fraction of the time
-(BENCHMARKS.md). It looks up the same tables and does the same operations in the same order, so its answers have the same bits as the
-batched rounds (tests/test_speed_equality.py).
+A second implementation, because at nine providers NumPy spends its time on being called: this one
+takes a fraction of the time (BENCHMARKS.md). It looks up the same tables and does the same
+operations in the same order, so its answers have the same bits as the batched rounds
+(tests/test_speed_equality.py).
 """
 
 from __future__ import annotations
@@ -37,18 +39,32 @@ class SingleRounds:
     @staticmethod
     def can_play(tables: RoundTables) -> bool:
         config = tables.config
-        return config.actions == "discrete" and config.demand == "expected" and tables.kind in ("logit", "auction")
+        return (
+            config.actions == "discrete"
+            and config.demand == "expected"
+            and tables.kind in ("logit", "auction")
+        )
 
     def __init__(self, tables: RoundTables):
         config, self.n = tables.config, tables.batch.num_providers
         self.parts = len(config.grid)
-        self.auction, self.narrow = tables.kind == "auction", tables.kind == "logit" and tables.narrow
+        self.auction, self.narrow = (
+            tables.kind == "auction",
+            tables.kind == "logit" and tables.narrow,
+        )
         self.users, self.outside_value = config.users, float(tables.batch.outside_value[0])
         self.profit_scale = float(tables.profit_scale[0])
-        # 2^-k by k: 2^-1022 is the smallest number of full precision, and beyond it counts as 0. Long enough for all of this market's k.
-        spread = 0 if self.auction else int(max(tables.split[1].max(), 0) - min(tables.split[1].min(), 0))
+        # 2^-k by k: 2^-1022 is the smallest number of full precision, and beyond it counts as 0.
+        # Long enough for all of this market's k.
+        spread = (
+            0
+            if self.auction
+            else int(max(tables.split[1].max(), 0) - min(tables.split[1].min(), 0))
+        )
         self._every_power = spread < _MOST_POWERS
-        self._powers = [2.0**-k if k < 1023 else 0.0 for k in range(spread + 1 if self._every_power else 1023)]
+        self._powers = [
+            2.0**-k if k < 1023 else 0.0 for k in range(spread + 1 if self._every_power else 1023)
+        ]
         self._public = partial(struct.pack, f"={3 * self.n + 2}f")  # struct keeps the parsed format
         self._profit = array("f", bytes(4 * self.n))
         self._write_profit = partial(struct.pack_into, f"={self.n}f", self._profit, 0)
@@ -65,7 +81,10 @@ class SingleRounds:
         parts = np.stack(np.unravel_index(np.arange(count), tables.config.grid), axis=1)
         keys = range(count) if self.parts == 1 else [part.tobytes() for part in parts]
         # The last entry of a private block is the profit, which `write` fills in.
-        private = (np.concatenate([static, tables.action_seen[:, i, a], np.zeros(1, np.float32)]).tobytes() for a in range(count))
+        private = (
+            np.concatenate([static, tables.action_seen[:, i, a], np.zeros(1, np.float32)]).tobytes()
+            for a in range(count)
+        )
         played = tables.played[i, 0].tolist()
         quality, price = tables.quality_seen[i].tolist(), tables.price_seen[i].tolist()
         if self.auction:
@@ -79,7 +98,8 @@ class SingleRounds:
         return dict(zip(keys, zip(quality, price, private, *numbers, strict=True), strict=True))
 
     def keys(self, actions: Sequence[Any]) -> list[Any]:
-        """How `play` wants actions: integers as they are; arrays of several integers as the bytes of int64, the fastest key to make.
+        """How `play` wants actions: integers as they are; arrays of several integers as the bytes
+        of int64, the fastest key to make.
 
         Raises:
             AttributeError: an action in some other container.
@@ -88,7 +108,11 @@ class SingleRounds:
 
     def keys_of(self, parts: Sequence[np.ndarray]) -> list[Any]:
         """The same from parts of actions, `[n]` each."""
-        return parts[0].tolist() if self.parts == 1 else [row.tobytes() for row in np.stack(parts, axis=1).astype(np.int64)]
+        return (
+            parts[0].tolist()
+            if self.parts == 1
+            else [row.tobytes() for row in np.stack(parts, axis=1).astype(np.int64)]
+        )
 
     def play(self, keys: Sequence[Any], time_left: float) -> SingleRound:
         """One round.
@@ -111,8 +135,12 @@ class SingleRounds:
         """Flat actions as played, of keys."""
         return list(map(getitem, self._flat, keys))
 
-    def _market(self, attraction: list[Any], gain: Sequence[float]) -> tuple[list[float], list[float]]:
-        """s_i = e_i / (e_0 + sum_j e_j), reward = users s_i pi_i; `rounds.attractions` and `rounds.logit_shares` in numbers."""
+    def _market(
+        self, attraction: list[Any], gain: Sequence[float]
+    ) -> tuple[list[float], list[float]]:
+        """s_i = e_i / (e_0 + sum_j e_j), reward = users s_i pi_i; `rounds.attractions` and
+        `rounds.logit_shares` in numbers.
+        """
         if self.narrow:
             (e,), outside = attraction, 1.0
         else:
@@ -124,7 +152,10 @@ class SingleRounds:
                 e = [f * powers[top - k] for f, k in zip(fraction, exponent)]
                 outside = powers[top]
             else:
-                e = [f * powers[top - k] if top - k < 1023 else 0.0 for f, k in zip(fraction, exponent)]
+                e = [
+                    f * powers[top - k] if top - k < 1023 else 0.0
+                    for f, k in zip(fraction, exponent)
+                ]
                 outside = powers[top] if top < 1023 else 0.0
         total = outside
         for x in e:
@@ -133,7 +164,9 @@ class SingleRounds:
         share = [x * inverse for x in e]
         return share, list(map(mul, gain, share))
 
-    def _auction(self, score: Sequence[float], worth: Sequence[float]) -> tuple[list[float], list[float]]:
+    def _auction(
+        self, score: Sequence[float], worth: Sequence[float]
+    ) -> tuple[list[float], list[float]]:
         """The highest score serves and pays the runner-up's; `rounds.auction_shares` in numbers."""
         share, reward = [0.0] * self.n, [0.0] * self.n
         *rest, best = sorted(score)

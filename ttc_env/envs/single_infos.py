@@ -1,7 +1,9 @@
-"""Infos of one round of one environment, in plain Python: what `ttc_env.envs.batch_infos` does, on numbers in place of arrays.
+"""Infos of one round of one environment, in plain Python: what `ttc_env.envs.batch_infos` does, on
+numbers in place of arrays.
 
-A second implementation for the reason that `ttc_env.envs.single` gives. Best replies are looked up on the same envelopes
-(`ttc_env.game.envelope`), and regrets are those of `ttc_env.game.regret.compare`.
+A second implementation for the reason that `ttc_env.envs.single` gives. Best replies are looked up
+on the same envelopes (`ttc_env.game.envelope`), and regrets are those of
+`ttc_env.game.regret.compare`.
 """
 
 from __future__ import annotations
@@ -36,7 +38,11 @@ class SingleInfoRows:
     __slots__ = ("_begin", "_common", "_counts", "_numbers")
 
     def __init__(
-        self, begin: list[dict[str, Any]], numbers: list[tuple[float, ...]], counts: dict[str, Sequence[int]], common: dict[str, float]
+        self,
+        begin: list[dict[str, Any]],
+        numbers: list[tuple[float, ...]],
+        counts: dict[str, Sequence[int]],
+        common: dict[str, float],
     ):
         self._begin, self._numbers, self._counts, self._common = begin, numbers, counts, common
 
@@ -76,9 +82,18 @@ class SingleInfos:
         self.resolution = float(tables.resolution[0])
         n = range(batch.num_providers)
         # By provider and action: how its dict begins, and then the numbers that its round needs.
-        shown = {"level": tables.level, "quality": offer.quality, "price": offer.price, "cost": offer.cost}
+        shown = {
+            "level": tables.level,
+            "quality": offer.quality,
+            "price": offer.price,
+            "cost": offer.cost,
+        }
         self._begin = [
-            [dict(zip(shown, row, strict=True)) for row in zip(*(x[i].tolist() for x in shown.values()), strict=True)] for i in n
+            [
+                dict(zip(shown, row, strict=True))
+                for row in zip(*(x[i].tolist() for x in shown.values()), strict=True)
+            ]
+            for i in n
         ]
         columns = [offer.quality, offer.cost, offer.quality - offer.cost, offer.score]
         self._pieces: list[_Pieces] = []
@@ -89,11 +104,18 @@ class SingleInfos:
             self._pieces = [_pieces(envelope, i) for i in n]
         elif isinstance(envelope, AuctionEnvelope):
             columns += [tables.settled, tables.worth]
-            self._steps = [tuple(x[:, i, 0].tolist() for x in (envelope.score, envelope.worth, envelope.above)) for i in n]
+            self._steps = [
+                tuple(x[:, i, 0].tolist() for x in (envelope.score, envelope.worth, envelope.above))
+                for i in n
+            ]
         self._numbers = [list(zip(*(x[i].tolist() for x in columns), strict=True)) for i in n]
 
     def of(
-        self, flat: Sequence[int], share: list[float] | None, reward: Sequence[float] | None, counts: dict[str, Sequence[int]]
+        self,
+        flat: Sequence[int],
+        share: list[float] | None,
+        reward: Sequence[float] | None,
+        counts: dict[str, Sequence[int]],
     ) -> SingleInfoRows:
         """The infos of a round.
 
@@ -105,7 +127,11 @@ class SingleInfos:
         quality, cost, surplus, *offers = zip(*map(getitem, self._numbers, flat), strict=True)
         found = self._market(share, *offers) if self._pieces else self._auction(cost, *offers)
         share = found.share if share is None else share
-        utility = list(map(mul, found.profit, share)) if reward is None else [x / self.users for x in reward]
+        utility = (
+            list(map(mul, found.profit, share))
+            if reward is None
+            else [x / self.users for x in reward]
+        )
         nobody = found.outside_share * self.outside_value
         common = {
             "welfare": sum(map(mul, share, surplus)) + nobody,
@@ -113,7 +139,17 @@ class SingleInfos:
             "nash_conv": sum(found.regret),
             "user_value": sum(map(mul, share, map(sub, quality, found.payment))) + nobody,
         }
-        numbers = list(zip(found.payment, found.profit, share, utility, found.regret, found.relative, strict=True))
+        numbers = list(
+            zip(
+                found.payment,
+                found.profit,
+                share,
+                utility,
+                found.regret,
+                found.relative,
+                strict=True,
+            )
+        )
         return SingleInfoRows(list(map(getitem, self._begin, flat)), numbers, counts, common)
 
     def _market(
@@ -125,19 +161,28 @@ class SingleInfos:
         sign: Sequence[float],
         size: Sequence[float],
     ) -> _Round:
-        """Users choose by logit; `demand.best_rivals` and `PostedEnvelope.replies` in numbers. share: if it is known; size: log |pi|."""
+        """Users choose by logit; `demand.best_rivals` and `PostedEnvelope.replies` in numbers.
+        share: if it is known; size: log |pi|.
+        """
         beta, outside_value = self.beta, self.outside_value
         best = max(max(score), outside_value)
-        attraction, nobody = [exp(beta * (v - best)) for v in score], exp(beta * (outside_value - best))
+        attraction, nobody = (
+            [exp(beta * (v - best)) for v in score],
+            exp(beta * (outside_value - best)),
+        )
         total = nobody + sum(attraction)
         log_total = log(total)
         regrets, relatives = [], []
         lone = best > outside_value and score.count(best) == 1
-        for (kind, starts, slack, replies), v, mine, gains, e in zip(self._pieces, score, size, sign, attraction, strict=True):
+        for (kind, starts, slack, replies), v, mine, gains, e in zip(
+            self._pieces, score, size, sign, attraction, strict=True
+        ):
             if lone and v == best:
                 others = [x for x in score if x != best]
                 reference = max(max(others, default=outside_value), outside_value)
-                rest = exp(beta * (outside_value - reference)) + sum([exp(beta * (x - reference)) for x in others])
+                rest = exp(beta * (outside_value - reference)) + sum(
+                    [exp(beta * (x - reference)) for x in others]
+                )
                 own = mine + _log_share(beta * (v - reference), rest)
             else:
                 reference, rest = best, total - e
@@ -163,7 +208,13 @@ class SingleInfos:
         share = [e / total for e in attraction] if share is None else share
         return _Round(share, nobody / total, price, profit, regrets, relatives)
 
-    def _auction(self, cost: Sequence[float], score: Sequence[float], settled: Sequence[float], worth: Sequence[float]) -> _Round:
+    def _auction(
+        self,
+        cost: Sequence[float],
+        score: Sequence[float],
+        settled: Sequence[float],
+        worth: Sequence[float],
+    ) -> _Round:
         """The highest score serves; `HighestScore.rivals` and `AuctionEnvelope.replies` in numbers."""
         outside_value = self.outside_value
         *rest, best = sorted(score)
@@ -194,7 +245,9 @@ class SingleInfos:
             profits.append(settled[i] - charge - cost[i] if share else 0.0)
             regrets.append(regret)
             relatives.append(regret / top if top > 0.0 else float(worse))
-        return _Round(shares, 0.0 if best >= outside_value else 1.0, payments, profits, regrets, relatives)
+        return _Round(
+            shares, 0.0 if best >= outside_value else 1.0, payments, profits, regrets, relatives
+        )
 
     def _counted(self, profit: float) -> float:
         return profit if abs(profit) > self.resolution else 0.0
@@ -209,7 +262,12 @@ def _pieces(envelope: PostedEnvelope, i: int) -> _Pieces:
     start, value, profit = (x[:, i, 0] for x in (envelope.start, envelope.value, envelope.profit))
     used = start < np.inf
     replies = list(zip(value[used].tolist(), _log_size(profit[used]).tolist(), strict=True))
-    return _Pieces(int(np.sign(profit[0])), [*start[used][1:].tolist(), inf], float(envelope.slack[i, 0]), replies)
+    return _Pieces(
+        int(np.sign(profit[0])),
+        [*start[used][1:].tolist(), inf],
+        float(envelope.slack[i, 0]),
+        replies,
+    )
 
 
 def _log_share(x: float, rest: float) -> float:
@@ -218,10 +276,16 @@ def _log_share(x: float, rest: float) -> float:
 
 
 def _lost(sign: float, size: float, best_sign: int, best_size: float) -> tuple[float, float]:
-    """Regret and relative regret where not both utilities are positive, from signs and log |U|; the size of a zero is not read."""
+    """Regret and relative regret where not both utilities are positive, from signs and log |U|; the
+    size of a zero is not read.
+    """
     if best_sign > 0:
         best = exp(best_size)
-        return (best, 1.0) if sign == 0.0 else (best + exp(size), 1.0 + exp(min(size - best_size, OVERFLOW)))
+        return (
+            (best, 1.0)
+            if sign == 0.0
+            else (best + exp(size), 1.0 + exp(min(size - best_size, OVERFLOW)))
+        )
     if best_sign == 0:
         return (exp(size), 1.0) if sign < 0.0 else (0.0, 0.0)
     return max(exp(size) - exp(best_size), 0.0), float(size - best_size > TIE)

@@ -22,49 +22,59 @@ from ttc_env.game.types import Market
 
 
 class VectorMarketEnv(VectorEnv[Any, Any, Any]):
-    """`num_envs` games at once. Made by `vector_env`; the game is that of `MarketEnv`, whose docstring says what the options mean.
+    """`num_envs` games at once. Made by `vector_env`; the game is that of `MarketEnv`, whose
+    docstring says what the options mean.
 
     ## Conventions
 
-    As Gymnasium's `VectorEnv`, with an axis for the agents (its wrappers that look at rewards expect none, and do not fit):
+    As Gymnasium's `VectorEnv`, with an axis for the agents (its wrappers that look at rewards
+    expect none, and do not fit):
 
-    - actions `[num_envs, n]`, or `[num_envs, n, k]` where an action has k > 1 parts, as by default (level, price); integers (discrete) or
-      numbers in [-1, 1];
-    - `step` returns `obs, rewards [num_envs, n] (USD, float64), terminations [num_envs], truncations [num_envs], infos`;
-    - `obs` is a `BatchObservation`: the public block once per environment, own blocks, and the constants once per market.
-      `observations="full"` returns the `[num_envs, n, d]` array itself, which lies in `observation_space`, at several times the cost of the
-      round. `obs.full()` makes it, `obs.state()` the global state.
+    - actions `[num_envs, n]`, or `[num_envs, n, k]` where an action has k > 1 parts, as by default
+      (level, price); integers (discrete) or numbers in [-1, 1];
+    - `step` returns `obs, rewards [num_envs, n] (USD, float64), terminations [num_envs],
+      truncations [num_envs], infos`;
+    - `obs` is a `BatchObservation`: the public block once per environment, own blocks, and the
+      constants once per market. `observations="full"` returns the `[num_envs, n, d]` array itself,
+      which lies in `observation_space`, at several times the cost of the round. `obs.full()` makes
+      it, `obs.state()` the global state.
 
-    Arrays are kept as providers-first columns; what is returned are views of these. With `copy=False` (NumPy) they are overwritten by the
-    next step. Actions whose memory is laid out likewise (`[k, n, num_envs]`, transposed) are read fastest.
+    Arrays are kept as providers-first columns; what is returned are views of these. With
+    `copy=False` (NumPy) they are overwritten by the next step. Actions whose memory is laid out
+    likewise (`[k, n, num_envs]`, transposed) are read fastest.
 
     ## Autoreset
 
-    `autoreset="same_step"` (Gymnasium's `AutoresetMode.SAME_STEP`, default): all environments end together after `max_cycles` rounds; that
-    step returns the first observation of the next episode, and `infos["final_obs"]` has the last one of the old. `"disabled"`: the last
-    observation is returned, and `reset` must be called. Infos are of the round just played in either case.
+    `autoreset="same_step"` (Gymnasium's `AutoresetMode.SAME_STEP`, default): all environments end
+    together after `max_cycles` rounds; that step returns the first observation of the next episode,
+    and `infos["final_obs"]` has the last one of the old. `"disabled"`: the last observation is
+    returned, and `reset` must be called. Infos are of the round just played in either case.
 
     ## Infos
 
-    `infos="basic"` (default here) gives none; `infos="full"` adds `round_infos()` to every step: quality, price, cost, payment, share,
-    profit, utility, exact regret and relative regret, all `[num_envs, n]`, and welfare, user value and NashConv `[num_envs]`, as NumPy
-    arrays (with torch they leave the device: call `round_infos` now and then instead).
+    `infos="basic"` (default here) gives none; `infos="full"` adds `round_infos()` to every step:
+    quality, price, cost, payment, share, profit, utility, exact regret and relative regret, all
+    `[num_envs, n]`, and welfare, user value and NashConv `[num_envs]`, as NumPy arrays (with torch
+    they leave the device: call `round_infos` now and then instead).
 
     ## Markets
 
-    One `Market` for all, or `market=` a sequence or a `MarketBatch` (see `ttc_env.game.random_markets`) of G markets of one shape:
-    environment b plays market b modulo G. Scales of observations are each market's own. `batch` has them all, `solve()` solves them.
+    One `Market` for all, or `market=` a sequence or a `MarketBatch` (see
+    `ttc_env.game.random_markets`) of G markets of one shape: environment b plays market b modulo G.
+    Scales of observations are each market's own. `batch` has them all, `solve()` solves them.
 
     ## Randomness
 
-    One generator for the whole batch (`reset(seed=...)`); only `demand="sampled"` draws from it. With one environment, or with a list of
-    seeds, the NumPy backend draws what PettingZoo environments with these seeds draw.
+    One generator for the whole batch (`reset(seed=...)`); only `demand="sampled"` draws from it.
+    With one environment, or with a list of seeds, the NumPy backend draws what PettingZoo
+    environments with these seeds draw.
 
     ## torch
 
-    Tables live on `device`, and a step makes no copy to the host and waits for none. So actions are checked on the CPU only: elsewhere one
-    outside its space plays some other entry of the tables.
-    With `compile=True` steps go through `torch.compile`; `env.rounds.play` is a pure function of actions, to compile into graphs of your own.
+    Tables live on `device`, and a step makes no copy to the host and waits for none. So actions are
+    checked on the CPU only: elsewhere one outside its space plays some other entry of the tables.
+    With `compile=True` steps go through `torch.compile`; `env.rounds.play` is a pure function of
+    actions, to compile into graphs of your own.
     """
 
     def __init__(
@@ -81,14 +91,19 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         copy: bool = True,
         check_actions: bool = True,
     ):
-        autoreset = {AutoresetMode.SAME_STEP: "same_step", AutoresetMode.DISABLED: "disabled"}.get(autoreset, autoreset)  # type: ignore[call-overload]
+        autoreset = {AutoresetMode.SAME_STEP: "same_step", AutoresetMode.DISABLED: "disabled"}.get(
+            autoreset, autoreset
+        )  # type: ignore[call-overload]
         for name, value, allowed in (
             ("backend", backend, ("numpy", "numba", "torch")),
             ("autoreset", autoreset, ("same_step", "disabled")),
             ("observations", observations, ("blocks", "full")),
         ):
             if value not in allowed:
-                raise ValueError(f"{name} is {value!r}; choose {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}")
+                raise ValueError(
+                    f"{name} is {value!r}; choose {', '.join(map(repr, allowed[:-1]))} or"
+                    f" {allowed[-1]!r}"
+                )
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
             raise ValueError(f"num_envs is {num_envs!r}; it must be a whole number, at least 1")
         for name, given in (("device", device is not None), ("compile", compile)):
@@ -96,12 +111,17 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
                 raise ValueError(f"{name} needs backend='torch'; got backend={backend!r}")
         if len(batch) > num_envs:
             raise ValueError(
-                f"{len(batch)} markets for {num_envs} environments; raise num_envs to {len(batch)} or more: each market is played"
+                f"{len(batch)} markets for {num_envs} environments; raise num_envs to {len(batch)}"
+                " or more: each market is played"
             )
         self.num_envs, self.config, self.batch = int(num_envs), config, batch
         self.autoreset, self.observations = autoreset, observations
         self.copy, self.check_actions = copy, check_actions
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP if autoreset == "same_step" else AutoresetMode.DISABLED}
+        self.metadata = {
+            "autoreset_mode": (
+                AutoresetMode.SAME_STEP if autoreset == "same_step" else AutoresetMode.DISABLED
+            )
+        }
         self.tables = RoundTables(config, batch)
         self._backend: Any = (
             TorchBackend(self.tables, self.num_envs, device, compiled=compile)
@@ -111,14 +131,19 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         self.backend, self.rounds = backend, self._backend.rounds
         self.layout = ObservationLayout(config)
         self.agents = tuple(f"provider_{i}" for i in range(batch.num_providers))
-        self.single_observation_space = spaces.Box(-1.0, 1.0, (batch.num_providers, self.layout.size), np.float32)
+        self.single_observation_space = spaces.Box(
+            -1.0, 1.0, (batch.num_providers, self.layout.size), np.float32
+        )
         self.single_action_space = self._action_space()
         self._rng = self._backend.generator(None)
         self._t, self._running = 0, False
         self._last: Played | None = None
 
     def __repr__(self) -> str:
-        return f"VectorMarketEnv({self.num_envs} environments, {self.backend}: {self.config.mechanism.name}, {self.batch!r})"
+        return (
+            f"VectorMarketEnv({self.num_envs} environments, {self.backend}:"
+            f" {self.config.mechanism.name}, {self.batch!r})"
+        )
 
     @property
     def num_agents(self) -> int:
@@ -135,7 +160,9 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
 
     @property
     def np_random(self) -> Any:
-        """The generator in use: NumPy's, one for each environment after `reset(seed=[...])`, or torch's."""
+        """The generator in use: NumPy's, one for each environment after `reset(seed=[...])`, or
+        torch's.
+        """
         return self._rng
 
     @np_random.setter
@@ -145,7 +172,9 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
     # Spaces of large batches are large, and few programs ask for them.
     @cached_property
     def observation_space(self) -> spaces.Space[Any]:  # type: ignore[override]
-        return spaces.Box(-1.0, 1.0, (self.num_envs, *self.single_observation_space.shape), np.float32)  # type: ignore[misc]
+        return spaces.Box(
+            -1.0, 1.0, (self.num_envs, *self.single_observation_space.shape), np.float32
+        )  # type: ignore[misc]
 
     @cached_property
     def action_space(self) -> spaces.Space[Any]:  # type: ignore[override]
@@ -155,28 +184,43 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         shape, grid = (*envs, self.num_agents), self.config.grid
         if self.config.actions == "continuous":
             return spaces.Box(-1.0, 1.0, (*shape, len(grid)), np.float32)
-        return spaces.MultiDiscrete(np.broadcast_to(grid, (*shape, len(grid))) if len(grid) > 1 else np.full(shape, grid[0]))
+        return spaces.MultiDiscrete(
+            np.broadcast_to(grid, (*shape, len(grid))) if len(grid) > 1 else np.full(shape, grid[0])
+        )
 
     def action_mask(self) -> np.ndarray:
-        """`[G, n, levels]` int8: which levels each provider of each market has. A level beyond them means the highest one."""
+        """`[G, n, levels]` int8: which levels each provider of each market has.
+
+        A level beyond them means the highest one.
+        """
         return np.moveaxis(self.batch.available, 2, 0).astype(np.int8)
 
-    def reset(self, *, seed: int | Sequence[int] | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode in every environment. A seed starts the generator anew; without one it goes on.
+    def reset(
+        self, *, seed: int | Sequence[int] | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode in every environment. A seed starts the generator anew; without one it
+        goes on.
 
         Args:
-            seed: one for the batch; or (NumPy) one for each environment, which then draws what it would draw alone.
+            seed: one for the batch; or (NumPy) one for each environment, which then draws what it
+                would draw alone.
             options: may hold Gymnasium's `reset_mask`, all True; other keys are ignored.
 
         Raises:
-            ValueError: another number of seeds than of environments; or a mask that leaves environments out.
+            ValueError: another number of seeds than of environments; or a mask that leaves
+                environments out.
         """
         mask = (options or {}).get("reset_mask")
         if mask is not None and not np.asarray(mask).all():
-            raise ValueError("environments run in step, and are reset together: reset_mask must be all True")
+            raise ValueError(
+                "environments run in step, and are reset together: reset_mask must be all True"
+            )
         if seed is not None:
             if not isinstance(seed, (int, np.integer)) and len(seed) != self.num_envs:
-                raise ValueError(f"{len(seed)} seeds for {self.num_envs} environments; give one each, or one number for the batch")
+                raise ValueError(
+                    f"{len(seed)} seeds for {self.num_envs} environments; give one each, or one"
+                    " number for the batch"
+                )
             self._rng = self._backend.generator(seed)
         self._t, self._running, self._last = 0, True, None
         return self._shown(self._backend.first()), {}
@@ -185,7 +229,8 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         """Play one round in every environment.
 
         Raises:
-            ValueError: actions of the wrong shape or kind, or outside their space (with `check_actions`; torch on the CPU only).
+            ValueError: actions of the wrong shape or kind, or outside their space (with
+                `check_actions`; torch on the CPU only).
             TypeError: actions that are no tensor (torch).
             RuntimeError: no episode is running.
         """
@@ -199,8 +244,11 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         infos: dict[str, Any] = self.round_infos() if self.config.infos == "full" else {}
         if over and self.autoreset == "same_step":
             # Copied in any case: the buffers are about to become the next episode's.
-            infos["final_obs"] = obs.full() if self.observations == "full" else self._backend.copied(obs)
-            infos["_final_obs"] = np.ones(self.num_envs, bool)  # in which environments: Gymnasium's convention
+            infos["final_obs"] = (
+                obs.full() if self.observations == "full" else self._backend.copied(obs)
+            )
+            # in which environments: Gymnasium's convention
+            infos["_final_obs"] = np.ones(self.num_envs, bool)
             obs = self._backend.first()
             self._t = 0
         elif over:
@@ -210,12 +258,17 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         return self._shown(obs), reward, terminations, truncations, infos
 
     def play(self, actions: Any, time_left: float) -> tuple[BatchObservation, Any]:
-        """A round and nothing else: actions are not checked, no episode is counted. Returns observations, not copied, and rewards."""
+        """A round and nothing else: actions are not checked, no episode is counted.
+
+        Returns observations, not copied, and rewards.
+        """
         obs, self._last = self._backend.play(actions, self._rng, time_left)
         return obs, self._rewarded(self._last.reward)
 
     def rewards(self, actions: Any) -> Any:
-        """Rewards `[num_envs, n]` of one round in USD, expected or sampled, and nothing else: no observation, no episode, `last` as it was."""
+        """Rewards `[num_envs, n]` of one round in USD, expected or sampled, and nothing else: no
+        observation, no episode, `last` as it was.
+        """
         return self._rewarded(self._backend.rewards(self._checked(actions), self._rng))
 
     def _rewarded(self, columns: Any) -> Any:
@@ -243,7 +296,8 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         shape, k = (self.num_envs, self.num_agents), len(self.config.grid)
         if tuple(actions.shape) not in ((*shape, k), *([shape] if k == 1 else [])):
             raise ValueError(
-                f"actions have shape {tuple(actions.shape)}; expected {(*shape, k) if k > 1 else shape}: [num_envs, providers, parts]"
+                f"actions have shape {tuple(actions.shape)}; expected"
+                f" {(*shape, k) if k > 1 else shape}: [num_envs, providers, parts]"
             )
         if k == 1 and len(actions.shape) == 3 and self.config.actions == "discrete":
             actions = actions[..., 0]
@@ -252,7 +306,8 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
     # --- the last round, in full ---
 
     def round_infos(self) -> dict[str, np.ndarray]:
-        """The last round as NumPy arrays; see the class docstring. Exact regrets, in the log domain, against every action.
+        """The last round as NumPy arrays; see the class docstring. Exact regrets, in the log
+        domain, against every action.
 
         Raises:
             RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).
@@ -260,11 +315,13 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         return self._infos.of(self.last)
 
     def deviations(self) -> tuple[np.ndarray, np.ndarray]:
-        """What every action would have earned against the others' of the last round, as NumPy arrays `[num_envs, n, a]`.
+        """What every action would have earned against the others' of the last round, as NumPy
+        arrays `[num_envs, n, a]`.
 
         Returns:
-            Profit per served query (USD) and log share (their product is U_i), in expectation also where demand is sampled; NaN where
-            an action does not exist. a counts flat actions: levels x prices x claims.
+            Profit per served query (USD) and log share (their product is U_i), in expectation also
+            where demand is sampled; NaN where an action does not exist. a counts flat actions:
+            levels x prices x claims.
 
         Raises:
             RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).
@@ -276,14 +333,22 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         return BatchInfos(self.rounds)
 
     def solve(self) -> list[Any]:
-        """The exact solution of each of the G markets (`ttc_env.solve`); for sweeps of many see `ttc_env.game.sweep`."""
+        """The exact solution of each of the G markets (`ttc_env.solve`); for sweeps of many see
+        `ttc_env.game.sweep`.
+        """
         from ttc_env.game.solve import solve
 
         return [solve(self.batch.market(g), self.config.mechanism) for g in range(len(self.batch))]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that later rounds depend on, in numbers, strings and NumPy arrays: the clock and the generators. Observations are not part of it."""
-        return {"t": self._t, "running": self._running, "generators": self._backend.generator_state(self._rng)}
+        """All that later rounds depend on, in numbers, strings and NumPy arrays: the clock and the
+        generators. Observations are not part of it.
+        """
+        return {
+            "t": self._t,
+            "running": self._running,
+            "generators": self._backend.generator_state(self._rng),
+        }
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned, of an environment made with the same arguments."""
@@ -313,13 +378,17 @@ def vector_env(
     Args:
         num_envs: how many.
         mechanism, benchmark, method, options: as for `ttc_env.parallel_env`.
-        market: one `Market`, or several of one shape (a sequence, or a `MarketBatch`): environment b plays market b modulo their number.
-        backend: `"numpy"`; `"numba"`, compiled, several times faster after some seconds of compilation (extra `fast`; discrete actions and
-            expected demand); or `"torch"` with everything on `device`.
-        compile: whether `torch.compile` fuses a step into few kernels (torch, expected demand); the first step then takes some seconds.
+        market: one `Market`, or several of one shape (a sequence, or a `MarketBatch`): environment
+            b plays market b modulo their number.
+        backend: `"numpy"`; `"numba"`, compiled, several times faster after some seconds of
+            compilation (extra `fast`; discrete actions and expected demand); or `"torch"` with
+            everything on `device`.
+        compile: whether `torch.compile` fuses a step into few kernels (torch, expected demand); the
+            first step then takes some seconds.
         autoreset, observations, copy, infos: see `VectorMarketEnv`.
-        check_actions: whether integers outside the action space raise (NumPy, numba, torch on the CPU). Unchecked ones read another action's
-            entry; numba reads whatever memory they point to.
+        check_actions: whether integers outside the action space raise (NumPy, numba, torch on the
+            CPU). Unchecked ones read another action's entry; numba reads whatever memory they point
+            to.
 
     Raises:
         ValueError, TypeError: an option that is unknown or out of range.
@@ -330,7 +399,9 @@ def vector_env(
         batch = MarketBatch.of(config.market)
     else:
         batch = MarketBatch.of(market)
-        config = make_config(mechanism, benchmark, method, market=batch.market(batch.fullest), infos=infos, **options)
+        config = make_config(
+            mechanism, benchmark, method, market=batch.market(batch.fullest), infos=infos, **options
+        )
     return VectorMarketEnv(
         num_envs,
         config,

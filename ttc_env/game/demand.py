@@ -1,8 +1,9 @@
 """Who buys from whom: logit demand, in the log domain.
 
-beta V reaches 1e5 and more, so exp(beta V) overflows and small shares underflow; a comparison of underflowed utilities is a comparison of
-zeros. Every function here works with logits z = beta (V - V_0): subtracting the outside value first costs no precision, and makes
-e_0 = exp(0) = 1. All logs of A below are in that unit: log A = log(1 + sum_j exp z_j).
+beta V reaches 1e5 and more, so exp(beta V) overflows and small shares underflow; a comparison of
+underflowed utilities is a comparison of zeros. Every function here works with logits z = beta (V -
+V_0): subtracting the outside value first costs no precision, and makes e_0 = exp(0) = 1. All logs
+of A below are in that unit: log A = log(1 + sum_j exp z_j).
 
 Axis 0 is the provider; any further axes are batch.
 """
@@ -21,16 +22,20 @@ def logits(value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0) ->
 
 
 def log_total(z: ArrayLike) -> Array:
-    """log A = log(1 + sum_i exp z_i) (GAME.md, "The pay-per-token market"). z: `[n, ...]`; returns `[...]`."""
+    """log A = log(1 + sum_i exp z_i) (GAME.md, "The pay-per-token market"). z: `[n, ...]`; returns
+    `[...]`.
+    """
     z = np.asarray(z)
     top = np.maximum(z.max(axis=0), 0.0)
     return top + np.log(np.exp(-top) + np.exp(z - top).sum(axis=0))
 
 
 def log_rivals(z: ArrayLike, outside: ArrayLike = 0.0) -> Array:
-    """log A_-i = log(exp z_0 + sum_{j != i} exp z_j) for every i. z and the result: `[n, ...]`; outside is z_0, `[...]`.
+    """log A_-i = log(exp z_0 + sum_{j != i} exp z_j) for every i. z and the result: `[n, ...]`;
+    outside is z_0, `[...]`.
 
-    Leave-one-out by sums from both ends: subtracting a provider that holds nearly all of A would leave only rounding.
+    Leave-one-out by sums from both ends: subtracting a provider that holds nearly all of A would
+    leave only rounding.
     """
     z = np.asarray(z, dtype=np.float64)
     before, after = np.empty_like(z), np.empty_like(z)
@@ -43,11 +48,14 @@ def log_rivals(z: ArrayLike, outside: ArrayLike = 0.0) -> Array:
     return np.logaddexp(before, after)
 
 
-def best_rivals(value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0) -> tuple[Array, Array]:
-    """A_-i = S_i exp(beta r_i) for every i: r_i the highest value on offer but i's own (V_0 included), and S_i between 1 and n.
+def best_rivals(
+    value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0
+) -> tuple[Array, Array]:
+    """A_-i = S_i exp(beta r_i) for every i: r_i the highest value on offer but i's own (V_0
+    included), and S_i between 1 and n.
 
-    In this unit beta (V - r_i) is exact where V is near r_i: at beta V = 1e7, beta V - beta r_i has lost nine digits and beta (V - r_i)
-    none.
+    In this unit beta (V - r_i) is exact where V is near r_i: at beta V = 1e7, beta V - beta r_i has
+    lost nine digits and beta (V - r_i) none.
 
     Args:
         value: `[n, ...]` USD/query.
@@ -60,9 +68,12 @@ def best_rivals(value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.
     value = np.asarray(value, dtype=np.float64)
     best = np.maximum(value.max(axis=0), outside_value)
     attraction = np.exp(logits(value, beta, best))
-    # All but a provider alone at the top leave a rival with attraction 1, so that nothing is lost in subtracting their own.
+    # All but a provider alone at the top leave a rival with attraction 1, so that nothing is lost
+    # in subtracting their own.
     rest = np.exp(logits(outside_value, beta, best)) + attraction.sum(axis=0) - attraction
-    alone = (value == best) & ((value == best).sum(axis=0) + (np.asarray(outside_value) == best) == 1)
+    alone = (value == best) & (
+        (value == best).sum(axis=0) + (np.asarray(outside_value) == best) == 1
+    )
     second = np.maximum(np.where(alone, -np.inf, value).max(axis=0), outside_value)
     others = np.where(alone, 0.0, np.exp(logits(np.minimum(value, second), beta, second)))
     rest_of_best = np.exp(logits(outside_value, beta, second)) + others.sum(axis=0)
@@ -70,11 +81,16 @@ def best_rivals(value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.
 
 
 def log_share_against(z: ArrayLike, log_rivals: ArrayLike) -> Array:
-    """log s_i = -log(1 + A_-i exp(-z_i)): the share of an offer with logit z against rivals A_-i. Shapes broadcast."""
+    """log s_i = -log(1 + A_-i exp(-z_i)): the share of an offer with logit z against rivals A_-i.
+
+    Shapes broadcast.
+    """
     return -np.logaddexp(0.0, np.subtract(log_rivals, z))
 
 
-def shares(value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0) -> tuple[Array, Array]:
+def shares(
+    value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0
+) -> tuple[Array, Array]:
     """s_i and s_0: the chance that a user picks provider i, or nobody.
 
     Args:
@@ -99,6 +115,9 @@ def utility(profit: ArrayLike, log_share: ArrayLike) -> Array:
 
 
 def log_utility(profit: ArrayLike, log_share: ArrayLike) -> Array:
-    """log U_i = log pi_i + log s_i; -inf where pi = 0, NaN where pi < 0 (a loss has no logarithm). Shapes broadcast."""
+    """log U_i = log pi_i + log s_i; -inf where pi = 0, NaN where pi < 0 (a loss has no logarithm).
+
+    Shapes broadcast.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.add(np.log(np.asarray(profit, dtype=np.float64)), log_share)

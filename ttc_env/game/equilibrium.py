@@ -1,8 +1,10 @@
-"""Pure Nash equilibria of a posted-price game: the lowest, the highest, and all of them, for any number of providers.
+"""Pure Nash equilibria of a posted-price game: the lowest, the highest, and all of them, for any
+number of providers.
 
-The roads, in GAME.md's order: best replies depend on the rivals through one number (theorem 2), rise with it (theorem 3), so monotone sweeps
-from below and above close in on a bracket that holds every equilibrium; where the bracket stays open, the interval of total A in which each
-action can be a best reply leaves a handful of profiles to verify. No m^n anywhere.
+The roads, in GAME.md's order: best replies depend on the rivals through one number (theorem 2),
+rise with it (theorem 3), so monotone sweeps from below and above close in on a bracket that holds
+every equilibrium; where the bracket stays open, the interval of total A in which each action can be
+a best reply leaves a handful of profiles to verify. No m^n anywhere.
 """
 
 from __future__ import annotations
@@ -37,13 +39,17 @@ class Equilibrium:
 class Equilibria:
     """All pure Nash equilibria of a posted-price game, within a tolerance on log utility.
 
-    `unique` certifies that there is exactly one equilibrium *profile*. It is True when the bracket's ends coincide in value (no other V can
-    be in equilibrium: GAME.md, theorem 3) or the search between them was complete, and one profile came out. Two actions of equal V and
-    profit give two profiles, so the answer is then False although users and providers could not tell the two apart.
+    `unique` certifies that there is exactly one equilibrium *profile*. It is True when the
+    bracket's ends coincide in value (no other V can be in equilibrium: GAME.md, theorem 3) or the
+    search between them was complete, and one profile came out. Two actions of equal V and profit
+    give two profiles, so the answer is then False although users and providers could not tell the
+    two apart.
     """
 
     profiles: Index  # [k, n] in lexicographic order
-    lowest: Index | None  # [n] lowest V for everybody; with losing providers the one with the least total A, None if there is none
+    # [n] lowest V for everybody; with losing providers the one with the least total A, None if
+    # there is none
+    lowest: Index | None
     highest: Index | None  # [n] the same at the top
     unique: bool
     complete: bool  # no equilibrium is missing from `profiles`
@@ -54,17 +60,25 @@ class Equilibria:
     tolerance: float  # on log utility: the one asked for, plus what rounding of beta V may do
 
 
-def lowest_equilibrium(game: PostedPriceGame, *, tolerance: float = 1e-9, max_sweeps: int = 10_000) -> Equilibrium:
-    """The equilibrium in which every provider offers the least V of all equilibria; providers like it best.
+def lowest_equilibrium(
+    game: PostedPriceGame, *, tolerance: float = 1e-9, max_sweeps: int = 10_000
+) -> Equilibrium:
+    """The equilibrium in which every provider offers the least V of all equilibria; providers like
+    it best.
 
-    Source: derived in docs, not in the paper (GAME.md, theorem 3; Milgrom and Roberts 1990). With a losing provider (all profits < 0) replies
-    are not monotone, and `converged` says whether the profile is an equilibrium all the same.
+    Source: derived in docs, not in the paper (GAME.md, theorem 3; Milgrom and Roberts 1990). With a
+    losing provider (all profits < 0) replies are not monotone, and `converged` says whether the
+    profile is an equilibrium all the same.
     """
     return _extreme(game, 0, tolerance, max_sweeps)
 
 
-def highest_equilibrium(game: PostedPriceGame, *, tolerance: float = 1e-9, max_sweeps: int = 10_000) -> Equilibrium:
-    """The equilibrium in which every provider offers the most V of all equilibria; users like it best. See `lowest_equilibrium`."""
+def highest_equilibrium(
+    game: PostedPriceGame, *, tolerance: float = 1e-9, max_sweeps: int = 10_000
+) -> Equilibrium:
+    """The equilibrium in which every provider offers the most V of all equilibria; users like it
+    best. See `lowest_equilibrium`.
+    """
     return _extreme(game, 1, tolerance, max_sweeps)
 
 
@@ -74,7 +88,9 @@ def _extreme(game: PostedPriceGame, side: int, tolerance: float, max_sweeps: int
     profiles, sweeps, closed = _bracket(table, tolerance, max_sweeps)
     mask, regret = _verify(table, profiles[side][None], tolerance)
     is_reply = bool(mask[0, np.arange(len(table.z)), profiles[side]].all())
-    return Equilibrium(profiles[side], sweeps, closed and is_reply, float(regret[0]) if is_reply else float("inf"))
+    return Equilibrium(
+        profiles[side], sweeps, closed and is_reply, float(regret[0]) if is_reply else float("inf")
+    )
 
 
 def equilibria(
@@ -87,21 +103,26 @@ def equilibria(
 ) -> Equilibria:
     """All pure Nash equilibria, without a search over profiles.
 
-    A profile is an equilibrium if log U_i >= max_l log U_i(l, rest) - tolerance for every provider with a positive profit; a provider whose
-    best profit is 0 may play any action with profit 0; one whose profits are all negative must lose least, within the same tolerance. All
-    exact ties are therefore found.
+    A profile is an equilibrium if log U_i >= max_l log U_i(l, rest) - tolerance for every provider
+    with a positive profit; a provider whose best profit is 0 may play any action with profit 0; one
+    whose profits are all negative must lose least, within the same tolerance. All exact ties are
+    therefore found.
 
     Args:
-        tolerance: on log utility (a relative tolerance on profit). 4 eps max|beta (V - V_0)| is added for rounding.
-        max_equilibria: most profiles to return (fewer where n is so large that they would not fit into memory).
+        tolerance: on log utility (a relative tolerance on profit). 4 eps max|beta (V - V_0)| is
+            added for rounding.
+        max_equilibria: most profiles to return (fewer where n is so large that they would not fit
+            into memory).
         max_sweeps: most best-response sweeps.
-        max_search: most ranges of A and candidate profiles to look at, together (fewer where n is in the thousands, so that time and
-            memory stay bounded); only many exact ties need that many.
+        max_search: most ranges of A and candidate profiles to look at, together (fewer where n is
+            in the thousands, so that time and memory stay bounded); only many exact ties need that
+            many.
 
     Returns:
         `Equilibria`; `complete` and `reason` say whether a cap was met.
 
-    O(nm) per sweep, usually a handful of sweeps; memory O(nm). Only providers whose bracket stays open enter the search.
+    O(nm) per sweep, usually a handful of sweeps; memory O(nm). Only providers whose bracket stays
+    open enter the search.
 
     Source: derived in docs, not in the paper (GAME.md, theorem 3, "All PNE without search").
     """
@@ -113,7 +134,9 @@ def equilibria(
     # 1. The bracket.
     ends, sweeps, closed = _bracket(table, tolerance, max_sweeps)
     if not closed:
-        reasons.append(f"the best-response sweeps had not come to rest after max_sweeps={max_sweeps}")
+        reasons.append(
+            f"the best-response sweeps had not come to rest after max_sweeps={max_sweeps}"
+        )
     z = table.z[np.arange(n), ends]
     open_rows = np.flatnonzero(z[1] > z[0])
     # 2. Inside the bracket: profiles of logits that agree with their own total A.
@@ -128,12 +151,18 @@ def equilibria(
         representatives[:, open_rows] = candidates.columns
         representatives = _distinct(table, np.concatenate([ends, representatives]))
         if not candidates.complete:
-            reasons.append(f"too many providers are tied: more than max_search={max_search} ranges of A and candidate profiles")
+            reasons.append(
+                f"too many providers are tied: more than max_search={max_search} ranges of A and"
+                " candidate profiles"
+            )
     # 3. Verify, and expand each into the actions of equal V that are best replies too.
     limit = max(1, min(max_equilibria, _PROFILE_ENTRIES // n))
     profiles, gap, cut = _equilibrium_profiles(table, representatives, tolerance, limit)
     if cut:
-        reasons.append(f"there are more than {limit} equilibria (max_equilibria={max_equilibria}); exact ties multiply")
+        reasons.append(
+            f"there are more than {limit} equilibria (max_equilibria={max_equilibria}); exact ties"
+            " multiply"
+        )
     # 4. The extremes.
     lowest, highest = (ends[0], ends[1]) if cut else _extremes(game, table, profiles)
     return Equilibria(
@@ -151,10 +180,12 @@ def equilibria(
 
 
 def _bracket(table: ReplyTable, tolerance: float, max_sweeps: int) -> tuple[Index, int, bool]:
-    """Columns `[2, n]` of the lowest and the highest equilibrium, the number of sweeps, and whether the last one moved nobody.
+    """Columns `[2, n]` of the lowest and the highest equilibrium, the number of sweeps, and whether
+    the last one moved nobody.
 
-    Everybody answers at once, from the lowest-V and from the highest-V profile: both sequences are monotone, and end in the same extreme
-    fixed points as one-at-a-time sweeps (GAME.md, theorem 3). Providers whose two ends have met are done: their action is known.
+    Everybody answers at once, from the lowest-V and from the highest-V profile: both sequences are
+    monotone, and end in the same extreme fixed points as one-at-a-time sweeps (GAME.md, theorem 3).
+    Providers whose two ends have met are done: their action is known.
     """
     table = table.with_losing_idle()
     n = len(table.z)
@@ -185,16 +216,23 @@ def _bracket(table: ReplyTable, tolerance: float, max_sweeps: int) -> tuple[Inde
 
 
 def _verify(table: ReplyTable, profiles: Index, tolerance: float) -> tuple[Mask, Array]:
-    """At each profile `[k, n]`: which actions of its own V are best replies `[k, n, m]`, and their worst log regret `[k]`."""
+    """At each profile `[k, n]`: which actions of its own V are best replies `[k, n, m]`, and their
+    worst log regret `[k]`.
+    """
     z = table.z[np.arange(len(table.z)), profiles]
     mask, regret = reply_mask(table, log_rivals(z.T).T, tolerance)
-    # The same entry of one table, not a computed number: actions of equal V leave the rivals' problem untouched.
+    # The same entry of one table, not a computed number: actions of equal V leave the rivals'
+    # problem untouched.
     mask &= table.z == z[..., None]
     return mask, regret
 
 
-def _equilibrium_profiles(table: ReplyTable, representatives: Index, tolerance: float, limit: int) -> tuple[Index, float, bool]:
-    """The equilibria among profiles of logits, written out action by action; the worst regret; whether the limit cut some off."""
+def _equilibrium_profiles(
+    table: ReplyTable, representatives: Index, tolerance: float, limit: int
+) -> tuple[Index, float, bool]:
+    """The equilibria among profiles of logits, written out action by action; the worst regret;
+    whether the limit cut some off.
+    """
     n, m = table.z.shape
     step = max(1, _ENTRIES // (n * m))
     found: list[Index] = []
@@ -214,7 +252,9 @@ def _equilibrium_profiles(table: ReplyTable, representatives: Index, tolerance: 
 
 
 def _expand(mask: Mask, limit: int) -> tuple[Index, bool]:
-    """Every profile that picks one True per row of `[n, m]`: `[k, n]`, at most `limit`, and whether that is all."""
+    """Every profile that picks one True per row of `[n, m]`: `[k, n]`, at most `limit`, and whether
+    that is all.
+    """
     counts = mask.sum(axis=1)
     base = mask.argmax(axis=1)
     several = np.flatnonzero(counts > 1)
@@ -228,8 +268,12 @@ def _expand(mask: Mask, limit: int) -> tuple[Index, bool]:
     return profiles, whole
 
 
-def _extremes(game: PostedPriceGame, table: ReplyTable, profiles: Index) -> tuple[Index | None, Index | None]:
-    """The lowest and the highest of some equilibria `[k, n]`, of equal ones the first; None where there is none."""
+def _extremes(
+    game: PostedPriceGame, table: ReplyTable, profiles: Index
+) -> tuple[Index | None, Index | None]:
+    """The lowest and the highest of some equilibria `[k, n]`, of equal ones the first; None where
+    there is none.
+    """
     if not len(profiles):
         return None, None
     row = np.arange(len(table.z))
@@ -238,7 +282,8 @@ def _extremes(game: PostedPriceGame, table: ReplyTable, profiles: Index) -> tupl
     highest = (value >= value.max(axis=0)).all(axis=1)
     if lowest.any() and highest.any():
         return profiles[lowest.argmax()], profiles[highest.argmax()]
-    total = log_total(table.z[row, profiles].T)  # losing providers only: the equilibria need not be a lattice
+    # losing providers only: the equilibria need not be a lattice
+    total = log_total(table.z[row, profiles].T)
     return profiles[total.argmin()], profiles[total.argmax()]
 
 
@@ -252,12 +297,14 @@ def _sorted(found: list[Index]) -> Index:
 
 def _distinct(table: ReplyTable, profiles: Index) -> Index:
     """One profile for each profile of logits."""
-    z = table.z[np.arange(len(table.z)), profiles] + 0.0  # no negative zeros: the bytes are compared
+    # no negative zeros: the bytes are compared
+    z = table.z[np.arange(len(table.z)), profiles] + 0.0
     return profiles[list({row.tobytes(): k for k, row in enumerate(z)}.values())]
 
 
 def log_potential(game: PostedPriceGame, profile: ArrayLike) -> NDArray[np.float64]:
-    """Phi = sum_i log pi_i + beta sum_i (V_i - V_0) - log(A / e_0): changes by exactly d log U_i when i alone moves.
+    """Phi = sum_i log pi_i + beta sum_i (V_i - V_0) - log(A / e_0): changes by exactly d log U_i
+    when i alone moves.
 
     Args:
         profile: `[..., n]` action of each provider.
@@ -269,17 +316,21 @@ def log_potential(game: PostedPriceGame, profile: ArrayLike) -> NDArray[np.float
     """
     profile = np.asarray(profile)
     row = np.arange(len(game.value))
-    z = np.moveaxis(np.asarray(logits(game.value[row, profile], game.beta, game.outside_value)), -1, 0)
+    z = np.moveaxis(
+        np.asarray(logits(game.value[row, profile], game.beta, game.outside_value)), -1, 0
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         log_profit = np.log(game.profit[row, profile]).sum(axis=-1)
     return log_profit + z.sum(axis=0) - log_total(z)
 
 
 def potential_maximiser(game: PostedPriceGame, found: Equilibria | ArrayLike) -> Index | None:
-    """The equilibrium with the largest potential: where every provider earns, the potential's maximum over all m^n profiles.
+    """The equilibrium with the largest potential: where every provider earns, the potential's
+    maximum over all m^n profiles.
 
-    found: all equilibria, as `Equilibria` or as `[k, n]` columns. None where there is none, or where some provider cannot earn (the
-    potential is then not finite). A maximum of the potential is an equilibrium, so looking at the equilibria is enough.
+    found: all equilibria, as `Equilibria` or as `[k, n]` columns. None where there is none, or
+    where some provider cannot earn (the potential is then not finite). A maximum of the potential
+    is an equilibrium, so looking at the equilibria is enough.
 
     Source: [TTC] (GAME.md, theorem 1).
     """

@@ -1,8 +1,9 @@
 """Equilibrium when providers set prices freely: a flat fee, or level and price chosen together.
 
-For any V that a provider wants to offer, its profit is largest at the level with the largest surplus w, whatever the rivals do: compute is
-efficient. What is left is market power over the markup (GAME.md, theorem 8; derived in docs, not in the paper; Anderson, de Palma and
-Thisse 1992; Nocke and Schutz 2018). So over-compute comes from tying the price to tokens.
+For any V that a provider wants to offer, its profit is largest at the level with the largest
+surplus w, whatever the rivals do: compute is efficient. What is left is market power over the
+markup (GAME.md, theorem 8; derived in docs, not in the paper; Anderson, de Palma and Thisse 1992;
+Nocke and Schutz 2018). So over-compute comes from tying the price to tokens.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ class FreePriceEquilibrium:
     iterations: int
 
 
-def best_markup(surplus: ArrayLike, beta: ArrayLike, log_rivals: ArrayLike, outside_value: ArrayLike = 0.0) -> Array:
-    """The price over cost that earns most: (1 + W0(exp(beta (w - V_0) - 1) / A_-i)) / beta, USD/query.
+def best_markup(
+    surplus: ArrayLike, beta: ArrayLike, log_rivals: ArrayLike, outside_value: ArrayLike = 0.0
+) -> Array:
+    """The price over cost that earns most: (1 + W0(exp(beta (w - V_0) - 1) / A_-i)) / beta,
+    USD/query.
 
     Args:
         surplus: w, USD/query. Any shape, with which all others broadcast.
@@ -61,16 +65,19 @@ def free_price_equilibrium(
     """The unique equilibrium in prices and levels.
 
     Args:
-        game: a `PostedPriceGame`, of which only surplus, beta and outside_value are used; or `[n, m]` surplus w in USD/query (NaN-padded).
+        game: a `PostedPriceGame`, of which only surplus, beta and outside_value are used; or `[n,
+            m]` surplus w in USD/query (NaN-padded).
         beta: 1/USD, positive; the game's own if None.
         outside_value: V_0, USD/query; the game's own, or 0, if None.
         tolerance: on log A, relative to its size where that exceeds 1.
         max_iterations: most evaluations of the scalar equation.
 
     Raises:
-        ValueError: beta is not a positive finite number (at beta = 0 users ignore prices, and markups are unbounded).
+        ValueError: beta is not a positive finite number (at beta = 0 users ignore prices, and
+            markups are unbounded).
 
-    Source: derived in docs, not in the paper (GAME.md, theorem 8): the root in A of 1 = e_0/A + sum_i s_i(A), s exp(1/(1-s)) = exp(beta w_i)/A.
+    Source: derived in docs, not in the paper (GAME.md, theorem 8): the root in A of 1 = e_0/A +
+    sum_i s_i(A), s exp(1/(1-s)) = exp(beta w_i)/A.
     """
     if isinstance(game, PostedPriceGame):
         surplus = game.surplus
@@ -88,7 +95,8 @@ def free_price_equilibrium(
     levels = np.where(np.isnan(surplus), -np.inf, surplus).argmax(axis=1)
     best = surplus[np.arange(len(surplus)), levels]
     y = np.asarray(logits(best, beta, outside_value))
-    # 2. The root in a = log A. At a = 0 the shares add up to more than 1; s <= exp(y - a - 1) bounds it from above.
+    # 2. The root in a = log A. At a = 0 the shares add up to more than 1; s <= exp(y - a - 1)
+    # bounds it from above.
     low, high = 0.0, float(log_total(y - 1.0))
     a, converged, iteration = high, False, 0
     for iteration in range(1, max_iterations + 1):  # noqa: B007 (it is returned)
@@ -99,11 +107,14 @@ def free_price_equilibrium(
             high = a
         newton = a - excess / slope if slope < 0.0 else a
         step = newton if low < newton < high else 0.5 * (low + high)
-        converged = abs(step - a) <= tolerance * max(1.0, abs(a)) or high - low <= tolerance * max(1.0, abs(a))
+        converged = abs(step - a) <= tolerance * max(1.0, abs(a)) or high - low <= tolerance * max(
+            1.0, abs(a)
+        )
         a = step
         if converged:
             break
-    # 3. Markups and what they imply. Shares are computed from the offers, so that they are those of an actual market.
+    # 3. Markups and what they imply. Shares are computed from the offers, so that they are those of
+    # an actual market.
     odds = np.exp(_log_odds(y - a))
     z = y - 1.0 - odds  # beta (V - V_0), as beta markup = 1/(1-s) = 1 + odds
     markup = (1.0 + odds) / beta
@@ -128,18 +139,22 @@ def free_price_equilibrium(
 def _check_beta(beta: ArrayLike) -> None:
     if not (np.isfinite(beta) & np.greater(beta, 0)).all():
         raise ValueError(
-            f"beta is {np.asarray(beta)}; free prices need a positive finite beta (1/USD): users who do not look at prices (beta = 0) can be charged anything"
+            f"beta is {np.asarray(beta)}; free prices need a positive finite beta (1/USD): users"
+            " who do not look at prices (beta = 0) can be charged anything"
         )
 
 
 def _excess(y: Array, a: float) -> tuple[float, float]:
-    """log(e_0/A + shares of all but the largest) - log(1 - largest share): decreasing in a = log A, 0 at equilibrium; and its slope."""
+    """log(e_0/A + shares of all but the largest) - log(1 - largest share): decreasing in a = log A,
+    0 at equilibrium; and its slope.
+    """
     log_odds = _log_odds(y - a)
     odds = np.exp(log_odds)
     elasticity = 1.0 / (1.0 + odds * (1.0 + odds))  # d log s / du, where log s + 1/(1-s) = u
     top = int(y.argmax())
     log_share = log_odds - np.log1p(odds)
-    log_share[top], elasticity_top = -a, elasticity[top]  # the outside option takes the largest provider's place in the sum
+    # the outside option takes the largest provider's place in the sum
+    log_share[top], elasticity_top = -a, elasticity[top]
     elasticity[top] = 1.0
     largest = log_share.max()
     part = np.exp(log_share - largest)
@@ -150,7 +165,10 @@ def _excess(y: Array, a: float) -> tuple[float, float]:
 
 
 def _log_odds(u: Array) -> Array:
-    """t = log(s / (1 - s)) where log s + 1/(1 - s) = u, that is t - log(1 + e^t) + 1 + e^t = u. Convex and increasing in t."""
+    """t = log(s / (1 - s)) where log s + 1/(1 - s) = u, that is t - log(1 + e^t) + 1 + e^t = u.
+
+    Convex and increasing in t.
+    """
     start = np.minimum(u - 1.0, np.log(np.maximum(u - 1.0 + np.log(2.0), 1.0)))
 
     def step(t: Array) -> Array:
@@ -161,13 +179,20 @@ def _log_odds(u: Array) -> Array:
 
 
 def _log_lambert(x: Array) -> Array:
-    """log W0(exp x): the root of t + e^t = x, safe where exp x overflows. Convex and increasing in t."""
+    """log W0(exp x): the root of t + e^t = x, safe where exp x overflows.
+
+    Convex and increasing in t.
+    """
     start = np.minimum(x, np.log(np.maximum(x, 1.0)))
     return _newton_from_above(lambda t: (t + np.exp(t) - x) / (1.0 + np.exp(t)), start)
 
 
-def _newton_from_above(step: Callable[[Array], Array], start: Array, max_iterations: int = 60) -> Array:
-    """Newton's method from above the root of a convex increasing function: falls monotonically to it; stops at rounding."""
+def _newton_from_above(
+    step: Callable[[Array], Array], start: Array, max_iterations: int = 60
+) -> Array:
+    """Newton's method from above the root of a convex increasing function: falls monotonically to
+    it; stops at rounding.
+    """
     t = start
     for _ in range(max_iterations):
         change = step(t)

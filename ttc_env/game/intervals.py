@@ -1,9 +1,12 @@
-"""For each action, the range of the total A in which it can be a best reply, and all profiles consistent with some A.
+"""For each action, the range of the total A in which it can be a best reply, and all profiles
+consistent with some A.
 
-This is GAME.md, theorem 3, "All PNE without search" (derived in docs, not in the paper). A pure equilibrium is a profile whose A lies in the
-interval of every provider's own action. For an earning provider the intervals of actions of different V are disjoint, so each A allows at most
-one action per provider, and no search over profiles is needed. What is returned here are *candidates*: a superset of the equilibria, widened
-by a slack against rounding, for the caller to verify one by one.
+This is GAME.md, theorem 3, "All PNE without search" (derived in docs, not in the paper). A pure
+equilibrium is a profile whose A lies in the interval of every provider's own action. For an earning
+provider the intervals of actions of different V are disjoint, so each A allows at most one action
+per provider, and no search over profiles is needed. What is returned here are *candidates*: a
+superset of the equilibria, widened by a slack against rounding, for the caller to verify one by
+one.
 """
 
 from __future__ import annotations
@@ -23,7 +26,10 @@ _ENTRIES = 1 << 24  # entries of the largest table of profiles
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """Actions that differ in z, and where in log A each can be a best reply. Rows: the providers whose action is still open."""
+    """Actions that differ in z, and where in log A each can be a best reply.
+
+    Rows: the providers whose action is still open.
+    """
 
     column: Index  # [r, c] the game's column of each action
     z: Array  # [r, c] ascending logits, padded at the end
@@ -32,11 +38,17 @@ class Intervals:
 
     @classmethod
     def of(cls, table: ReplyTable, z_low: Array, z_high: Array, slack: float) -> Intervals:
-        """table: the open providers' rows `[r, m]`; z_low, z_high `[r]`: the bracket. Ends are widened by `slack` (in log units)."""
-        # 1. Distinct logits inside the bracket, ascending; of equal ones the action with the best profit stands for all.
+        """table: the open providers' rows `[r, m]`; z_low, z_high `[r]`: the bracket.
+
+        Ends are widened by `slack` (in log units).
+        """
+        # 1. Distinct logits inside the bracket, ascending; of equal ones the action with the best
+        # profit stands for all.
         inside = table.candidate & (table.z >= z_low[:, None]) & (table.z <= z_high[:, None])
         log_size = np.where(inside, -np.log(table.inverse), 0.0)  # log |pi|; 0 for idle providers
-        column = np.lexsort((-np.sign(table.kind)[:, None] * log_size, np.where(inside, table.z, np.inf)), axis=1)
+        column = np.lexsort(
+            (-np.sign(table.kind)[:, None] * log_size, np.where(inside, table.z, np.inf)), axis=1
+        )
         z = np.take_along_axis(np.where(inside, table.z, np.inf), column, axis=1)
         keep = np.isfinite(z)
         keep[:, 1:] &= z[:, 1:] > z[:, :-1]
@@ -50,32 +62,51 @@ class Intervals:
         step = max(1, _PAIRS // z.shape[1] ** 2)
         for start in range(0, len(z), step):
             rows = slice(start, start + step)
-            rival_low, rival_high = _rival_range(log_size[rows], z[rows], keep[rows], table.kind[rows], 2.0 * slack)
-            # A >= e_l holds for every profile with this action: where nothing else bounds A from below, that is no end to cut at.
-            low[rows] = np.where(np.isneginf(rival_low), -np.inf, np.logaddexp(rival_low, z[rows]) - slack)
-            high[rows] = np.where(np.isneginf(rival_high), -np.inf, np.logaddexp(rival_high, z[rows]) + slack)
+            rival_low, rival_high = _rival_range(
+                log_size[rows], z[rows], keep[rows], table.kind[rows], 2.0 * slack
+            )
+            # A >= e_l holds for every profile with this action: where nothing else bounds A from
+            # below, that is no end to cut at.
+            low[rows] = np.where(
+                np.isneginf(rival_low), -np.inf, np.logaddexp(rival_low, z[rows]) - slack
+            )
+            high[rows] = np.where(
+                np.isneginf(rival_high), -np.inf, np.logaddexp(rival_high, z[rows]) + slack
+            )
             low[rows][rival_low > rival_high] = np.inf
         return cls(column, z, np.where(keep, low, np.inf), np.where(keep, high, -np.inf))
 
 
-def _rival_range(log_size: Array, z: Array, keep: Mask, kind: NDArray[np.int8], tolerance: float) -> tuple[Array, Array]:
-    """Where in log A_-i no other action of the provider beats this one by more than `tolerance` in log U. `[r, c]` each."""
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # padding: its entries are overwritten below
-        low, high = _not_above(log_size[:, None, :], z[:, None, :], log_size[:, :, None], z[:, :, None], tolerance)
+def _rival_range(
+    log_size: Array, z: Array, keep: Mask, kind: NDArray[np.int8], tolerance: float
+) -> tuple[Array, Array]:
+    """Where in log A_-i no other action of the provider beats this one by more than `tolerance` in
+    log U. `[r, c]` each.
+    """
+    # padding: its entries are overwritten below
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        low, high = _not_above(
+            log_size[:, None, :], z[:, None, :], log_size[:, :, None], z[:, :, None], tolerance
+        )
         losing = kind < 0
         if losing.any():  # log |U| of mine must not exceed the other's: the roles change
             size, own = log_size[losing], z[losing]
-            low[losing], high[losing] = _not_above(size[:, :, None], own[:, :, None], size[:, None, :], own[:, None, :], tolerance)
+            low[losing], high[losing] = _not_above(
+                size[:, :, None], own[:, :, None], size[:, None, :], own[:, None, :], tolerance
+            )
     irrelevant = ~keep[:, None, :] | (kind == 0)[:, None, None]
     low, high = np.where(irrelevant, -np.inf, low), np.where(irrelevant, np.inf, high)
     return low.max(axis=2), high.min(axis=2)
 
 
-def _not_above(log_size_a: Array, z_a: Array, log_size_b: Array, z_b: Array, tolerance: float) -> tuple[Array, Array]:
+def _not_above(
+    log_size_a: Array, z_a: Array, log_size_b: Array, z_b: Array, tolerance: float
+) -> tuple[Array, Array]:
     """The range of log A_-i in which log U_a <= log U_b + tolerance.
 
-    h(A) = log U_a - log U_b - tolerance runs from `at_zero` (A_-i = 0) to `at_infinity`, monotonically: up if z_a > z_b, down otherwise.
-    Its root solves 1 + A/e_b = g (1 + A/e_a) with g = exp(-at_zero):  A = (g - 1) / (1/e_b - g/e_a).
+    h(A) = log U_a - log U_b - tolerance runs from `at_zero` (A_-i = 0) to `at_infinity`,
+    monotonically: up if z_a > z_b, down otherwise. Its root solves 1 + A/e_b = g (1 + A/e_a) with g
+    = exp(-at_zero):  A = (g - 1) / (1/e_b - g/e_a).
     """
     at_zero = log_size_a - log_size_b - tolerance
     at_infinity = at_zero + (z_a - z_b)
@@ -83,8 +114,12 @@ def _not_above(log_size_a: Array, z_a: Array, log_size_b: Array, z_b: Array, tol
     # log(g - 1) - log(1/e_b - g/e_a), with both differences positive, as logs of 1 - exp(-x)
     rising = z_b - at_zero + _log1mexp(-at_zero) - _log1mexp(at_infinity)
     falling = z_b + _log1mexp(at_zero) + at_infinity - _log1mexp(-at_infinity)
-    high = np.where(up, np.where(at_infinity <= 0, np.inf, np.where(at_zero >= 0, -np.inf, rising)), np.inf)
-    low = np.where(up, -np.inf, np.where(at_zero <= 0, -np.inf, np.where(at_infinity >= 0, np.inf, falling)))
+    high = np.where(
+        up, np.where(at_infinity <= 0, np.inf, np.where(at_zero >= 0, -np.inf, rising)), np.inf
+    )
+    low = np.where(
+        up, -np.inf, np.where(at_zero <= 0, -np.inf, np.where(at_infinity >= 0, np.inf, falling))
+    )
     return low, high
 
 
@@ -102,7 +137,9 @@ class Candidates:
     cells: int  # ranges of A looked at
 
 
-def consistent_profiles(intervals: Intervals, log_fixed: float, slack: float, max_search: int) -> Candidates:
+def consistent_profiles(
+    intervals: Intervals, log_fixed: float, slack: float, max_search: int
+) -> Candidates:
     """All choices of the open providers whose total A lies in the interval of each of them.
 
     Args:
@@ -110,8 +147,9 @@ def consistent_profiles(intervals: Intervals, log_fixed: float, slack: float, ma
         slack: log units by which sums may be off.
         max_search: ranges of A and candidates, together, to look at before giving up.
 
-    A range [a, b] of log A is narrowed to the sums that its admissible actions can reach, then dropped, resolved, or cut at the median
-    interval end inside. With 2 r c ends there are at most as many ranges as ends, and few survive the narrowing.
+    A range [a, b] of log A is narrowed to the sums that its admissible actions can reach, then
+    dropped, resolved, or cut at the median interval end inside. With 2 r c ends there are at most
+    as many ranges as ends, and few survive the narrowing.
     """
     stack = [(-np.inf, np.inf)]
     found: list[Index] = []
@@ -141,22 +179,35 @@ def consistent_profiles(intervals: Intervals, log_fixed: float, slack: float, ma
         ends = ends[(ends >= a) & (ends <= b)]
         single = (admissible.sum(axis=1) == 1).all()
         if single or b - a <= 4.0 * slack or not len(ends):
-            columns, whole = _combinations(intervals, admissible, log_fixed, (a - slack, b + slack), left)
+            columns, whole = _combinations(
+                intervals, admissible, log_fixed, (a - slack, b + slack), left
+            )
             found.append(columns)
             complete, left = complete and whole, left - len(columns)
             continue
-        # 3. Cut. The middle end gets a range of its own, so that actions which meet only there do not multiply elsewhere.
+        # 3. Cut. The middle end gets a range of its own, so that actions which meet only there do
+        # not multiply elsewhere.
         middle = float(np.partition(ends, len(ends) // 2)[len(ends) // 2])
-        pieces = ((a, middle - slack), (max(a, middle - slack), min(b, middle + slack)), (middle + slack, b))
+        pieces = (
+            (a, middle - slack),
+            (max(a, middle - slack), min(b, middle + slack)),
+            (middle + slack, b),
+        )
         stack.extend(piece for piece in pieces if piece[0] <= piece[1])
     columns = np.concatenate(found) if found else np.empty((0, len(intervals.z)), dtype=np.intp)
     return Candidates(columns, complete, cells)
 
 
 def _combinations(
-    intervals: Intervals, admissible: Mask, log_fixed: float, window: tuple[float, float], max_search: int
+    intervals: Intervals,
+    admissible: Mask,
+    log_fixed: float,
+    window: tuple[float, float],
+    max_search: int,
 ) -> tuple[Index, bool]:
-    """Every combination of admissible actions whose log A lies in the window: `[k, r]` columns, and whether none was cut off."""
+    """Every combination of admissible actions whose log A lies in the window: `[k, r]` columns, and
+    whether none was cut off.
+    """
     first = admissible.argmax(axis=1)
     last = admissible.shape[1] - 1 - admissible[:, ::-1].argmax(axis=1)
     every = np.arange(len(first))
@@ -165,15 +216,22 @@ def _combinations(
     if len(known):
         log_fixed = _log_sum(log_fixed, intervals.z[known, first[known]])
     # log of what the providers after this one add at least and at most
-    after_low = np.append(np.logaddexp.accumulate(intervals.z[several, first[several]][::-1])[::-1], -np.inf)[1:]
-    after_high = np.append(np.logaddexp.accumulate(intervals.z[several, last[several]][::-1])[::-1], -np.inf)[1:]
+    after_low = np.append(
+        np.logaddexp.accumulate(intervals.z[several, first[several]][::-1])[::-1], -np.inf
+    )[1:]
+    after_high = np.append(
+        np.logaddexp.accumulate(intervals.z[several, last[several]][::-1])[::-1], -np.inf
+    )[1:]
     width = max(2, min(max_search, _PARTIAL // max(1, len(several)), _ENTRIES // len(first)))
     total, whole = np.array([log_fixed]), True
-    layers: list[tuple[Index, Index]] = []  # of every provider: where each partial profile came from, and the column it takes
+    # of every provider: where each partial profile came from, and the column it takes
+    layers: list[tuple[Index, Index]] = []
     for i, low, high in zip(several, after_low, after_high, strict=True):
         options = np.flatnonzero(admissible[i])
         total = np.logaddexp(total[:, None], intervals.z[i, options]).ravel()
-        index = np.flatnonzero((np.logaddexp(total, high) >= window[0]) & (np.logaddexp(total, low) <= window[1]))
+        index = np.flatnonzero(
+            (np.logaddexp(total, high) >= window[0]) & (np.logaddexp(total, low) <= window[1])
+        )
         if len(index) > width:
             whole, index = False, index[:width]
         total = total[index]

@@ -25,14 +25,18 @@ class _Stacked(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class MarketBatch:
-    """G markets with n providers and at most m levels each. Axis 0 is the provider, then the level; the market comes last."""
+    """G markets with n providers and at most m levels each.
+
+    Axis 0 is the provider, then the level; the market comes last.
+    """
 
     quality: Array  # [n, m, G] USD/query; NaN where a provider has fewer levels, as in the next two
     price: Array  # [n, m, G] USD/query, list price
     cost: Array  # [n, m, G] USD/query
     beta: Array  # [G] 1/USD
     outside_value: Array  # [G] USD/query, V_0
-    accuracy: Array | None = None  # [n, m, G] chance of a right answer; None where not every provider has an accuracy curve
+    # [n, m, G] chance of a right answer; None where not every provider has an accuracy curve
+    accuracy: Array | None = None
 
     def __post_init__(self) -> None:
         for field in ("quality", "price", "cost", "beta", "outside_value", "accuracy"):
@@ -41,29 +45,41 @@ class MarketBatch:
         shape = self.quality.shape
         if len(shape) != 3 or self.price.shape != shape or self.cost.shape != shape:
             raise ValueError(
-                f"quality, price and cost must be [providers, levels, markets] and of one shape; "
+                "quality, price and cost must be [providers, levels, markets] and of one shape; "
                 f"got {shape}, {self.price.shape}, {self.cost.shape}"
             )
         if self.beta.shape != shape[2:] or self.outside_value.shape != shape[2:]:
             raise ValueError(
-                f"beta and outside_value need one number per market, {shape[2:]}; got {self.beta.shape}, {self.outside_value.shape}"
+                f"beta and outside_value need one number per market, {shape[2:]}; got"
+                f" {self.beta.shape}, {self.outside_value.shape}"
             )
-        if not (np.isfinite(self.beta) & (self.beta >= 0)).all() or not np.isfinite(self.outside_value).all():
-            raise ValueError("beta must be finite and >= 0 (1/USD), outside_value finite (USD/query), in every market")
+        if (
+            not (np.isfinite(self.beta) & (self.beta >= 0)).all()
+            or not np.isfinite(self.outside_value).all()
+        ):
+            raise ValueError(
+                "beta must be finite and >= 0 (1/USD), outside_value finite (USD/query), in every"
+                " market"
+            )
         given = ~np.isnan(np.stack([self.quality, self.price, self.cost]))
         counts = given[0].sum(axis=1)  # [n, G] levels
-        wrong = (counts == 0) | ~(given == (np.arange(shape[1])[:, None] < counts[:, None])).all(axis=(0, 2))
+        wrong = (counts == 0) | ~(given == (np.arange(shape[1])[:, None] < counts[:, None])).all(
+            axis=(0, 2)
+        )
         if wrong.any():
             i, g = np.argwhere(wrong)[0]
             raise ValueError(
-                f"provider {i} of market {g}: NaN may only fill the end of a row, the same places in quality, price and cost, "
-                "and at least one level must be left"
+                f"provider {i} of market {g}: NaN may only fill the end of a row, the same places"
+                " in quality, price and cost, and at least one level must be left"
             )
         if not all(np.isfinite(x[given[0]]).all() for x in (self.quality, self.price, self.cost)):
-            raise ValueError("quality, price and cost must be finite, or NaN where a provider has fewer levels")
+            raise ValueError(
+                "quality, price and cost must be finite, or NaN where a provider has fewer levels"
+            )
         if counts.max() < shape[1]:
             raise ValueError(
-                f"no provider of any market has more than {counts.max()} of {shape[1]} levels; drop the levels that are all NaN"
+                f"no provider of any market has more than {counts.max()} of {shape[1]} levels; drop"
+                " the levels that are all NaN"
             )
 
     @cached_property
@@ -85,10 +101,12 @@ class MarketBatch:
         shapes = {(market.num_providers, market.num_levels) for market in markets}
         if len(shapes) != 1:
             raise ValueError(
-                f"markets in one batch need one number of providers and of levels; got (providers, levels) {sorted(shapes)}. "
-                "Make one batch for each shape"
+                "markets in one batch need one number of providers and of levels; got (providers,"
+                f" levels) {sorted(shapes)}. Make one batch for each shape"
             )
-        known = all(provider.curve is not None for market in markets for provider in market.providers)
+        known = all(
+            provider.curve is not None for market in markets for provider in market.providers
+        )
         accuracy = [_accuracy(market) for market in markets] if known else None
         return cls(
             np.stack([market.quality for market in markets], axis=2),
@@ -108,7 +126,10 @@ class MarketBatch:
         return self.quality.shape[1]
 
     def __repr__(self) -> str:
-        return f"MarketBatch({len(self)} markets: {self.num_providers} providers, up to {self.num_levels} levels)"
+        return (
+            f"MarketBatch({len(self)} markets: {self.num_providers} providers, up to"
+            f" {self.num_levels} levels)"
+        )
 
     def __getitem__(self, g: int) -> Market:
         """Market g on its own."""
@@ -139,19 +160,29 @@ class MarketBatch:
 
     @cached_property
     def stacked(self) -> Market:
-        """G markets seen as one with n G providers, provider i of market g at i G + g: tariffs are rules for one provider at a time."""
+        """G markets seen as one with n G providers, provider i of market g at i G + g: tariffs are
+        rules for one provider at a time.
+        """
         n, m, g = self.quality.shape
-        quality, price, cost = (np.moveaxis(x, 2, 1).reshape(n * g, m) for x in (self.quality, self.price, self.cost))
+        quality, price, cost = (
+            np.moveaxis(x, 2, 1).reshape(n * g, m) for x in (self.quality, self.price, self.cost)
+        )
         return cast(Market, _Stacked(quality, price, cost, n * g, m))
 
     def offers(self, mechanism: Mechanism) -> Offer:
-        """Every action's offer, `[n, G, a]`, NaN where a provider has fewer levels (`Mechanism.offers`)."""
+        """Every action's offer, `[n, G, a]`, NaN where a provider has fewer levels
+        (`Mechanism.offers`).
+        """
         table = mechanism.offers(self.stacked)
         shape = (self.num_providers, len(self), -1)
-        return Offer(*(x.reshape(shape) for x in (table.quality, table.claim, table.price, table.cost)))
+        return Offer(
+            *(x.reshape(shape) for x in (table.quality, table.claim, table.price, table.cost))
+        )
 
     def with_betas(self, betas: Sequence[float] | Array) -> MarketBatch:
-        """Every market at every beta: G x len(betas) markets, the betas of one market next to each other."""
+        """Every market at every beta: G x len(betas) markets, the betas of one market next to each
+        other.
+        """
         betas = np.asarray(betas, dtype=np.float64)
         k = len(betas)
         return MarketBatch(
@@ -172,11 +203,17 @@ def listed(markets: Market | Sequence[Market]) -> list[Market]:
         TypeError: something else than markets.
     """
     if isinstance(markets, str):
-        raise TypeError(f"market={markets!r} is a name, not a Market; use benchmark={markets!r}, or ttc_env.load_market({markets!r})")
+        raise TypeError(
+            f"market={markets!r} is a name, not a Market; use benchmark={markets!r}, or"
+            f" ttc_env.load_market({markets!r})"
+        )
     many = [markets] if isinstance(markets, Market) else list(markets)
     for market in many:
         if not isinstance(market, Market):
-            raise TypeError(f"a {type(market).__name__} is not a Market; see ttc_env.load_market and Market.from_arrays")
+            raise TypeError(
+                f"a {type(market).__name__} is not a Market; see ttc_env.load_market and"
+                " Market.from_arrays"
+            )
     if not many:
         raise ValueError("no market is given; give at least one")
     return many

@@ -1,14 +1,19 @@
-"""Best replies in a posted-price game: exact to a named tolerance, O(m) per provider, vectorised over providers.
+"""Best replies in a posted-price game: exact to a named tolerance, O(m) per provider, vectorised
+over providers.
 
-Everything here rests on one identity (GAME.md, theorem 3, "All PNE without search"; derived in docs, not in the paper):
+Everything here rests on one identity (GAME.md, theorem 3, "All PNE without search"; derived in
+docs, not in the paper):
 
     1 / U_l = 1/pi_l + A_-i / (pi_l e_l),        e_l = exp(z_l),  z_l = beta (V_l - V_0)
 
-so the rivals enter through the one number A_-i, and the best reply is the lowest of m lines in it. Providers come in three kinds:
+so the rivals enter through the one number A_-i, and the best reply is the lowest of m lines in it.
+Providers come in three kinds:
 
 * *earning*: some action has pi > 0. Actions with pi <= 0 earn at most 0 and are strictly dominated;
-* *idle*: the best profit is exactly 0. Every action with pi = 0 is a best reply, whatever the rivals do;
-* *losing*: every action has pi < 0. The best reply loses least; it does not rise with A_-i, so theorem 3's bracket leaves it free.
+* *idle*: the best profit is exactly 0. Every action with pi = 0 is a best reply, whatever the
+  rivals do;
+* *losing*: every action has pi < 0. The best reply loses least; it does not rise with A_-i, so
+  theorem 3's bracket leaves it free.
 """
 
 from __future__ import annotations
@@ -32,12 +37,16 @@ _BLOCK = 1 << 16  # table entries per pass: temporaries then stay in the process
 
 @dataclass(frozen=True, eq=False)
 class ReplyTable:
-    """A game as best replies see it. Columns are the game's own, so an index here is an index there."""
+    """A game as best replies see it.
+
+    Columns are the game's own, so an index here is an index there.
+    """
 
     value: Array  # [n, m] USD/query, orders a provider's actions
     z: Array  # [n, m] logits; z_top where the action is no candidate
     z_top: Array  # [n] highest logit among the candidates
-    inverse: Array  # [n, m] 1/|pi|, query/USD; inf where the action is no candidate, 1 where an idle provider's is
+    # [n, m] 1/|pi|, query/USD; inf where the action is no candidate, 1 where an idle provider's is
+    inverse: Array
     candidate: Mask  # [n, m] actions that can be best replies
     kind: NDArray[np.int8]  # [n] 1 earning, 0 idle, -1 losing
     regular: bool  # every provider earns
@@ -51,7 +60,9 @@ class ReplyTable:
         # A comparison with NaN is False: padding is no candidate.
         candidate = profit > 0.0
         if not regular:
-            candidate = np.where(kind[:, None] > 0, candidate, np.where(kind[:, None] == 0, profit == 0.0, available))
+            candidate = np.where(
+                kind[:, None] > 0, candidate, np.where(kind[:, None] == 0, profit == 0.0, available)
+            )
         z = logits(game.value, game.beta, game.outside_value)
         if not candidate.all():
             z_top = np.where(candidate, z, -np.inf).max(axis=1)
@@ -77,7 +88,9 @@ class ReplyTable:
         )
 
     def with_losing_idle(self) -> ReplyTable:
-        """Losing providers may play anything: the relaxation in which the bracket of theorem 3 holds for everybody else."""
+        """Losing providers may play anything: the relaxation in which the bracket of theorem 3
+        holds for everybody else.
+        """
         return dataclasses.replace(self, kind=np.maximum(self.kind, 0))
 
     def blocks(self) -> Iterator[slice]:
@@ -87,15 +100,19 @@ class ReplyTable:
         return (slice(start, start + step) for start in range(0, n, step))
 
     def rounding(self) -> float:
-        """How far log utilities may be off by rounding alone: beta V of size 1e7 is known to 1e-9 only."""
+        """How far log utilities may be off by rounding alone: beta V of size 1e7 is known to 1e-9
+        only.
+        """
         top = max(float(self.z.max()), -float(self.z.min()))
         return 4.0 * float(np.finfo(np.float64).eps) * top
 
 
 def scores(table: ReplyTable, log_rivals: Array) -> Array:
-    """1/|U_l| for every action, up to one positive factor per provider. log_rivals: `[..., n]`; returns `[..., n, m]`.
+    """1/|U_l| for every action, up to one positive factor per provider. log_rivals: `[..., n]`;
+    returns `[..., n, m]`.
 
-    (1 + A_-i/e_l) / |pi_l|, scaled by min(1, e_top/A_-i) so that the best actions neither overflow nor underflow.
+    (1 + A_-i/e_l) / |pi_l|, scaled by min(1, e_top/A_-i) so that the best actions neither overflow
+    nor underflow.
     """
     anchor = np.minimum(log_rivals, table.z_top)
     ratio = anchor[..., None] - table.z
@@ -113,7 +130,8 @@ def reply_mask(table: ReplyTable, log_rivals: Array, tolerance: float) -> tuple[
         tolerance: an action is a best reply if its log U is within this of the best.
 
     Returns:
-        mask `[..., n, m]` and the worst log regret of a masked action `[...]` (0 for idle providers: they earn 0 in any case).
+        mask `[..., n, m]` and the worst log regret of a masked action `[...]` (0 for idle
+        providers: they earn 0 in any case).
     """
     with np.errstate(over="ignore"):  # an action that overflows is hopeless, and inf says so
         score = scores(table, log_rivals)
@@ -139,9 +157,11 @@ def _log_losses(table: ReplyTable, log_rivals: Array) -> Array:
 
 
 def extreme_replies(table: ReplyTable, log_rivals: Array, tolerance: float) -> Index:
-    """The lowest-V best reply to `log_rivals[0]` and the highest-V best reply to `log_rivals[1]`; equal V: the first column.
+    """The lowest-V best reply to `log_rivals[0]` and the highest-V best reply to `log_rivals[1]`;
+    equal V: the first column.
 
-    log_rivals: `[2, n]`; returns `[2, n]` columns. Losing providers must have been made idle (`with_losing_idle`).
+    log_rivals: `[2, n]`; returns `[2, n]` columns. Losing providers must have been made idle
+    (`with_losing_idle`).
     """
     replies = np.empty(log_rivals.shape, dtype=np.intp)
     factor = np.exp(tolerance)
@@ -168,10 +188,11 @@ def best_reply(
     """The action that earns most against rivals of total weight A_-i. O(m) per provider.
 
     Args:
-        log_rivals: `[n]` log A_-i in units of e_0 (`demand.log_rivals` of the logits), or a number if `provider` is given.
+        log_rivals: `[n]` log A_-i in units of e_0 (`demand.log_rivals` of the logits), or a number
+            if `provider` is given.
         provider: one provider's index; None for all.
-        ties: among actions whose log utility is within `tolerance` of the best, take the one with the lowest or the highest V (of equal
-            ones the first column).
+        ties: among actions whose log utility is within `tolerance` of the best, take the one with
+            the lowest or the highest V (of equal ones the first column).
 
     Returns:
         `[n]` columns, or one column (0-d) if `provider` is given.
@@ -185,7 +206,9 @@ def best_reply(
     if provider is not None:
         table, rivals = table.rows(slice(provider, provider + 1)), rivals.reshape(1)
     if rivals.shape != table.kind.shape:
-        raise ValueError(f"log_rivals has shape {rivals.shape}; give one number per provider, {table.kind.shape}")
+        raise ValueError(
+            f"log_rivals has shape {rivals.shape}; give one number per provider, {table.kind.shape}"
+        )
     tolerance = tolerance + table.rounding()
     replies = np.empty(len(rivals), dtype=np.intp)
     for rows in table.blocks():

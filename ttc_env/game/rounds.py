@@ -1,16 +1,19 @@
-"""One round for many markets at once: the same formulas as `Mechanism.play`, arranged for speed, on NumPy arrays or torch tensors.
+"""One round for many markets at once: the same formulas as `Mechanism.play`, arranged for speed, on
+NumPy arrays or torch tensors.
 
-`Mechanism.play` computes in logs, which costs a logarithm and two exponentials per provider and round. Here nothing transcendental is left
-in the round. A provider's attraction e = exp(beta (V - V_0)) is tabulated once per action as e = f 2^k with 1 <= f < 2 and k whole, so that
+`Mechanism.play` computes in logs, which costs a logarithm and two exponentials per provider and
+round. Here nothing transcendental is left in the round. A provider's attraction e = exp(beta (V -
+V_0)) is tabulated once per action as e = f 2^k with 1 <= f < 2 and k whole, so that
 neither beta V = 1e5 nor -1e5 is out of range, and a round is (GAME.md, "The pay-per-token market"):
 
     K = max(0, max_i k_i),     S = 2^-K + sum_i f_i 2^(k_i - K),     s_i = f_i 2^(k_i - K) / S
 
-Scaling by powers of two is exact. So the sum rounds as sum_i e_i itself would if no e over- or underflowed, whatever K is, and every
-implementation that adds in the order of providers has the same bits: the environment's (`ttc_env.envs.single`) and this one are tested equal.
+Scaling by powers of two is exact. So the sum rounds as sum_i e_i itself would if no e over- or
+underflowed, whatever K is, and every implementation that adds in the order of providers has the
+same bits: the environment's (`ttc_env.envs.single`) and this one are tested equal.
 
-Axis 0 is the provider, the last axis the batch. Functions use only operators and methods that NumPy and torch share, and take the
-array module as `xp` where they need a function of it.
+Axis 0 is the provider, the last axis the batch. Functions use only operators and methods that NumPy
+and torch share, and take the array module as `xp` where they need a function of it.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from numpy.typing import ArrayLike, NDArray
 from ttc_env.game.types import Array
 
 NARROW = 500
-"""Where all |k| are at most this, e = f 2^k fits into a double with room for sums and quotients, and needs no scaling."""
+"""Where all |k| are at most this, e = f 2^k fits into a double with room for sums and quotients,
+and needs no scaling.
+"""
 
 _LN2_HIGH, _LN2_LOW = (
     6.93147180369123816490e-01,
@@ -40,7 +45,10 @@ def split_exponential(z: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
     """
     z = np.asarray(z, dtype=np.float64)
     if not (np.abs(z) < 1e15).all():
-        raise ValueError(f"beta (V - V_0) reaches {np.abs(z).max():.3g}, where doubles are too coarse for shares; choose a lower beta")
+        raise ValueError(
+            f"beta (V - V_0) reaches {np.abs(z).max():.3g}, where doubles are too coarse for"
+            " shares; choose a lower beta"
+        )
     k = np.floor(z / np.log(2.0))
     fraction = np.exp((z - k * _LN2_HIGH) - k * _LN2_LOW)
     fraction, carry = np.frexp(fraction)  # rounding can leave f just outside [1, 2)
@@ -54,7 +62,9 @@ def power_of_two(k: Any, xp: ModuleType) -> Any:
 
 
 def attractions(fraction: Any, exponent: Any, xp: ModuleType) -> tuple[Any, Any]:
-    """e_i / 2^K `[n, ...]` and e_0 / 2^K `[...]`, K = max(0, max_i k_i): at least one of them is 1 or more."""
+    """e_i / 2^K `[n, ...]` and e_0 / 2^K `[...]`, K = max(0, max_i k_i): at least one of them is 1
+    or more.
+    """
     top = exponent[0]
     for row in exponent[1:]:
         top = xp.maximum(top, row)
@@ -63,7 +73,9 @@ def attractions(fraction: Any, exponent: Any, xp: ModuleType) -> tuple[Any, Any]
 
 
 def logit_shares(attraction: Any, outside: Any) -> tuple[Any, Any]:
-    """s_i `[n, ...]` and s_0 `[...]` from e_i and e_0 in any common unit (GAME.md, "The pay-per-token market")."""
+    """s_i `[n, ...]` and s_0 `[...]` from e_i and e_0 in any common unit (GAME.md, "The
+    pay-per-token market").
+    """
     total = attraction[0] + outside
     for row in attraction[1:]:
         total = total + row
@@ -72,16 +84,17 @@ def logit_shares(attraction: Any, outside: Any) -> tuple[Any, Any]:
 
 
 def auction_shares(score: Any, outside_value: Any, xp: ModuleType) -> tuple[Any, Any, Any]:
-    """Who serves, and the score that each provider has to beat (GAME.md, "The reverse second-price auction").
+    """Who serves, and the score that each provider has to beat (GAME.md, "The reverse second-price
+    auction").
 
     Args:
         score: `[n, ...]` USD/query, claim minus bid.
         outside_value: V_0, `[...]` USD/query.
 
     Returns:
-        share `[n, ...]`: 1 / (number tied) for those with the highest score if it is at least V_0, else 0;
-        charge `[n, ...]` USD/query: max(best rival's score, V_0), what is paid out of the settled quality;
-        outside share `[...]`.
+        share `[n, ...]`: 1 / (number tied) for those with the highest score if it is at least V_0,
+        else 0; charge `[n, ...]` USD/query: max(best rival's score, V_0), what is paid out of the
+        settled quality; outside share `[...]`.
     """
     best = score[0]
     second = xp.full_like(best, -np.inf)
@@ -89,13 +102,15 @@ def auction_shares(score: Any, outside_value: Any, xp: ModuleType) -> tuple[Any,
         second = xp.maximum(second, xp.minimum(best, row))
         best = xp.maximum(best, row)
     leads = score == best  # [n, ...]
-    zero = xp.zeros_like(best)  # truth values become doubles by adding to it; times 1.0 torch makes floats of them
+    # truth values become doubles by adding to it; times 1.0 torch makes floats of them
+    zero = xp.zeros_like(best)
     leaders = leads[0] + zero
     for row in leads[1:]:
         leaders = leaders + row
     trades = best >= outside_value
     share = leads * (trades / leaders)
-    # With a tie at the top the second score equals the best one, so leaders pay `second` either way.
+    # With a tie at the top the second score equals the best one, so leaders pay `second` either
+    # way.
     charge = xp.maximum(xp.where(leads, second, best), outside_value + xp.zeros_like(score))
     return share, charge, 1.0 - (trades + zero)
 

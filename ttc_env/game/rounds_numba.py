@@ -1,17 +1,22 @@
-"""The rounds of `ttc_env.game.rounds` as loops, compiled by numba: what `backend="numba"` plays (extra `fast`).
+"""The rounds of `ttc_env.game.rounds` as loops, compiled by numba: what `backend="numba"` plays
+(extra `fast`).
 
-A second implementation, for speed alone: several times faster than NumPy's in a batch (BENCHMARKS.md), where NumPy walks through memory once per
-operation. It looks up the same tables and does the same operations in the same order, so its answers have the same bits
-(tests/test_speed_equality.py). Nothing imports this module before a numba environment is made; the first round then waits some seconds for
-the compiler, later processes read its cache.
+A second implementation, for speed alone: several times faster than NumPy's in a batch
+(BENCHMARKS.md), where NumPy walks through memory once per operation. It looks up the same tables
+and does the same operations in the same order, so its answers have the same bits
+(tests/test_speed_equality.py). Nothing imports this module before a numba environment is made; the
+first round then waits some seconds for the compiler, later processes read its cache.
 
-Arrays are columns, `[n, b]`: provider, environment. Loops run over blocks of environments, so that what one pass leaves is still in the cache
-for the next; inside, over a block's environments, so that the compiler can do several at once.
+Arrays are columns, `[n, b]`: provider, environment. Loops run over blocks of environments, so that
+what one pass leaves is still in the cache for the next; inside, over a block's environments, so
+that the compiler can do several at once.
 
-Two buffers `[n, b]` are worked through in place, from what the tables have for an action to what the round comes to (GAME.md's names):
+Two buffers `[n, b]` are worked through in place, from what the tables have for an action to what
+the round comes to (GAME.md's names):
 
     share    market: e_i, or f_i which `scale` makes e_i 2^-K; auction: score_i     ->  s_i
-    reward   market: users pi_i; auction: omega_i, settled quality less cost        ->  reward in USD
+    reward   market: users pi_i; auction: omega_i, settled quality less cost        ->  reward in
+        USD
 """
 
 from __future__ import annotations
@@ -38,9 +43,15 @@ class Tables(NamedTuple):
     kind: int
     weight: Any  # [entries] what decides who serves: attraction e; its fraction f; or score
     exponent: Any  # [entries] int64, k; empty if kind is not SCALED_MARKET
-    gain: Any  # [entries] USD, profit if all users came; or USD/query, what serving is worth before the rivals' score is paid
-    seen: Any  # [2 + k, entries] float32: quality, price, and the k parts of an action, as observations show them
-    strides: Any  # 2 numbers: entries from one level to the next, and from one price and claim to the next (0 if there is one only)
+    # [entries] USD, profit if all users came; or USD/query, what serving is worth before the
+    # rivals' score is paid
+    gain: Any
+    # [2 + k, entries] float32: quality, price, and the k parts of an action, as observations show
+    # them
+    seen: Any
+    # 2 numbers: entries from one level to the next, and from one price and claim to the next (0 if
+    # there is one only)
+    strides: Any
     start: Any  # [n, 1] or [n, b] int64: entry of a provider's first action
     outside_value: Any  # [1] or [b] USD/query
     profit_scale: Any  # [1] or [b]: rewards times this are what observations show
@@ -48,16 +59,27 @@ class Tables(NamedTuple):
 
 
 @compiled
-def play(tables: Any, actions: Any, share: Any, reward: Any, shown: bool, index: Any, public: Any, own: Any) -> None:
+def play(
+    tables: Any,
+    actions: Any,
+    share: Any,
+    reward: Any,
+    shown: bool,
+    index: Any,
+    public: Any,
+    own: Any,
+) -> None:
     """One round of every environment.
 
     Args:
         tables: `Tables`.
-        actions: int64, in their space (`first_outside`): levels `[1, n, b]`; or `[2, n, b]`, with prices, or price * claims + claim.
+        actions: int64, in their space (`first_outside`): levels `[1, n, b]`; or `[2, n, b]`, with
+            prices, or price * claims + claim.
         share, reward: `[n, b]`, are written: chances to serve, and USD.
         shown: whether to write the rest too. If not, they may have any content.
         index: `[n, b]` integers, the tables' entries that were played.
-        public, own: `[3 n + 2, b]` and `[k + 1, n, b]` float32, what observations show (`ttc_env.envs.batch_observation`).
+        public, own: `[3 n + 2, b]` and `[k + 1, n, b]` float32, what observations show
+            (`ttc_env.envs.batch_observation`).
     """
     b = share.shape[1]
     for first in range(0, b, BLOCK):
@@ -78,7 +100,9 @@ def play(tables: Any, actions: Any, share: Any, reward: Any, shown: bool, index:
 
 @compiled
 def first_outside(actions: Any, sizes: Any) -> int:
-    """Where `actions.flat` first leaves its space, else -1. actions: `[k, n, b]`; sizes: `[k]`, how many choices each part has."""
+    """Where `actions.flat` first leaves its space, else -1. actions: `[k, n, b]`; sizes: `[k]`, how
+    many choices each part has.
+    """
     k, n, b = actions.shape
     for part in range(k):
         for i in range(n):
@@ -133,7 +157,9 @@ def entries(tables: Any, actions: Any, first: int, size: int, index: Any) -> Non
 
 @compiled
 def scale(exponent: Any, index: Any, first: int, share: Any, total: Any) -> None:
-    """From fractions f_i in `share`: e_i = f_i 2^(k_i - K) in units of 2^K, K = max(0, max_i k_i), and the outside option's in `total`."""
+    """From fractions f_i in `share`: e_i = f_i 2^(k_i - K) in units of 2^K, K = max(0, max_i k_i),
+    and the outside option's in `total`.
+    """
     n, size = len(share), len(total)
     to = first + size
     top = np.zeros(size, np.int64)
@@ -169,7 +195,9 @@ def logit_shares(total: Any, first: int, share: Any, reward: Any) -> None:
 
 @compiled
 def auction_shares(tables: Any, first: int, size: int, share: Any, reward: Any) -> None:
-    """The highest score serves, if it is at least V_0, and pays the best rival's or V_0 out of what serving is worth. Ties share."""
+    """The highest score serves, if it is at least V_0, and pays the best rival's or V_0 out of what
+    serving is worth. Ties share.
+    """
     n, users = len(share), tables.users
     best, second, leaders = np.full(size, -np.inf), np.full(size, -np.inf), np.zeros(size)
     reserve = np.empty(size)
@@ -196,7 +224,9 @@ def auction_shares(tables: Any, first: int, size: int, share: Any, reward: Any) 
 
 
 @compiled
-def show(tables: Any, index: Any, first: int, size: int, share: Any, reward: Any, public: Any, own: Any) -> None:
+def show(
+    tables: Any, index: Any, first: int, size: int, share: Any, reward: Any, public: Any, own: Any
+) -> None:
     """What observations show of a round, as float32."""
     n, k, to = len(share), len(own) - 1, first + size
     unit = np.empty(size)
@@ -207,7 +237,10 @@ def show(tables: Any, index: Any, first: int, size: int, share: Any, reward: Any
     for i in range(n):
         at, s, r = index[i, first:to], share[i, first:to], reward[i, first:to]
         for column in range(2 + k):
-            seen, row = tables.seen[column], public[column * n + i, first:to] if column < 2 else own[column - 2, i, first:to]
+            seen, row = (
+                tables.seen[column],
+                (public[column * n + i, first:to] if column < 2 else own[column - 2, i, first:to]),
+            )
             for j in range(size):
                 row[j] = seen[np.uint64(at[j])]
         row, profit = public[2 * n + i, first:to], own[k, i, first:to]
@@ -216,9 +249,13 @@ def show(tables: Any, index: Any, first: int, size: int, share: Any, reward: Any
 
 
 class OneTables(NamedTuple):
-    """What the rounds of one environment look up. Passed as a plain tuple of arrays, which reach compiled code in half the time."""
+    """What the rounds of one environment look up.
 
-    rules: Any  # [4 + k] users, V_0, profit scale, kind; and how many choices each part of an action has
+    Passed as a plain tuple of arrays, which reach compiled code in half the time.
+    """
+
+    # [4 + k] users, V_0, profit scale, kind; and how many choices each part of an action has
+    rules: Any
     numbers: Any  # [n, a, 3] weight, exponent and gain, as in `Tables`
     seen: Any  # [n, a, 2 + k] float32, likewise
     static: Any  # [n, s] float32: how every provider's observation starts
@@ -239,7 +276,13 @@ def play_one(tables: Any, keys: Any, time_left: float, result: Any, observations
         The first provider whose action is outside the space, else -1.
     """
     rules, numbers, seen, static = tables
-    users, outside_value, profit_scale, kind, sizes = rules[0], rules[1], rules[2], rules[3], rules[4:]
+    users, outside_value, profit_scale, kind, sizes = (
+        rules[0],
+        rules[1],
+        rules[2],
+        rules[3],
+        rules[4:],
+    )
     actions = np.frombuffer(keys, np.int64)
     n, s = static.shape
     k, d = len(sizes), observations.shape[1]
@@ -276,7 +319,9 @@ def play_one(tables: Any, keys: Any, time_left: float, result: Any, observations
 
 @compiled
 def market_one(exponent: Any, scaled: bool, share: Any, reward: Any) -> None:
-    """`scale` and `logit_shares` for one environment: share holds f_i or e_i, reward the gains; all `[n]`."""
+    """`scale` and `logit_shares` for one environment: share holds f_i or e_i, reward the gains; all
+    `[n]`.
+    """
     n = len(share)
     total = 1.0
     if scaled:
@@ -296,7 +341,9 @@ def market_one(exponent: Any, scaled: bool, share: Any, reward: Any) -> None:
 
 @compiled
 def auction_one(users: float, outside_value: float, share: Any, reward: Any) -> None:
-    """`auction_shares` for one environment: share holds scores, reward what serving is worth; both `[n]`."""
+    """`auction_shares` for one environment: share holds scores, reward what serving is worth; both
+    `[n]`.
+    """
     best, second, leaders = -np.inf, -np.inf, 0.0
     for score in share:
         second = max(second, min(best, score))

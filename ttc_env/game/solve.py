@@ -1,7 +1,7 @@
 """`solve(market, mechanism)`: everything exact about a game in one result object.
 
-The algorithms are next door: `equilibrium.py` (pure Nash equilibria), `optimum.py` (social optimum, joint profit), `auction.py`,
-`dynamics.py`, `free_prices.py`, `limits.py`, `regret.py`.
+The algorithms are next door: `equilibrium.py` (pure Nash equilibria), `optimum.py` (social optimum,
+joint profit), `auction.py`, `dynamics.py`, `free_prices.py`, `limits.py`, `regret.py`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from ttc_env.game.types import Array, Market, PostedPriceGame
 class Solution:
     """A posted-price market, solved. USD per arriving user, unless it says otherwise.
 
-    Single numbers (`welfare`, `shares`, `user_value`, ...) are at the *worst* pure Nash equilibrium (PNE), the one with the least welfare;
-    `at(profile)` gives the same for any profile. With a price grid, profiles hold flat actions: `split` gives levels and prices.
+    Single numbers (`welfare`, `shares`, `user_value`, ...) are at the *worst* pure Nash equilibrium
+    (PNE), the one with the least welfare; `at(profile)` gives the same for any profile. With a
+    price grid, profiles hold flat actions: `split` gives levels and prices.
 
-    A PNE always exists where every provider has an action that does not lose money (GAME.md, theorem 1). Where there is none, `equilibria`
-    is empty, `welfare` and the ratios are NaN, and the rest raises ValueError.
+    A PNE always exists where every provider has an action that does not lose money (GAME.md,
+    theorem 1). Where there is none, `equilibria` is empty, `welfare` and the ratios are NaN, and
+    the rest raises ValueError.
     """
 
     market: Market
@@ -37,8 +39,14 @@ class Solution:
     best_possible: optimum.Optimum  # the social optimum and how it was found
 
     def __repr__(self) -> str:
-        count = f"{len(self.equilibria)}{'' if self.complete else ' or more'} PNE{' (unique)' if self.unique else ''}"
-        return f"Solution({self.market!r}: {count}, welfare {self.welfare:.6g} of {self.optimal_welfare:.6g})"
+        count = (
+            f"{len(self.equilibria)}{'' if self.complete else ' or more'}"
+            f" PNE{' (unique)' if self.unique else ''}"
+        )
+        return (
+            f"Solution({self.market!r}: {count}, welfare {self.welfare:.6g} of"
+            f" {self.optimal_welfare:.6g})"
+        )
 
     @property
     def equilibria(self) -> Profile:
@@ -47,12 +55,17 @@ class Solution:
 
     @property
     def lowest(self) -> Profile | None:
-        """`[n]`: the PNE in which every provider offers the least value of all PNE: providers' favourite. None without PNE."""
+        """`[n]`: the PNE in which every provider offers the least value of all PNE: providers'
+        favourite. None without PNE.
+        """
         return self.pne.lowest
 
     @property
     def highest(self) -> Profile | None:
-        """`[n]`: the PNE in which every provider offers the most value: users' favourite. None without PNE."""
+        """`[n]`: the PNE in which every provider offers the most value: users' favourite.
+
+        None without PNE.
+        """
         return self.pne.highest
 
     @property
@@ -77,7 +90,9 @@ class Solution:
 
     @property
     def optimal_welfare(self) -> float:
-        """W*: the welfare of the social optimum, computed as every other welfare here, so that ratios compare like with like."""
+        """W*: the welfare of the social optimum, computed as every other welfare here, so that
+        ratios compare like with like.
+        """
         return float(self.at(self.optimum).welfare)
 
     @property
@@ -101,11 +116,21 @@ class Solution:
         return self.pne.tolerance
 
     def at(self, profile: ArrayLike) -> Outcome:
-        """The expected round if everybody plays `profile`, flat actions `[n]`, or several at once, `[n, k]`."""
+        """The expected round if everybody plays `profile`, flat actions `[n]`, or several at once,
+        `[n, k]`.
+        """
         profile = np.asarray(profile)
         n, actions = self._table.quality.shape
-        if profile.shape[:1] != (n,) or not np.issubdtype(profile.dtype, np.integer) or (profile < 0).any() or (profile >= actions).any():
-            raise ValueError(f"a profile holds an action index from 0 to {actions - 1} for each of {n} providers; got {profile}")
+        if (
+            profile.shape[:1] != (n,)
+            or not np.issubdtype(profile.dtype, np.integer)
+            or (profile < 0).any()
+            or (profile >= actions).any()
+        ):
+            raise ValueError(
+                f"a profile holds an action index from 0 to {actions - 1} for each of {n}"
+                f" providers; got {profile}"
+            )
         return self.mechanism.play(self._table.take(profile), self.market)
 
     def split(self, profile: ArrayLike) -> tuple[Profile, Profile, Profile]:
@@ -119,7 +144,9 @@ class Solution:
     @cached_property
     def _welfares(self) -> Array:
         if not len(self.equilibria):
-            raise ValueError("this game has no pure Nash equilibrium: some provider loses money whatever it does")
+            raise ValueError(
+                "this game has no pure Nash equilibrium: some provider loses money whatever it does"
+            )
         return self.at(self.equilibria.T).welfare
 
     @cached_property
@@ -149,7 +176,10 @@ class Solution:
 
     @property
     def price_of_anarchy(self) -> float:
-        """W* / W(worst PNE); NaN with `ratio_reason` where that welfare is not positive. The paper's inefficiency is 100 (PoA - 1) %."""
+        """W* / W(worst PNE); NaN with `ratio_reason` where that welfare is not positive.
+
+        The paper's inefficiency is 100 (PoA - 1) %.
+        """
         return welfare.price_of_anarchy(self.optimal_welfare, self.welfare)[0]
 
     @property
@@ -180,7 +210,9 @@ class Solution:
     @property
     def log_sum(self) -> float:
         """log A / beta: consumer surplus if users have tastes."""
-        return float(welfare.log_sum(self.outcome.offer.score, self.market.beta, self.market.outside_value))
+        return float(
+            welfare.log_sum(self.outcome.offer.score, self.market.beta, self.market.outside_value)
+        )
 
     @property
     def mean_price(self) -> float:
@@ -199,7 +231,8 @@ class Solution:
 
     @cached_property
     def potential_maximiser(self) -> Profile | None:
-        """`[n]`: the PNE with the largest potential, which log-linear learning settles on (GAME.md, theorem 1).
+        """`[n]`: the PNE with the largest potential, which log-linear learning settles on (GAME.md,
+        theorem 1).
 
         None where the potential is not finite: some provider earns nothing.
         """
@@ -222,28 +255,41 @@ class Solution:
 
 
 @overload
-def solve(market: Market, mechanism: Literal["market"] = "market", *, tolerance: float = 1e-9) -> Solution: ...
+def solve(
+    market: Market, mechanism: Literal["market"] = "market", *, tolerance: float = 1e-9
+) -> Solution: ...
 @overload
-def solve(market: Market, mechanism: Literal["auction"], *, tolerance: float = 1e-9) -> AuctionSolution: ...
+def solve(
+    market: Market, mechanism: Literal["auction"], *, tolerance: float = 1e-9
+) -> AuctionSolution: ...
 @overload
-def solve(market: Market, mechanism: str | Mechanism, *, tolerance: float = 1e-9) -> Solution | AuctionSolution: ...
-def solve(market: Market, mechanism: str | Mechanism = "market", *, tolerance: float = 1e-9) -> Solution | AuctionSolution:
+def solve(
+    market: Market, mechanism: str | Mechanism, *, tolerance: float = 1e-9
+) -> Solution | AuctionSolution: ...
+def solve(
+    market: Market, mechanism: str | Mechanism = "market", *, tolerance: float = 1e-9
+) -> Solution | AuctionSolution:
     """Solve a market exactly: equilibria and social optimum, or the auction's dominant strategies.
 
     Args:
         market: who sells, and what users are like.
-        mechanism: `"market"` (list prices: the paper's game), `"auction"` (truthful bids on the grid), or a `Mechanism`, for instance
-            `pay_per_token((0.8, 1.0, 2.0))`, whose (level, price) pairs are flattened into one action set.
+        mechanism: `"market"` (list prices: the paper's game), `"auction"` (truthful bids on the
+            grid), or a `Mechanism`, for instance `pay_per_token((0.8, 1.0, 2.0))`, whose (level,
+            price) pairs are flattened into one action set.
         tolerance: log-utility gap up to which an action counts as a best reply (posted prices).
 
     Returns:
         `Solution` for a posted-price mechanism, `AuctionSolution` for a second-score auction.
 
     Raises:
-        ValueError: an unknown mechanism, or an auction whose grid leaves out the truthful bid, so that it has no dominant strategy.
+        ValueError: an unknown mechanism, or an auction whose grid leaves out the truthful bid, so
+            that it has no dominant strategy.
     """
     if not isinstance(market, Market):
-        raise TypeError(f"solve needs a Market, not {type(market).__name__}; see ttc_env.load_market and Market.from_arrays")
+        raise TypeError(
+            f"solve needs a Market, not {type(market).__name__}; see ttc_env.load_market and"
+            " Market.from_arrays"
+        )
     mechanism = get_mechanism(mechanism)
     if mechanism.posts_prices:
         game = mechanism.game(market)
@@ -251,13 +297,18 @@ def solve(market: Market, mechanism: str | Mechanism = "market", *, tolerance: f
         return Solution(market, mechanism, game, pne, optimum.social_optimum(game))
     if mechanism.kind == "auction":
         return solve_auction(market, mechanism)
-    raise ValueError(f"mechanism {mechanism.name!r} has no solver: neither posted prices under logit nor a second-score auction")
+    raise ValueError(
+        f"mechanism {mechanism.name!r} has no solver: neither posted prices under logit nor a"
+        " second-score auction"
+    )
 
 
 def optimal_welfare(market: Market, mechanism: Mechanism) -> float:
-    """The most welfare that any profile of this game reaches, USD per arriving user; cheaper than `solve`.
+    """The most welfare that any profile of this game reaches, USD per arriving user; cheaper than
+    `solve`.
 
-    Posted prices: the social optimum under logit choice. Auction: everybody served by the best provider, or by nobody if V_0 is better.
+    Posted prices: the social optimum under logit choice. Auction: everybody served by the best
+    provider, or by nobody if V_0 is better.
     """
     if mechanism.posts_prices:
         return optimum.social_optimum(mechanism.game(market)).welfare
@@ -266,9 +317,11 @@ def optimal_welfare(market: Market, mechanism: Mechanism) -> float:
 
 @dataclass(frozen=True, eq=False)
 class AuctionGain:
-    """Where the auction's gain over the pay-per-token market comes from, and who gets it (GAME.md). USD per arriving user.
+    """Where the auction's gain over the pay-per-token market comes from, and who gets it (GAME.md).
+    USD per arriving user.
 
-    The market is at its worst PNE. `compute + choice == total`, and `users + providers.sum() == total`.
+    The market is at its worst PNE. `compute + choice == total`, and `users + providers.sum() ==
+    total`.
     """
 
     market: Solution
@@ -296,7 +349,9 @@ class AuctionGain:
 
     @property
     def users_with_tastes(self) -> float:
-        """The same if users' choices are tastes and not errors: the auction's value less log A / beta."""
+        """The same if users' choices are tastes and not errors: the auction's value less log A /
+        beta.
+        """
         return self.auction.user_value - self.market.log_sum
 
     @property
@@ -307,7 +362,9 @@ class AuctionGain:
     @property
     def winner(self) -> float:
         """Change of the winner's profit; 0 without trade."""
-        return float(self.providers[self.auction.winner]) if self.auction.winner is not None else 0.0
+        return (
+            float(self.providers[self.auction.winner]) if self.auction.winner is not None else 0.0
+        )
 
     @property
     def others(self) -> float:
@@ -316,5 +373,9 @@ class AuctionGain:
 
 
 def auction_gain(market: Market, *, tolerance: float = 1e-9) -> AuctionGain:
-    """Compare the paper's two mechanisms on one market: list prices at the worst PNE against truthful bids."""
-    return AuctionGain(solve(market, "market", tolerance=tolerance), solve(market, "auction", tolerance=tolerance))
+    """Compare the paper's two mechanisms on one market: list prices at the worst PNE against
+    truthful bids.
+    """
+    return AuctionGain(
+        solve(market, "market", tolerance=tolerance), solve(market, "auction", tolerance=tolerance)
+    )

@@ -1,9 +1,12 @@
-"""Equilibria and optimum of many markets at many betas in one call: a price-of-anarchy curve, or all of them.
+"""Equilibria and optimum of many markets at many betas in one call: a price-of-anarchy curve, or
+all of them.
 
-The roads are those of `ttc_env.game.equilibrium` and `ttc_env.game.optimum`, with the market as one more axis: monotone best-response sweeps
-close in on a bracket of equilibria (GAME.md, theorem 3), Dinkelbach's rounds on the optimum (theorem 4). Where a bracket closes in one point,
-that is the only equilibrium (up to actions of equal value), and nothing more is asked; the rest, usually a few in a hundred markets, and markets
-with a provider that cannot earn, are solved one by one by `equilibria`.
+The roads are those of `ttc_env.game.equilibrium` and `ttc_env.game.optimum`, with the market as one
+more axis: monotone best-response sweeps close in on a bracket of equilibria (GAME.md, theorem 3),
+Dinkelbach's rounds on the optimum (theorem 4). Where a bracket closes in one point, that is the
+only equilibrium (up to actions of equal value), and nothing more is asked; the rest, usually a few
+in a hundred markets, and markets with a provider that cannot earn, are solved one by one by
+`equilibria`.
 """
 
 from __future__ import annotations
@@ -26,8 +29,9 @@ from ttc_env.game.types import Array, Market, PostedPriceGame
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """One posted-price game of M markets at K betas. USD per arriving user; profiles hold flat actions (at list prices: level indices), -1 beyond
-    a market's providers."""
+    """One posted-price game of M markets at K betas. USD per arriving user; profiles hold flat
+    actions (at list prices: level indices), -1 beyond a market's providers.
+    """
 
     betas: Array  # [M, K] 1/USD
     lowest: Index  # [M, K, n] the equilibrium of least value to users; -1 where there is none
@@ -75,20 +79,24 @@ def sweep(
     Args:
         markets: one or more, of any shapes; or a `MarketBatch`.
         betas: `[K]` 1/USD; None for each market's own.
-        mechanism: `"market"`, the paper's game, every level at its list price; or a `Mechanism` that posts prices, such as a batched
-            environment's (`env.config.mechanism`), whose flat actions are levels and prices.
+        mechanism: `"market"`, the paper's game, every level at its list price; or a `Mechanism`
+            that posts prices, such as a batched environment's (`env.config.mechanism`), whose flat
+            actions are levels and prices.
         tolerance: on log utility, as in `equilibria`.
         max_sweeps: most best-response sweeps.
 
     Raises:
-        ValueError: no market, betas that are negative or not finite, or a mechanism in which users do not choose among posted prices.
+        ValueError: no market, betas that are negative or not finite, or a mechanism in which users
+            do not choose among posted prices.
 
-    O(n a) per market, beta and sweep. Source: derived in docs, not in the paper (GAME.md, theorems 3 and 4).
+    O(n a) per market, beta and sweep. Source: derived in docs, not in the paper (GAME.md, theorems
+    3 and 4).
     """
     mechanism = get_mechanism(mechanism)
     if not mechanism.posts_prices:
         raise ValueError(
-            f"a sweep solves posted-price games; mechanism {mechanism.name!r} is none: use ttc_env.solve, where beta plays no part"
+            f"a sweep solves posted-price games; mechanism {mechanism.name!r} is none: use"
+            " ttc_env.solve, where beta plays no part"
         )
     if isinstance(markets, MarketBatch):
         groups = {(markets.num_providers, markets.num_levels): (np.arange(len(markets)), markets)}
@@ -121,7 +129,19 @@ def sweep(
     lowest, highest, optimum = profiles
     worst, best, optimal = numbers
     unique, complete, converged = flags
-    return Sweep(played, lowest, highest, optimum, worst, best, optimal, unique, complete, converged, iterations)
+    return Sweep(
+        played,
+        lowest,
+        highest,
+        optimum,
+        worst,
+        best,
+        optimal,
+        unique,
+        complete,
+        converged,
+        iterations,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,14 +155,16 @@ class _Found:
 def _solve(batch: MarketBatch, mechanism: Mechanism, tolerance: float, max_sweeps: int) -> _Found:
     offer = batch.offers(mechanism)
     value, profit, surplus = (
-        np.ascontiguousarray(np.moveaxis(x, 1, 2)) for x in (offer.score, offer.price - offer.cost, offer.quality - offer.cost)
+        np.ascontiguousarray(np.moveaxis(x, 1, 2))
+        for x in (offer.score, offer.price - offer.cost, offer.quality - offer.cost)
     )  # [n, a, G]
     z = logits(value, batch.beta, batch.outside_value)
     # 1. The lowest and the highest equilibrium of every market (GAME.md, theorem 3).
     ends, sweeps, closed = _bracket(z, value, profit, tolerance, max_sweeps)
     row, g = np.arange(len(z))[:, None], np.arange(z.shape[2])
     # 2. Where they coincide, in the values offered, that is the only one: nothing more to ask.
-    met = closed & (value[row, ends[0], g] == value[row, ends[1], g]).all(axis=0)  # not z: at beta = 0 all of it is equal
+    # not z: at beta = 0 all of it is equal
+    met = closed & (value[row, ends[0], g] == value[row, ends[1], g]).all(axis=0)
     # 3. The planner's profile (theorem 4).
     best = maximise_share_weighted(z, surplus, batch.outside_value)
     profiles = np.stack([ends[0], ends[0], best.profile])
@@ -150,21 +172,34 @@ def _solve(batch: MarketBatch, mechanism: Mechanism, tolerance: float, max_sweep
     flags = np.stack([met, met, closed & best.converged])
     # 4. The other markets one by one: all their equilibria.
     for j in np.flatnonzero(~met):
-        game = PostedPriceGame(value[:, :, j], profit[:, :, j], surplus[:, :, j], float(batch.beta[j]), float(batch.outside_value[j]))
+        game = PostedPriceGame(
+            value[:, :, j],
+            profit[:, :, j],
+            surplus[:, :, j],
+            float(batch.beta[j]),
+            float(batch.outside_value[j]),
+        )
         pne = equilibria(game, tolerance=tolerance, max_sweeps=max_sweeps)
         flags[:, j] = pne.unique, pne.complete, pne.converged and best.converged
-        profiles[:2, :, j] = [np.full(len(z), -1) if end is None else end for end in (pne.lowest, pne.highest)]
+        profiles[:2, :, j] = [
+            np.full(len(z), -1) if end is None else end for end in (pne.lowest, pne.highest)
+        ]
         at_pne = _welfare_of(game, pne.profiles)
         welfares[:2, j] = (at_pne.min(), at_pne.max()) if len(at_pne) else (np.nan, np.nan)
     return _Found(profiles, welfares, flags, sweeps)
 
 
-def _bracket(z: Array, value: Array, profit: Array, tolerance: float, max_sweeps: int) -> tuple[Index, int, NDArray[np.bool_]]:
-    """Lowest and highest equilibrium, `[2, n, G]`, by sweeps from both ends; the number of sweeps; for which markets it is a bracket.
+def _bracket(
+    z: Array, value: Array, profit: Array, tolerance: float, max_sweeps: int
+) -> tuple[Index, int, NDArray[np.bool_]]:
+    """Lowest and highest equilibrium, `[2, n, G]`, by sweeps from both ends; the number of sweeps;
+    for which markets it is a bracket.
 
-    It is none for a market with a provider that earns nothing anywhere, for which theorem 3 does not hold. Sweeps cut short leave it wide.
+    It is none for a market with a provider that earns nothing anywhere, for which theorem 3 does
+    not hold. Sweeps cut short leave it wide.
     """
-    earns = profit > 0.0  # False for NaN; actions that earn nothing are strictly dominated where another earns
+    # False for NaN; actions that earn nothing are strictly dominated where another earns
+    earns = profit > 0.0
     regular: NDArray[np.bool_] = np.asarray(earns.any(axis=1).all(axis=0))
     z_top = np.where(earns, z, -np.inf).max(axis=1)
     z_top = np.where(np.isfinite(z_top), z_top, 0.0)
@@ -189,12 +224,17 @@ def _bracket(z: Array, value: Array, profit: Array, tolerance: float, max_sweeps
         for side in (0, 1):
             rivals = log_rivals(zs[row, at[side], here])
             anchor = np.minimum(rivals, top)
-            # 1 / U_l up to a factor per provider: (1 + A_-i / e_l) / pi_l, scaled so that the best entries stay in range (replies.scores)
+            # 1 / U_l up to a factor per provider: (1 + A_-i / e_l) / pi_l, scaled so that the best
+            # entries stay in range (replies.scores)
             with np.errstate(over="ignore"):
                 score = (np.exp(anchor[:, None] - zs) + np.exp(anchor - rivals)[:, None]) * inv
             best = score <= score.min(axis=1, keepdims=True) * fac
             order = by_value[side][:, :, some]
-            reply = np.where(best, order, np.inf).argmin(axis=1) if side == 0 else np.where(best, order, -np.inf).argmax(axis=1)
+            reply = (
+                np.where(best, order, np.inf).argmin(axis=1)
+                if side == 0
+                else np.where(best, order, -np.inf).argmax(axis=1)
+            )
             moved |= (reply != at[side]).any(axis=0)
             at[side] = reply
             ends[side][:, some] = reply

@@ -1,4 +1,7 @@
-"""Tariffs: what the price part of an action means. A choice is a number on a grid; a tariff turns it into USD/query."""
+"""Tariffs: what the price part of an action means.
+
+A choice is a number on a grid; a tariff turns it into USD/query.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,15 @@ class Tariff(ABC):
         choices = tuple(float(x) for x in np.atleast_1d(np.asarray(self.choices, dtype=np.float64)))
         object.__setattr__(self, "choices", choices)
         if not choices or not np.isfinite(choices).all() or list(choices) != sorted(set(choices)):
-            raise ValueError(f"price choices must be finite numbers in rising order, without repetition; got {choices}")
+            raise ValueError(
+                "price choices must be finite numbers in rising order, without repetition; got"
+                f" {choices}"
+            )
         if self.multiple(choices[0]) <= 0:
-            raise ValueError(f"the lowest price choice, {choices[0]}, makes a price <= 0; the grid must start above {self.choice(0.0):g}")
+            raise ValueError(
+                f"the lowest price choice, {choices[0]}, makes a price <= 0; the grid must start"
+                f" above {self.choice(0.0):g}"
+            )
 
     @abstractmethod
     def multiple(self, choice: ArrayLike) -> Array:
@@ -49,7 +58,9 @@ class Tariff(ABC):
 
 @dataclass(frozen=True)
 class PerToken(Tariff):
-    """Price per token: a choice is a factor on the list price, p = factor x rho T. 1.0 is the paper's fixed price."""
+    """Price per token: a choice is a factor on the list price, p = factor x rho T. 1.0 is the
+    paper's fixed price.
+    """
 
     choices: tuple[float, ...] = (0.8, 1.0, 1.25, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
@@ -67,7 +78,9 @@ class PerToken(Tariff):
 
 @dataclass(frozen=True)
 class CostPlus(Tariff):
-    """A bid: a choice is a markup over cost, b = (1 + markup) c. 0.0 is the truthful bid; below it a provider bids under its cost."""
+    """A bid: a choice is a markup over cost, b = (1 + markup) c. 0.0 is the truthful bid; below it
+    a provider bids under its cost.
+    """
 
     choices: tuple[float, ...] = (-0.5, -0.2, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 

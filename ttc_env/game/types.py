@@ -1,7 +1,7 @@
 """What the world is: quality curves, providers, markets, and the game that a market induces.
 
-Everything here is frozen and holds read-only arrays. One convention runs through the package: **axis 0 is the provider**, axis 1 the
-action (level) where there is one, and batch axes come last.
+Everything here is frozen and holds read-only arrays. One convention runs through the package:
+**axis 0 is the provider**, axis 1 the action (level) where there is one, and batch axes come last.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ def frozen_array(values: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class QualityFunction:
-    """f in q = alpha (b + (1 - b) f(a)): how much of a sure answer's value an answer of accuracy a is worth; f(0) = 0, f(1) = 1.
+    """f in q = alpha (b + (1 - b) f(a)): how much of a sure answer's value an answer of accuracy a
+    is worth; f(0) = 0, f(1) = 1.
 
-    `linear`: f(a) = a (default). `power`: f(a) = a**parameter. `exponential`: f(a) = (exp(k a) - 1) / (exp(k) - 1) with k = parameter.
-    The parameter must be positive, so that f rises.
+    `linear`: f(a) = a (default). `power`: f(a) = a**parameter. `exponential`: f(a) = (exp(k a) - 1)
+    / (exp(k) - 1) with k = parameter. The parameter must be positive, so that f rises.
 
     Source: [TTC] (GAME.md, Notation).
     """
@@ -40,9 +41,15 @@ class QualityFunction:
 
     def __post_init__(self) -> None:
         if self.form not in ("linear", "power", "exponential"):
-            raise ValueError(f"quality function {self.form!r} is unknown; choose 'linear', 'power' or 'exponential'")
+            raise ValueError(
+                f"quality function {self.form!r} is unknown; choose 'linear', 'power' or"
+                " 'exponential'"
+            )
         if not (np.isfinite(self.parameter) and self.parameter > 0):
-            raise ValueError(f"the quality function's parameter is {self.parameter!r}; it must be a positive number, so that f rises")
+            raise ValueError(
+                f"the quality function's parameter is {self.parameter!r}; it must be a positive"
+                " number, so that f rises"
+            )
 
     def __call__(self, accuracy: Array) -> Array:
         if self.form == "linear":
@@ -54,7 +61,9 @@ class QualityFunction:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What one model delivers and bills at each test-time compute level, and what it charges: the measured input of a market."""
+    """What one model delivers and bills at each test-time compute level, and what it charges: the
+    measured input of a market.
+    """
 
     name: str
     levels: Array  # [m] label of each level: samples, or effort; ascending
@@ -74,7 +83,8 @@ class Curve:
 class Provider:
     """One seller: what each of its levels is worth to a user, is listed at, and costs.
 
-    Made from a `Curve` (`Provider.from_curve`), or directly from three arrays, in which case `curve` is None.
+    Made from a `Curve` (`Provider.from_curve`), or directly from three arrays, in which case
+    `curve` is None.
     """
 
     name: str
@@ -92,19 +102,28 @@ class Provider:
             object.__setattr__(self, field, frozen_array(getattr(self, field)))
         shape = self.levels.shape
         if len(shape) != 1 or shape[0] == 0:
-            raise ValueError(f"provider {self.name!r}: levels has shape {shape}; give at least one level in a flat list")
+            raise ValueError(
+                f"provider {self.name!r}: levels has shape {shape}; give at least one level in a"
+                " flat list"
+            )
         for field in ("quality", "price", "cost"):
             values = getattr(self, field)
             if values.shape != shape:
-                raise ValueError(f"provider {self.name!r}: {field} has shape {values.shape}, levels {shape}; give one entry per level")
+                raise ValueError(
+                    f"provider {self.name!r}: {field} has shape {values.shape}, levels {shape};"
+                    " give one entry per level"
+                )
             if not np.isfinite(values).all():
                 at = int(np.flatnonzero(~np.isfinite(values))[0])
                 raise ValueError(
-                    f"provider {self.name!r}: {field} at level index {at} is {values[at]}; it must be a finite number of USD/query"
+                    f"provider {self.name!r}: {field} at level index {at} is {values[at]}; it must"
+                    " be a finite number of USD/query"
                 )
 
     @classmethod
-    def from_curve(cls, curve: Curve, alpha: float, baseline: float, quality_function: QualityFunction) -> Provider:
+    def from_curve(
+        cls, curve: Curve, alpha: float, baseline: float, quality_function: QualityFunction
+    ) -> Provider:
         """q = alpha (b + (1 - b) f(a)), p = rho T, c = p / (1 + mu) ([TTC]; GAME.md, Notation)."""
         quality = alpha * (baseline + (1.0 - baseline) * quality_function(curve.accuracy))
         price = curve.price_per_token * curve.tokens
@@ -113,15 +132,18 @@ class Provider:
 
 @dataclass(frozen=True, eq=False)
 class Market:
-    """Providers and the users they compete for. Everything a mechanism needs to know; nothing about how a round is played.
+    """Providers and the users they compete for. Everything a mechanism needs to know; nothing about
+    how a round is played.
 
-    Build one with `ttc_env.load_market` (published, measured or your own curves) or `Market.from_arrays`; change one with `replace`.
+    Build one with `ttc_env.load_market` (published, measured or your own curves) or
+    `Market.from_arrays`; change one with `replace`.
     """
 
     providers: tuple[Provider, ...]
     beta: float  # 1/USD, user rationality
     outside_value: float = 0.0  # USD/query, V_0
-    alpha: float | None = None  # USD, value of a surely right answer; None where providers were given as arrays
+    # USD, value of a surely right answer; None where providers were given as arrays
+    alpha: float | None = None
     baseline: float = 0.1  # b, share of alpha that any answer is worth
     quality_function: QualityFunction = QualityFunction()
     benchmark: str | None = None
@@ -129,7 +151,10 @@ class Market:
 
     def __repr__(self) -> str:
         where = f"{self.benchmark or 'own curves'} {self.method or ''}".rstrip()
-        return f"Market({where}: {self.num_providers} providers, up to {self.num_levels} levels, beta={self.beta:g})"
+        return (
+            f"Market({where}: {self.num_providers} providers, up to {self.num_levels} levels,"
+            f" beta={self.beta:g})"
+        )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "providers", tuple(self.providers))
@@ -140,13 +165,19 @@ class Market:
         names = [provider.name for provider in self.providers]
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"provider names must differ; {', '.join(map(repr, twice))} stands more than once")
+            raise ValueError(
+                f"provider names must differ; {', '.join(map(repr, twice))} stands more than once"
+            )
         if not (np.isfinite(self.beta) and self.beta >= 0):
             raise ValueError(
-                f"beta is {self.beta}; it must be a finite number >= 0 (1/USD). For perfectly rational users see ttc_env.game.limits"
+                f"beta is {self.beta}; it must be a finite number >= 0 (1/USD). For perfectly"
+                " rational users see ttc_env.game.limits"
             )
         if not np.isfinite(self.outside_value):
-            raise ValueError(f"outside_value is {self.outside_value}; it must be a finite number of USD/query (0 in the paper)")
+            raise ValueError(
+                f"outside_value is {self.outside_value}; it must be a finite number of USD/query (0"
+                " in the paper)"
+            )
 
     @classmethod
     def from_arrays(
@@ -162,7 +193,8 @@ class Market:
         """A market from numbers alone, without accuracy curves behind them.
 
         Args:
-            quality, price, cost: `[n, m]` USD/query. Where a provider has fewer than m levels, the end of its row is NaN in all three.
+            quality, price, cost: `[n, m]` USD/query. Where a provider has fewer than m levels, the
+                end of its row is NaN in all three.
             beta: user rationality, 1/USD.
             outside_value: V_0, USD/query.
             names: `[n]` provider names; `provider_0`, ... by default.
@@ -172,7 +204,10 @@ class Market:
         """
         q, p, c = (np.asarray(a, dtype=np.float64) for a in (quality, price, cost))
         if q.ndim != 2 or p.shape != q.shape or c.shape != q.shape:
-            raise ValueError(f"quality, price and cost must be [n, m] and of one shape; got {q.shape}, {p.shape}, {c.shape}")
+            raise ValueError(
+                f"quality, price and cost must be [n, m] and of one shape; got {q.shape},"
+                f" {p.shape}, {c.shape}"
+            )
         if names is not None and len(names) != len(q):
             raise ValueError(f"{len(names)} names for {len(q)} providers; give one name per row")
         providers = []
@@ -182,14 +217,17 @@ class Market:
             m = int(given[0].sum())
             if m == 0 or not (given == (np.arange(q.shape[1]) < m)).all():
                 raise ValueError(
-                    f"row {i} ({name!r}): NaN may only fill the end of a row, the same places in quality, price and cost, "
-                    "and at least one level must be left"
+                    f"row {i} ({name!r}): NaN may only fill the end of a row, the same places in"
+                    " quality, price and cost, and at least one level must be left"
                 )
-            providers.append(Provider(name, np.arange(m, dtype=np.float64), q[i, :m], p[i, :m], c[i, :m]))
+            providers.append(
+                Provider(name, np.arange(m, dtype=np.float64), q[i, :m], p[i, :m], c[i, :m])
+            )
         return cls(tuple(providers), beta=beta, outside_value=outside_value)
 
     def replace(self, **changes: Any) -> Market:
-        """A copy with some fields changed. A new alpha, baseline or quality function is worked through to every provider's quality.
+        """A copy with some fields changed. A new alpha, baseline or quality function is worked
+        through to every provider's quality.
 
         Also takes `margin` (a number for all providers): costs follow.
 
@@ -200,7 +238,10 @@ class Market:
         known = [f.name for f in dataclasses.fields(self)]
         unknown = set(changes) - set(known) - {"margin"}
         if unknown:
-            raise TypeError(f"Market has no field {', '.join(sorted(unknown))}; it has {', '.join(known)} (and margin)")
+            raise TypeError(
+                f"Market has no field {', '.join(sorted(unknown))}; it has {', '.join(known)} (and"
+                " margin)"
+            )
         derived = {"alpha", "baseline", "quality_function", "margin"} & set(changes)
         margin = changes.pop("margin", None)
         if isinstance(changes.get("quality_function"), str):
@@ -211,8 +252,9 @@ class Market:
         curves = [provider.curve for provider in market.providers if provider.curve is not None]
         if market.alpha is None or len(curves) < market.num_providers:
             raise ValueError(
-                f"{', '.join(sorted(derived))} cannot be changed in a market that was given as arrays: it has no accuracy curves; "
-                "build new arrays, or load curves with ttc_env.load_market"
+                f"{', '.join(sorted(derived))} cannot be changed in a market that was given as"
+                " arrays: it has no accuracy curves; build new arrays, or load curves with"
+                " ttc_env.load_market"
             )
         if margin is not None:
             validate_margin(margin)
@@ -220,7 +262,10 @@ class Market:
         validate_quality(market.alpha, market.baseline)
         return dataclasses.replace(
             market,
-            providers=tuple(Provider.from_curve(c, market.alpha, market.baseline, market.quality_function) for c in curves),
+            providers=tuple(
+                Provider.from_curve(c, market.alpha, market.baseline, market.quality_function)
+                for c in curves
+            ),
         )
 
     @property
@@ -281,10 +326,12 @@ def validate_quality(alpha: float, baseline: float) -> None:
 
 @dataclass(frozen=True, eq=False)
 class PostedPriceGame:
-    """The game in which users choose by logit among posted offers: to it an action *is* its triple (V, pi, w).
+    """The game in which users choose by logit among posted offers: to it an action *is* its triple
+    (V, pi, w).
 
-    Levels, (level, price) pairs on a grid, tariffs, misreports: every choice of a provider is flattened into one row, so one solver serves
-    every posted-price game (GAME.md, "The pay-per-token market").
+    Levels, (level, price) pairs on a grid, tariffs, misreports: every choice of a provider is
+    flattened into one row, so one solver serves every posted-price game (GAME.md, "The
+    pay-per-token market").
     """
 
     value: Array  # [n, m] USD/query, V = q - p; NaN where the action does not exist
@@ -294,17 +341,25 @@ class PostedPriceGame:
     outside_value: float = 0.0  # USD/query, V_0
 
     def __repr__(self) -> str:
-        return f"PostedPriceGame({self.value.shape[0]} providers, {self.value.shape[1]} actions, beta={self.beta:g})"
+        return (
+            f"PostedPriceGame({self.value.shape[0]} providers, {self.value.shape[1]} actions,"
+            f" beta={self.beta:g})"
+        )
 
     def __post_init__(self) -> None:
         for field in ("value", "profit", "surplus"):
             object.__setattr__(self, field, frozen_array(getattr(self, field)))
         shapes = [self.value.shape, self.profit.shape, self.surplus.shape]
         if self.value.ndim != 2 or len(set(shapes)) > 1:
-            raise ValueError(f"value, profit and surplus must be [n, m] and of one shape; got {', '.join(map(str, shapes))}")
+            raise ValueError(
+                "value, profit and surplus must be [n, m] and of one shape; got"
+                f" {', '.join(map(str, shapes))}"
+            )
         if not self.available.any(axis=1).all():
             at = int(np.flatnonzero(~self.available.any(axis=1))[0])
-            raise ValueError(f"provider {at} has no action: its row of value is all NaN; give it at least one")
+            raise ValueError(
+                f"provider {at} has no action: its row of value is all NaN; give it at least one"
+            )
 
     @classmethod
     def from_market(cls, market: Market) -> PostedPriceGame:

@@ -1,4 +1,7 @@
-"""The measurement itself: a task, a backend and a dial in, a trace file out. Can be stopped at any moment and taken up again."""
+"""The measurement itself: a task, a backend and a dial in, a trace file out.
+
+Can be stopped at any moment and taken up again.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,13 @@ class Progress:
         return (self.total - self.done) * self.seconds / self.drawn if self.drawn else float("nan")
 
 
-def trace_settings(task: Task, backend: Backend, dial: Dial, seed: int, provider: str) -> dict[str, Any]:
-    """What all samples of a trace have in common. The number of questions is not part of it: a longer run extends a shorter one."""
+def trace_settings(
+    task: Task, backend: Backend, dial: Dial, seed: int, provider: str
+) -> dict[str, Any]:
+    """What all samples of a trace have in common.
+
+    The number of questions is not part of it: a longer run extends a shorter one.
+    """
     facts = backend.describe()
     return {
         "provider": provider,
@@ -90,8 +98,10 @@ def collect(
         task, backend, dial: what is measured, by what, and how.
         path: the trace file (`.jsonl`); continued if it exists.
         provider: name of the model in curve files; by default the last part of its path.
-        seed: base seed; each question's own follows from it, its place in the task, the model and the dial.
-        batch: questions drawn at once. What a kill can lose, and what an engine can work on in parallel.
+        seed: base seed; each question's own follows from it, its place in the task, the model and
+            the dial.
+        batch: questions drawn at once. What a kill can lose, and what an engine can work on in
+            parallel.
         resume: False refuses a file that holds questions already.
         pool: workers for mathematical answers.
         report: called after each batch.
@@ -119,8 +129,16 @@ def collect(
             draws = dial.draw(backend, [q.prompt for q in questions], seeds)
             progress.seconds += time.perf_counter() - began
             verdicts = _verdicts(task, questions, draws, pool, warn)
-            for question, question_seed_, row, judged in zip(questions, seeds, draws, verdicts, strict=True):
-                writer.append(question.id, question.gold, _columns(row, judged), prompt=question.prompt, seed=question_seed_)
+            for question, question_seed_, row, judged in zip(
+                questions, seeds, draws, verdicts, strict=True
+            ):
+                writer.append(
+                    question.id,
+                    question.gold,
+                    _columns(row, judged),
+                    prompt=question.prompt,
+                    seed=question_seed_,
+                )
             progress.done += len(part)
             progress.drawn += len(part)
             progress.tokens += sum(draw.tokens for row in draws for draw in row)
@@ -129,28 +147,55 @@ def collect(
 
 
 def _check_questions(task: Task, writer: TraceWriter) -> None:
-    """Raise if a stored question reads differently today: a data set that changed under its old name."""
+    """Raise if a stored question reads differently today: a data set that changed under its old
+    name.
+    """
     for question in task.questions:
         stored = writer.stored.get(question.id)
         prompt = question.prompt if isinstance(question.prompt, str) else list(question.prompt)
         if stored is not None and stored != (prompt, question.gold):
             raise TraceError(
-                f"{writer.path}: question {question.id!r} was measured with another prompt or gold answer than the task has now; "
-                "choose another --out folder, or pin the data set's revision"
+                f"{writer.path}: question {question.id!r} was measured with another prompt or gold"
+                " answer than the task has now; choose another --out folder, or pin the data set's"
+                " revision"
             )
 
 
 def _verdicts(
-    task: Task, questions: Sequence[Question], draws: Sequence[Sequence[Draw]], pool: WorkerPool | None, warn: Callable[[str], None]
+    task: Task,
+    questions: Sequence[Question],
+    draws: Sequence[Sequence[Draw]],
+    pool: WorkerPool | None,
+    warn: Callable[[str], None],
 ) -> list[list[Verdict]]:
-    """Verdicts of every sample. A sample that was cut off is wrong and has no answer; equal texts are checked once."""
-    keys = {(q.gold, d.text): None for q, row in zip(questions, draws, strict=True) for d in row if d.finish == "stop"}
-    judged = dict(zip(keys, task.check([text for _, text in keys], [gold for gold, _ in keys], pool), strict=True))
+    """Verdicts of every sample.
+
+    A sample that was cut off is wrong and has no answer; equal texts are checked once.
+    """
+    keys = {
+        (q.gold, d.text): None
+        for q, row in zip(questions, draws, strict=True)
+        for d in row
+        if d.finish == "stop"
+    }
+    judged = dict(
+        zip(
+            keys,
+            task.check([text for _, text in keys], [gold for gold, _ in keys], pool),
+            strict=True,
+        )
+    )
     for (gold, text), verdict in judged.items():
         if verdict.problem:
-            warn(f"an answer could not be checked and counts as none ({verdict.problem}): gold {gold!r}, text ends {text[-60:]!r}")
+            warn(
+                f"an answer could not be checked and counts as none ({verdict.problem}): gold"
+                f" {gold!r}, text ends {text[-60:]!r}"
+            )
     cut_off = Verdict(None, False)
-    return [[judged[q.gold, d.text] if d.finish == "stop" else cut_off for d in row] for q, row in zip(questions, draws, strict=True)]
+    return [
+        [judged[q.gold, d.text] if d.finish == "stop" else cut_off for d in row]
+        for q, row in zip(questions, draws, strict=True)
+    ]
 
 
 def _columns(draws: Sequence[Draw], verdicts: Sequence[Verdict]) -> dict[str, list[Any]]:

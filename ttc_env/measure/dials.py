@@ -1,9 +1,9 @@
 """How test-time compute is spent on one question: the dials that a provider can turn.
 
-- `Parallel`: n whole samples. Majority, weighted majority and best-of-k for every k <= n are all computed later from the same stored
-  samples, so one trace gives every level of those three dials.
-- `ThinkingBudget`: a chain of thought that is *made* to end after so many tokens (budget forcing in two phases). Each budget is a setting,
-  and a trace, of its own.
+- `Parallel`: n whole samples. Majority, weighted majority and best-of-k for every k <= n are all
+  computed later from the same stored samples, so one trace gives every level of those three dials.
+- `ThinkingBudget`: a chain of thought that is *made* to end after so many tokens (budget forcing in
+  two phases). Each budget is a setting, and a trace, of its own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Dial(Protocol):
         """Upper bound on the generated tokens of one prompt, all samples together."""
         ...
 
-    def draw(self, backend: Backend, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[list[Draw]]:
+    def draw(
+        self, backend: Backend, prompts: Sequence[Prompt], seeds: Sequence[int]
+    ) -> list[list[Draw]]:
         """The samples of each prompt."""
         ...
 
@@ -60,18 +62,23 @@ class Parallel:
     def most_tokens(self) -> int:
         return self.sampling.n * self.sampling.max_tokens
 
-    def draw(self, backend: Backend, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[list[Draw]]:
+    def draw(
+        self, backend: Backend, prompts: Sequence[Prompt], seeds: Sequence[int]
+    ) -> list[list[Draw]]:
         drawn = backend.generate(prompts, self.sampling, seeds)
-        return [[Draw(s.text, 0, s.tokens, s.logprob, s.finish) for s in samples] for samples in drawn]
+        return [
+            [Draw(s.text, 0, s.tokens, s.logprob, s.finish) for s in samples] for samples in drawn
+        ]
 
 
 @dataclass(frozen=True)
 class ThinkingBudget:
     """A thought of at most `budget` tokens, then the answer: budget forcing.
 
-    Phase one generates until the model closes its thought with `thought_end`, or the budget is spent. Phase two puts `thought_end` (and
-    `answer_prefix`) after whatever was thought and lets the model answer within `answer_tokens`. The closing marker that we write is not
-    billed; one that the model wrote is, as part of the thought. A budget of 0 goes straight to the answer.
+    Phase one generates until the model closes its thought with `thought_end`, or the budget is
+    spent. Phase two puts `thought_end` (and `answer_prefix`) after whatever was thought and lets
+    the model answer within `answer_tokens`. The closing marker that we write is not billed; one
+    that the model wrote is, as part of the thought. A budget of 0 goes straight to the answer.
 
     A model that ends its turn without closing its thought is asked for the answer all the same.
     """
@@ -85,7 +92,9 @@ class ThinkingBudget:
 
     def __post_init__(self) -> None:
         if self.budget < 0 or self.answer_tokens < 1 or not self.thought_end:
-            raise ValueError(f"{self}: budget must be >= 0, answer_tokens >= 1, and thought_end not empty")
+            raise ValueError(
+                f"{self}: budget must be >= 0, answer_tokens >= 1, and thought_end not empty"
+            )
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -102,7 +111,9 @@ class ThinkingBudget:
     def most_tokens(self) -> int:
         return self.sampling.n * (self.budget + self.answer_tokens)
 
-    def draw(self, backend: Backend, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[list[Draw]]:
+    def draw(
+        self, backend: Backend, prompts: Sequence[Prompt], seeds: Sequence[int]
+    ) -> list[list[Draw]]:
         n = self.sampling.n
         if self.budget:
             phase_one = self._with(n=n, max_tokens=self.budget, stop=(self.thought_end,))
@@ -115,19 +126,29 @@ class ThinkingBudget:
             for j, thought in enumerate(samples):
                 if thought.tokens > self.budget:
                     raise RuntimeError(
-                        f"a thought of {thought.tokens} tokens exceeds its budget of {self.budget}: the backend ignored max_tokens"
+                        f"a thought of {thought.tokens} tokens exceeds its budget of {self.budget}:"
+                        " the backend ignored max_tokens"
                     )
-                continued.append(extend(prompt, thought.text + self.thought_end + self.answer_prefix))
-                phase_two_seeds.append(seed + SEED_STRIDE // 2 + j)  # n <= SEED_STRIDE / 2, so no seed is used twice
+                continued.append(
+                    extend(prompt, thought.text + self.thought_end + self.answer_prefix)
+                )
+                # n <= SEED_STRIDE / 2, so no seed is used twice
+                phase_two_seeds.append(seed + SEED_STRIDE // 2 + j)
         phase_two = self._with(n=1, max_tokens=self.answer_tokens, stop=self.answer_stop)
         answers = iter(backend.generate(continued, phase_two, phase_two_seeds))
-        return [[self._join(thought, next(answers)[0]) for thought in samples] for samples in thoughts]
+        return [
+            [self._join(thought, next(answers)[0]) for thought in samples] for samples in thoughts
+        ]
 
     def _with(self, n: int, max_tokens: int, stop: tuple[str, ...]) -> Sampling:
         return Sampling(n, self.sampling.temperature, self.sampling.top_p, max_tokens, stop)
 
     def _join(self, thought: Sample, answer: Sample) -> Draw:
-        logprob = None if thought.logprob is None or answer.logprob is None else thought.logprob + answer.logprob
+        logprob = (
+            None
+            if thought.logprob is None or answer.logprob is None
+            else thought.logprob + answer.logprob
+        )
         text = thought.text + self.thought_end + self.answer_prefix + answer.text
         return Draw(text, thought.tokens, answer.tokens, logprob, answer.finish)
 

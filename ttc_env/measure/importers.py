@@ -1,7 +1,10 @@
-"""Samples that other programs stored, as records for `samples.from_records`. Broken rows are dropped and *reported*, by line and reason.
+"""Samples that other programs stored, as records for `samples.from_records`. Broken rows are
+dropped and *reported*, by line and reason.
 
-- `import_paper`: the released JSON lines of [TTC]'s authors (`qid, answers, correct, explanations, num_tokens, rewards`);
-- `import_lm_eval`: `samples_*.jsonl` of EleutherAI's lm-evaluation-harness (written with `--log_samples`);
+- `import_paper`: the released JSON lines of [TTC]'s authors (`qid, answers, correct, explanations,
+  num_tokens, rewards`);
+- `import_lm_eval`: `samples_*.jsonl` of EleutherAI's lm-evaluation-harness (written with
+  `--log_samples`);
 - `import_inspect`: logs of the UK AI Security Institute's Inspect (`.json`, or `.eval` archives).
 """
 
@@ -28,7 +31,8 @@ class ImportReport:
 
     path: Path
     kept: int = 0
-    dropped: list[tuple[int, str]] = field(default_factory=list)  # (line number from 1, or sample number, and why)
+    # (line number from 1, or sample number, and why)
+    dropped: list[tuple[int, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
         if not self.dropped:
@@ -36,7 +40,10 @@ class ImportReport:
         reasons = Counter(reason.partition(":")[0] for _, reason in self.dropped)
         lines = "\n".join(f"  line {number}: {reason}" for number, reason in self.dropped)
         counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        return f"{self.path}: {self.kept} questions kept, {len(self.dropped)} lines dropped ({counts})\n{lines}"
+        return (
+            f"{self.path}: {self.kept} questions kept, {len(self.dropped)} lines dropped"
+            f" ({counts})\n{lines}"
+        )
 
 
 class _Bad(Exception):
@@ -60,10 +67,16 @@ def _json_lines(path: Path, report: ImportReport) -> Iterator[tuple[int, dict[st
                 report.dropped.append((number, f"not an object: {type(row).__name__}"))
 
 
-def _keep_full_rows(rows: dict[str, tuple[int, Record]], report: ImportReport, samples: int | None) -> dict[str, Record]:
-    """Drop questions with fewer samples than `samples` (the most common number, if None): they would shorten all the others."""
+def _keep_full_rows(
+    rows: dict[str, tuple[int, Record]], report: ImportReport, samples: int | None
+) -> dict[str, Record]:
+    """Drop questions with fewer samples than `samples` (the most common number, if None): they
+    would shorten all the others.
+    """
     counts = Counter(len(record["samples"]["correct"]) for _, record in rows.values())
-    needed = samples if samples is not None else max(counts, key=lambda n: (counts[n], n), default=0)
+    needed = (
+        samples if samples is not None else max(counts, key=lambda n: (counts[n], n), default=0)
+    )
     kept = {}
     for question, (number, record) in rows.items():
         found = len(record["samples"]["correct"])
@@ -77,18 +90,25 @@ def _keep_full_rows(rows: dict[str, tuple[int, Record]], report: ImportReport, s
 
 
 def import_paper(
-    path: str | Path, *, expected_ids: Collection[str] | None = None, id_pattern: str | None = None, samples: int | None = None
+    path: str | Path,
+    *,
+    expected_ids: Collection[str] | None = None,
+    id_pattern: str | None = None,
+    samples: int | None = None,
 ) -> tuple[dict[str, Record], ImportReport]:
     """Read a file of the paper's authors: one question a line, with lists over samples.
 
     Args:
-        path: JSON lines with `qid, answers, correct, num_tokens` and, where present, `rewards` and `explanations`.
-        expected_ids: ids of the benchmark's questions; a row with another id belongs to another benchmark and is dropped.
+        path: JSON lines with `qid, answers, correct, num_tokens` and, where present, `rewards` and
+            `explanations`.
+        expected_ids: ids of the benchmark's questions; a row with another id belongs to another
+            benchmark and is dropped.
         id_pattern: the same, as a regular expression that the whole id must match.
         samples: least number of samples a question needs; the most common number by default.
 
     Returns:
-        question id -> record, and the report. An empty answer, or None, counts as no answer, and as wrong.
+        question id -> record, and the report. An empty answer, or None, counts as no answer, and as
+        wrong.
     """
     path = Path(path)
     report = ImportReport(path)
@@ -97,10 +117,14 @@ def import_paper(
     for number, row in _json_lines(path, report):
         try:
             question, record = _paper_row(row)
-            if (expected is not None and question not in expected) or (id_pattern and not re.fullmatch(id_pattern, question)):
+            if (expected is not None and question not in expected) or (
+                id_pattern and not re.fullmatch(id_pattern, question)
+            ):
                 raise _Bad(f"wrong benchmark: qid {question!r} is none of its questions")
             if question in rows:
-                raise _Bad(f"repeated question: {question!r} stands in line {rows[question][0]} already")
+                raise _Bad(
+                    f"repeated question: {question!r} stands in line {rows[question][0]} already"
+                )
         except _Bad as bad:
             report.dropped.append((number, str(bad)))
             continue
@@ -112,8 +136,14 @@ def _paper_row(row: dict[str, Any]) -> tuple[str, Record]:
     missing = [name for name in ("qid", "answers", "correct", "num_tokens") if name not in row]
     if missing:
         raise _Bad(f"missing field: {', '.join(missing)}")
-    lists = {name: row[name] for name in ("answers", "correct", "num_tokens", "rewards", "explanations") if row.get(name) is not None}
-    lengths = {name: len(values) if isinstance(values, list) else None for name, values in lists.items()}
+    lists = {
+        name: row[name]
+        for name in ("answers", "correct", "num_tokens", "rewards", "explanations")
+        if row.get(name) is not None
+    }
+    lengths = {
+        name: len(values) if isinstance(values, list) else None for name, values in lists.items()
+    }
     if None in lengths.values() or len(set(lengths.values())) > 1 or not lengths["answers"]:
         raise _Bad(f"misaligned lists: lengths {lengths}")
     if not all(isinstance(c, bool) or c in (0, 1) for c in lists["correct"]):
@@ -123,10 +153,14 @@ def _paper_row(row: dict[str, Any]) -> tuple[str, Record]:
             raise _Bad(f"bad value: {name} holds something other than finite numbers")
     if any(t <= 0 for t in lists["num_tokens"]):
         raise _Bad("bad value: num_tokens holds a number that is not positive")
-    answers = [None if a is None or not str(a).strip() else str(a).strip() for a in lists["answers"]]
+    answers = [
+        None if a is None or not str(a).strip() else str(a).strip() for a in lists["answers"]
+    ]
     columns = {
         "answer": answers,
-        "correct": [bool(c) and a is not None for c, a in zip(lists["correct"], answers, strict=True)],
+        "correct": [
+            bool(c) and a is not None for c, a in zip(lists["correct"], answers, strict=True)
+        ],
         "tokens": lists["num_tokens"],
     }
     for source, name in (("rewards", "rewards"), ("explanations", "text")):
@@ -143,14 +177,18 @@ def import_lm_eval(
     filter_name: str | None = None,
     samples: int | None = None,
 ) -> tuple[dict[str, Record], ImportReport]:
-    """Read lm-evaluation-harness samples of a generative task with repeats: `doc_id, target, resps, filter, ...` a line.
+    """Read lm-evaluation-harness samples of a generative task with repeats: `doc_id, target, resps,
+    filter, ...` a line.
 
     Args:
         path: `samples_<task>_<time>.jsonl`.
-        check: (text, gold) -> verdict, e.g. `functools.partial(scoring.check_exact, pattern=...)`. The harness stores metrics of a
-            question, not of each sample, so samples are judged again.
-        count_tokens: tokens of a text, e.g. `lambda text: len(tokenizer.encode(text))`: the harness does not store them.
-        filter_name: lines are repeated for each filter; read those of this one. The first one met by default.
+        check: (text, gold) -> verdict, e.g. `functools.partial(scoring.check_exact, pattern=...)`.
+            The harness stores metrics of a question, not of each sample, so samples are judged
+            again.
+        count_tokens: tokens of a text, e.g. `lambda text: len(tokenizer.encode(text))`: the harness
+            does not store them.
+        filter_name: lines are repeated for each filter; read those of this one. The first one met
+            by default.
         samples: as in `import_paper`.
     """
     path = Path(path)
@@ -165,12 +203,20 @@ def import_lm_eval(
             if row.get("filter") != filter_name:
                 continue  # the same samples once more, filtered in another way
             responses = row["resps"]
-            texts = responses[0] if len(responses) == 1 and isinstance(responses[0], list) else responses
+            texts = (
+                responses[0]
+                if len(responses) == 1 and isinstance(responses[0], list)
+                else responses
+            )
             if not texts or not all(isinstance(text, str) for text in texts):
-                raise _Bad("not generated text: resps holds something else (a log-likelihood task?)")
+                raise _Bad(
+                    "not generated text: resps holds something else (a log-likelihood task?)"
+                )
             question, gold = str(row["doc_id"]), str(row["target"])
             if question in rows:
-                raise _Bad(f"repeated question: {question!r} stands in line {rows[question][0]} already")
+                raise _Bad(
+                    f"repeated question: {question!r} stands in line {rows[question][0]} already"
+                )
             verdicts = [check(text, gold) for text in texts]
         except _Bad as bad:
             report.dropped.append((number, str(bad)))
@@ -185,8 +231,11 @@ def import_lm_eval(
     return _keep_full_rows(rows, report, samples), report
 
 
-def import_inspect(path: str | Path, *, scorer: str | None = None, samples: int | None = None) -> tuple[dict[str, Record], ImportReport]:
-    """Read an Inspect log; the epochs of a question are its samples. Dropped rows are numbered by their place in the log.
+def import_inspect(
+    path: str | Path, *, scorer: str | None = None, samples: int | None = None
+) -> tuple[dict[str, Record], ImportReport]:
+    """Read an Inspect log; the epochs of a question are its samples. Dropped rows are numbered by
+    their place in the log.
 
     Args:
         path: a `.json` log or an `.eval` archive.
@@ -214,7 +263,10 @@ def import_inspect(path: str | Path, *, scorer: str | None = None, samples: int 
         first.setdefault(question, number)
         for name, value in values.items():
             grouped[question][name].append(value)
-    rows = {question: (first[question], {"id": question, "samples": dict(columns)}) for question, columns in grouped.items()}
+    rows = {
+        question: (first[question], {"id": question, "samples": dict(columns)})
+        for question, columns in grouped.items()
+    }
     return _keep_full_rows(rows, report, samples), report
 
 
@@ -224,11 +276,14 @@ def _inspect_samples(path: Path, report: ImportReport) -> Iterator[dict[str, Any
             yield from json.loads(path.read_text("utf-8"))["samples"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{path} is no Inspect log with samples ({type(error).__name__}: {error}); export it with `inspect log dump`"
+                f"{path} is no Inspect log with samples ({type(error).__name__}: {error}); export"
+                " it with `inspect log dump`"
             ) from None
         return
     with zipfile.ZipFile(path) as archive:
-        for name in sorted(n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json")):
+        for name in sorted(
+            n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json")
+        ):
             try:
                 yield json.loads(archive.read(name))
             except (ValueError, NotImplementedError, zipfile.BadZipFile) as error:
@@ -240,15 +295,29 @@ def _inspect_row(sample: dict[str, Any], scorer: str | None) -> dict[str, Any]:
         raise _Bad(f"failed sample: {str(sample['error'])[:80]}")
     scores = sample["scores"] or {}
     if scorer is None and len(scores) != 1:
-        raise _Bad(f"several scorers: choose one of {', '.join(scores)}" if scores else "not scored: no verdict is stored")
+        raise _Bad(
+            f"several scorers: choose one of {', '.join(scores)}"
+            if scores
+            else "not scored: no verdict is stored"
+        )
     chosen = scores[scorer if scorer is not None else next(iter(scores))]
     truth = {"C": True, "I": False, 1: True, 0: False, "1": True, "0": False}.get(chosen["value"])
     if truth is None:
         raise _Bad(f"bad value: the score {chosen['value']!r} is neither right nor wrong")
     choice = sample["output"]["choices"][0]
     content = choice["message"]["content"]
-    text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    text = (
+        content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    )
     cut_off = choice.get("stop_reason") in ("max_tokens", "model_length")
-    answer = None if cut_off or chosen.get("answer") in (None, "") else str(chosen["answer"]).strip()
+    answer = (
+        None if cut_off or chosen.get("answer") in (None, "") else str(chosen["answer"]).strip()
+    )
     tokens = sample["output"]["usage"]["output_tokens"]
-    return {"text": text, "answer": answer, "correct": truth and not cut_off, "tokens": tokens, "finish": "length" if cut_off else "stop"}
+    return {
+        "text": text,
+        "answer": answer,
+        "correct": truth and not cut_off,
+        "tokens": tokens,
+        "finish": "length" if cut_off else "stop",
+    }

@@ -1,8 +1,10 @@
-"""Uncertainty of measured curves: the bootstrap over questions, for one curve or for a whole market at once.
+"""Uncertainty of measured curves: the bootstrap over questions, for one curve or for a whole market
+at once.
 
-The sampling unit is the question: another benchmark of the same kind would hold other questions. Subsets of a fixed set of samples are
-never resampled (the estimators average over all of them). Providers measured on the same questions are resampled *jointly*, with the same
-questions for all: a hard draw is hard for everybody, and only so do differences between providers get honest intervals.
+The sampling unit is the question: another benchmark of the same kind would hold other questions.
+Subsets of a fixed set of samples are never resampled (the estimators average over all of them).
+Providers measured on the same questions are resampled *jointly*, with the same questions for all: a
+hard draw is hard for everybody, and only so do differences between providers get honest intervals.
 """
 
 from __future__ import annotations
@@ -18,14 +20,21 @@ Array = NDArray[np.float64]
 def question_weights(num_questions: int, resamples: int, seed: int) -> Array:
     """`[B, Q]` how often each question is drawn in each resample, over Q: rows sum to 1."""
     if num_questions < 1 or resamples < 1:
-        raise ValueError(f"{num_questions} questions and {resamples} resamples; both must be at least 1")
+        raise ValueError(
+            f"{num_questions} questions and {resamples} resamples; both must be at least 1"
+        )
     rng = np.random.default_rng(seed)
-    return rng.multinomial(num_questions, np.full(num_questions, 1.0 / num_questions), size=resamples) / num_questions
+    return (
+        rng.multinomial(num_questions, np.full(num_questions, 1.0 / num_questions), size=resamples)
+        / num_questions
+    )
 
 
 def bootstrap_means(per_question: Array, *, resamples: int = 2000, seed: int = 0) -> Array:
     """`[B, K]` means of `per_question` (`[Q, K]`) over resampled questions."""
-    return question_weights(len(per_question), resamples, seed) @ np.asarray(per_question, dtype=np.float64)
+    return question_weights(len(per_question), resamples, seed) @ np.asarray(
+        per_question, dtype=np.float64
+    )
 
 
 def interval(means: Array, level: float = 0.95) -> tuple[Array, Array]:
@@ -44,8 +53,11 @@ def standard_error(per_question: Array) -> Array:
     return table.std(axis=0, ddof=1) / np.sqrt(len(table))
 
 
-def joint_bootstrap(per_question: Mapping[str, Array], *, resamples: int = 2000, seed: int = 0) -> dict[str, Array]:
-    """Resampled means of several tables `[Q, K_i]` with the *same* questions drawn for all: name -> `[B, K_i]`.
+def joint_bootstrap(
+    per_question: Mapping[str, Array], *, resamples: int = 2000, seed: int = 0
+) -> dict[str, Array]:
+    """Resampled means of several tables `[Q, K_i]` with the *same* questions drawn for all: name ->
+    `[B, K_i]`.
 
     Row q must be the same question in every table.
 
@@ -54,6 +66,11 @@ def joint_bootstrap(per_question: Mapping[str, Array], *, resamples: int = 2000,
     """
     sizes = {name: len(table) for name, table in per_question.items()}
     if len(set(sizes.values())) != 1:
-        raise ValueError(f"numbers of questions differ: {sizes}; keep the questions that all providers answered, in one order")
+        raise ValueError(
+            f"numbers of questions differ: {sizes}; keep the questions that all providers answered,"
+            " in one order"
+        )
     weights = question_weights(next(iter(sizes.values())), resamples, seed)
-    return {name: weights @ np.asarray(table, dtype=np.float64) for name, table in per_question.items()}
+    return {
+        name: weights @ np.asarray(table, dtype=np.float64) for name, table in per_question.items()
+    }

@@ -1,4 +1,7 @@
-"""Scores of stored samples by a reward model: any Hugging Face sequence classifier. Kept in a file of its own, beside the trace."""
+"""Scores of stored samples by a reward model: any Hugging Face sequence classifier.
+
+Kept in a file of its own, beside the trace.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ class Scorer(Protocol):
 
 
 class RewardModel:
-    """A sequence classifier with one output (its score) or two (the difference of the second and the first).
+    """A sequence classifier with one output (its score) or two (the difference of the second and
+    the first).
 
     Args:
         model: a model folder or a hub name.
@@ -29,19 +33,32 @@ class RewardModel:
         batch: texts scored at once.
     """
 
-    def __init__(self, model: str, *, revision: str | None = None, device: str | None = None, batch: int = 16) -> None:
+    def __init__(
+        self, model: str, *, revision: str | None = None, device: str | None = None, batch: int = 16
+    ) -> None:
         try:
             import torch
             import transformers
         except ImportError as error:
-            raise MissingExtra("transformers (with torch)", "to score samples by a reward model") from error
+            raise MissingExtra(
+                "transformers (with torch)", "to score samples by a reward model"
+            ) from error
         self._torch, self._version = torch, transformers.__version__
         self.model, self.revision, self.batch = model, revision, batch
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model, revision=revision)
-        self._model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(model, revision=revision).to(self.device).eval()
+        self._model: Any = (
+            transformers.AutoModelForSequenceClassification.from_pretrained(
+                model, revision=revision
+            )
+            .to(self.device)
+            .eval()
+        )
         if self._model.config.num_labels not in (1, 2):
-            raise ValueError(f"{model} has {self._model.config.num_labels} outputs; a reward model has one, or two (worse, better)")
+            raise ValueError(
+                f"{model} has {self._model.config.num_labels} outputs; a reward model has one, or"
+                " two (worse, better)"
+            )
         if self._model.config.pad_token_id is None:
             self.batch = 1  # rows of different length cannot be padded
 
@@ -57,22 +74,40 @@ class RewardModel:
         """One number for each text, delivered in answer to `prompt`."""
         scores: list[float] = []
         for start in range(0, len(texts), self.batch):
-            full = [self._render(extend(prompt, text)) for text in texts[start : start + self.batch]]
-            inputs = self._tokenizer(full, return_tensors="pt", padding=self.batch > 1, add_special_tokens=isinstance(prompt, str)).to(
-                self.device
-            )
+            full = [
+                self._render(extend(prompt, text)) for text in texts[start : start + self.batch]
+            ]
+            inputs = self._tokenizer(
+                full,
+                return_tensors="pt",
+                padding=self.batch > 1,
+                add_special_tokens=isinstance(prompt, str),
+            ).to(self.device)
             inputs.pop("token_type_ids", None)
             with self._torch.no_grad():
                 logits = self._model(**inputs).logits.float()
-            scores += (logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]).tolist()
+            scores += (
+                logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+            ).tolist()
         return scores
 
     def _render(self, prompt: Prompt) -> str:
-        return prompt if isinstance(prompt, str) else self._tokenizer.apply_chat_template(list(prompt), tokenize=False)
+        return (
+            prompt
+            if isinstance(prompt, str)
+            else self._tokenizer.apply_chat_template(list(prompt), tokenize=False)
+        )
 
 
-def score_trace(trace: Trace, scorer: Scorer, path: str | Path, *, report: Callable[[int, int], None] = lambda done, total: None) -> Trace:
-    """Score every stored sample into `path` (JSON lines like a trace, resumable in the same way), and read it back.
+def score_trace(
+    trace: Trace,
+    scorer: Scorer,
+    path: str | Path,
+    *,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Trace:
+    """Score every stored sample into `path` (JSON lines like a trace, resumable in the same way),
+    and read it back.
 
     Equal texts of a question are scored once.
 
@@ -85,9 +120,15 @@ def score_trace(trace: Trace, scorer: Scorer, path: str | Path, *, report: Calla
             report(done, len(trace.records))
             if question in writer.done:
                 continue
-            prompt = record["prompt"] if isinstance(record["prompt"], str) else tuple(record["prompt"])
+            prompt = (
+                record["prompt"] if isinstance(record["prompt"], str) else tuple(record["prompt"])
+            )
             distinct = list(dict.fromkeys(record["samples"]["text"]))
             score = dict(zip(distinct, scorer.score(prompt, distinct), strict=True))
-            writer.append(question, record["gold"], {"rewards": [score[text] for text in record["samples"]["text"]]})
+            writer.append(
+                question,
+                record["gold"],
+                {"rewards": [score[text] for text in record["samples"]["text"]]},
+            )
     report(len(trace.records), len(trace.records))
     return read_trace(path)

@@ -25,7 +25,8 @@ class Samples:
     """All samples of one (model, task, setting), as `[Q, N]` arrays. Rows in the order of `ids`."""
 
     ids: tuple[str, ...]
-    answer: NDArray[np.int64]  # [Q, N] code of the parsed answer within its question; NO_ANSWER where none was parsed
+    # [Q, N] code of the parsed answer within its question; NO_ANSWER where none was parsed
+    answer: NDArray[np.int64]
     correct: NDArray[np.bool_]  # [Q, N]
     tokens: Array  # [Q, N] billed tokens
     thinking_tokens: Array  # [Q, N]
@@ -64,11 +65,14 @@ class Samples:
             raise ValueError(f"these samples have no {kind}; {remedy[kind]}")
         return values
 
-    def accuracy(self, method: str, levels: Sequence[int], score: str = "logprob", resolution: int = 16) -> Array:
+    def accuracy(
+        self, method: str, levels: Sequence[int], score: str = "logprob", resolution: int = 16
+    ) -> Array:
         """`[Q, K]` chance of a right answer at each level, see `ttc_env.measure.estimators`.
 
-        `score` picks the score of best_of_n and weighted_majority. Weights of votes must be positive: a log-probability counts with its
-        exponential (the geometric mean of the token probabilities), a reward with its logistic.
+        `score` picks the score of best_of_n and weighted_majority. Weights of votes must be
+        positive: a log-probability counts with its exponential (the geometric mean of the token
+        probabilities), a reward with its logistic.
         """
         if method == "majority":
             return estimators.majority_of_k(self.answer, self.correct, levels)
@@ -78,8 +82,14 @@ class Samples:
             return estimators.best_of_k(self.correct, self.score(score), levels)
         if method == "weighted_majority":
             raw = self.score(score)
-            weight = np.exp(raw) if score == "logprob" else 1.0 / (1.0 + np.exp(-np.clip(raw, -500, 500)))
-            return weighted.weighted_majority_of_k(self.answer, self.correct, weight, levels, resolution=resolution)
+            weight = (
+                np.exp(raw)
+                if score == "logprob"
+                else 1.0 / (1.0 + np.exp(-np.clip(raw, -500, 500)))
+            )
+            return weighted.weighted_majority_of_k(
+                self.answer, self.correct, weight, levels, resolution=resolution
+            )
         raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
 
     def tokens_at(self, levels: Sequence[int]) -> Array:
@@ -87,10 +97,14 @@ class Samples:
         return estimators.tokens_at_k(self.tokens, levels)
 
 
-def from_records(records: Mapping[str, Mapping[str, Any]], *, warn: Callable[[str], None] = print) -> Samples:
-    """A table from question id -> record with `samples` columns (`answer, correct, tokens`, and where known `logprob, rewards, ...`).
+def from_records(
+    records: Mapping[str, Mapping[str, Any]], *, warn: Callable[[str], None] = print
+) -> Samples:
+    """A table from question id -> record with `samples` columns (`answer, correct, tokens`, and
+    where known `logprob, rewards, ...`).
 
-    Where questions have different numbers of samples, all are cut to the smallest, and `warn` says so.
+    Where questions have different numbers of samples, all are cut to the smallest, and `warn` says
+    so.
 
     Raises:
         ValueError: no record.
@@ -104,7 +118,9 @@ def from_records(records: Mapping[str, Mapping[str, Any]], *, warn: Callable[[st
         warn(f"questions have {n} to {max(counts)} samples; the first {n} of each are used")
 
     def table(name: str, default: Any, dtype: Any) -> NDArray[Any]:
-        return np.array([(c[name] if name in c else [default] * n)[:n] for c in columns.values()], dtype=dtype)
+        return np.array(
+            [(c[name] if name in c else [default] * n)[:n] for c in columns.values()], dtype=dtype
+        )
 
     tokens = table("tokens", 0, np.float64)
     return Samples(
@@ -126,19 +142,28 @@ def _codes(answers: Sequence[str | None]) -> list[int]:
 
 
 def _known(values: Array, divisor: Any) -> Array | None:
-    """`values / divisor`, or None if any value is missing: a score that only some samples have compares nothing."""
+    """`values / divisor`, or None if any value is missing: a score that only some samples have
+    compares nothing.
+    """
     return None if np.isnan(values).any() else values / np.maximum(divisor, 1.0)
 
 
-def from_trace(trace: Trace, rewards: Trace | None = None, *, warn: Callable[[str], None] = print) -> Samples:
-    """A table from a trace, with the rewards of a reward trace if given (`ttc_env.measure.rewards`)."""
+def from_trace(
+    trace: Trace, rewards: Trace | None = None, *, warn: Callable[[str], None] = print
+) -> Samples:
+    """A table from a trace, with the rewards of a reward trace if given
+    (`ttc_env.measure.rewards`).
+    """
     if trace.torn:
         warn(trace.torn)
     if rewards is None:
         return from_records(trace.records, warn=warn)
     missing = set(trace.records) - set(rewards.records)
     if missing:
-        raise ValueError(f"{rewards.path} lacks {len(missing)} of {len(trace.records)} questions; resume the scoring")
+        raise ValueError(
+            f"{rewards.path} lacks {len(missing)} of {len(trace.records)} questions; resume the"
+            " scoring"
+        )
     joined = {}
     for question, record in trace.records.items():
         columns = {**record["samples"], "rewards": rewards.records[question]["samples"]["rewards"]}

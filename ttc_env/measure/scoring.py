@@ -1,13 +1,16 @@
 """From a generated text to the answer it gives, and whether that is right.
 
-Three kinds of answers, each a pure function of (text, gold), so that stored samples can be scored again later:
+Three kinds of answers, each a pure function of (text, gold), so that stored samples can be scored
+again later:
 
 - `exact`: the last match of a pattern, compared as text;
 - `choice`: one option letter;
-- `math`: a mathematical expression, parsed and compared by `math-verify`. Some expressions take sympy forever, so these run in worker
-  processes with a hard timeout (`check_answers`): one bad expression costs its own seconds, never the run.
+- `math`: a mathematical expression, parsed and compared by `math-verify`. Some expressions take
+  sympy forever, so these run in worker processes with a hard timeout (`check_answers`): one bad
+  expression costs its own seconds, never the run.
 
-What was parsed is stored in a normal form, so that two samples voted for the same thing exactly if their strings are equal.
+What was parsed is stored in a normal form, so that two samples voted for the same thing exactly if
+their strings are equal.
 """
 
 from __future__ import annotations
@@ -42,7 +45,9 @@ class Verdict:
 
 
 def check_exact(text: str, gold: str, pattern: str) -> Verdict:
-    """The first group of the last match of `pattern` is the answer; blanks around it and thousands separators inside it do not count."""
+    """The first group of the last match of `pattern` is the answer; blanks around it and thousands
+    separators inside it do not count.
+    """
     matches = list(re.finditer(pattern, text))
     if not matches:
         return Verdict(None, False)
@@ -55,10 +60,13 @@ def _plain(answer: str) -> str:
 
 
 _LETTER = r"[\(\[\*\s\$\{]*\b([A-J])\b"
-#: Ways to state a choice, the most explicit first; within one way the last statement counts, as a model may change its mind.
+# : Ways to state a choice, the most explicit first; within one way the last statement counts, as a
+# model may change its mind.
 _CHOICE_PATTERNS = (
     re.compile(r"\\boxed\{\s*(?:\\text(?:bf)?\{)?\s*\(?([A-J])\)?[\s.}]"),
-    re.compile(r"(?i:\b(?:final\s+)?answer\s*(?:is|:)?\s*(?:is|:)?\s*(?:option|choice)?)[\s:]*" + _LETTER),
+    re.compile(
+        r"(?i:\b(?:final\s+)?answer\s*(?:is|:)?\s*(?:is|:)?\s*(?:option|choice)?)[\s:]*" + _LETTER
+    ),
     re.compile(r"(?i:\b(?:option|choice)\s+)" + _LETTER + r"\W*(?i:is\s+(?:the\s+)?correct)"),
     re.compile(r"^\W*([A-J])\W*$", re.MULTILINE),
     re.compile(r"^\W*([A-J])[).:]\s"),
@@ -66,7 +74,9 @@ _CHOICE_PATTERNS = (
 
 
 def check_choice(text: str, gold: str, letters: str = "ABCD") -> Verdict:
-    """The option letter that the text settles on; a letter that is no option, or a text that only discusses options, is no answer."""
+    """The option letter that the text settles on; a letter that is no option, or a text that only
+    discusses options, is no answer.
+    """
     for pattern in _CHOICE_PATTERNS:
         found = [letter for letter in pattern.findall(text) if letter in letters]
         if found:
@@ -75,7 +85,8 @@ def check_choice(text: str, gold: str, letters: str = "ABCD") -> Verdict:
 
 
 def check_math(text: str, gold: str) -> Verdict:
-    """The last box of the text, or else the expression it ends on, compared with the gold answer as mathematics.
+    """The last box of the text, or else the expression it ends on, compared with the gold answer as
+    mathematics.
 
     Runs in the calling process and can hang; use `check_answers`.
 
@@ -85,15 +96,23 @@ def check_math(text: str, gold: str) -> Verdict:
         import math_verify
     except ImportError as error:
         raise MissingExtra("math-verify", "to check mathematical answers") from error
-    # Its own timeouts use signals, which work in a main thread only and do not interrupt C code: ours kills the process instead.
-    last_box = text[max(0, text.rfind("\\boxed")) :]  # several boxes would be read as one set of answers
+    # Its own timeouts use signals, which work in a main thread only and do not interrupt C code:
+    # ours kills the process instead.
+    # several boxes would be read as one set of answers
+    last_box = text[max(0, text.rfind("\\boxed")) :]
     parsed = math_verify.parse(last_box, parsing_timeout=None)
     if not parsed:
         return Verdict(None, False)
-    target = math_verify.parse(gold if "\\boxed" in gold or "$" in gold else f"${gold}$", parsing_timeout=None)
+    target = math_verify.parse(
+        gold if "\\boxed" in gold or "$" in gold else f"${gold}$", parsing_timeout=None
+    )
     if not target:
-        raise BadGold(f"the gold answer {gold!r} is no mathematical expression; check the task's data")
-    return Verdict(_normal_form(parsed[0]), bool(math_verify.verify(target, parsed, timeout_seconds=None)))
+        raise BadGold(
+            f"the gold answer {gold!r} is no mathematical expression; check the task's data"
+        )
+    return Verdict(
+        _normal_form(parsed[0]), bool(math_verify.verify(target, parsed, timeout_seconds=None))
+    )
 
 
 def _normal_form(expression: Any) -> str:
@@ -103,12 +122,19 @@ def _normal_form(expression: Any) -> str:
     if isinstance(expression, sympy.Eq) and isinstance(expression.lhs, sympy.Symbol):
         expression = expression.rhs
     if isinstance(expression, sympy.Expr) and expression.is_number:
-        expression = sympy.nsimplify(expression, rational=True) if expression.has(sympy.Float) else sympy.simplify(expression)
+        expression = (
+            sympy.nsimplify(expression, rational=True)
+            if expression.has(sympy.Float)
+            else sympy.simplify(expression)
+        )
     return str(expression)
 
 
 def check(kind: str, text: str, gold: str, pattern: str | None = None) -> Verdict:
-    """Check one text in this process. `pattern`: the regular expression of kind `exact`, or the option letters of kind `choice`."""
+    """Check one text in this process.
+
+    `pattern`: the regular expression of kind `exact`, or the option letters of kind `choice`.
+    """
     if kind == "exact":
         if pattern is None:
             raise ValueError("answers of kind 'exact' need a pattern with one group")
@@ -121,9 +147,16 @@ def check(kind: str, text: str, gold: str, pattern: str | None = None) -> Verdic
 
 
 def check_answers(
-    kind: str, texts: Sequence[str], golds: Sequence[str], pattern: str | None = None, pool: WorkerPool | None = None
+    kind: str,
+    texts: Sequence[str],
+    golds: Sequence[str],
+    pattern: str | None = None,
+    pool: WorkerPool | None = None,
 ) -> list[Verdict]:
-    """Check many texts. Mathematical ones go to `pool`, or to a pool of one that lives as long as this call."""
+    """Check many texts.
+
+    Mathematical ones go to `pool`, or to a pool of one that lives as long as this call.
+    """
     jobs = [(kind, text, gold, pattern) for text, gold in zip(texts, golds, strict=True)]
     if kind != "math":
         return [check(*job) for job in jobs]
@@ -134,7 +167,8 @@ def check_answers(
 
 
 class WorkerPool:
-    """Processes that run `check` with a hard timeout for each job: a worker that is late is killed and replaced.
+    """Processes that run `check` with a hard timeout for each job: a worker that is late is killed
+    and replaced.
 
     Args:
         processes: number of workers.
@@ -145,9 +179,12 @@ class WorkerPool:
 
     def __init__(self, processes: int = 2, timeout: float = 10.0) -> None:
         if processes < 1 or timeout <= 0:
-            raise ValueError(f"{processes} processes and a timeout of {timeout} s; both must be positive")
+            raise ValueError(
+                f"{processes} processes and a timeout of {timeout} s; both must be positive"
+            )
         self.timeout = timeout
-        self._context = multiprocessing.get_context("spawn")  # a fork would copy the engine's threads and locks
+        # a fork would copy the engine's threads and locks
+        self._context = multiprocessing.get_context("spawn")
         self._workers = [self._start() for _ in range(processes)]
         self._ready: set[Connection] = set()  # workers that have said that they are up
 
@@ -159,19 +196,24 @@ class WorkerPool:
         return process, ours
 
     def run(self, jobs: Sequence[tuple[str, str, str, str | None]]) -> list[Verdict]:
-        """Verdicts of `check(*job)`, in order; a job that is late or whose worker dies gives no answer and says so in `problem`.
+        """Verdicts of `check(*job)`, in order; a job that is late or whose worker dies gives no
+        answer and says so in `problem`.
 
         Raises:
-            RuntimeError: workers cannot start, or cannot check this task at all (a missing package, a gold answer that is none).
+            RuntimeError: workers cannot start, or cannot check this task at all (a missing package,
+                a gold answer that is none).
         """
         verdicts: list[Verdict | None] = [None] * len(jobs)
         waiting = list(range(len(jobs)))[::-1]
-        running: dict[Connection, tuple[int, int, float]] = {}  # connection -> worker, job, deadline
+        # connection -> worker, job, deadline
+        running: dict[Connection, tuple[int, int, float]] = {}
         while waiting or running:
             for w, (_, connection) in enumerate(self._workers):
                 if waiting and connection not in running:
                     job = waiting.pop()
-                    limit = self.timeout if connection in self._ready else self.timeout + self.STARTUP
+                    limit = (
+                        self.timeout if connection in self._ready else self.timeout + self.STARTUP
+                    )
                     connection.send(jobs[job])
                     running[connection] = (w, job, monotonic() + limit)
             first = min(deadline for _, _, deadline in running.values())
@@ -203,8 +245,9 @@ class WorkerPool:
     def _must_be_ready(self, connection: Connection) -> None:
         if connection not in self._ready:
             raise RuntimeError(
-                "a process that checks answers could not start (its own message stands above); in a script, put the call under "
-                "`if __name__ == '__main__':`, and run it from a file, not from standard input"
+                "a process that checks answers could not start (its own message stands above); in a"
+                " script, put the call under `if __name__ == '__main__':`, and run it from a file,"
+                " not from standard input"
             )
 
     def _replace(self, w: int) -> None:

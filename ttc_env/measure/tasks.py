@@ -1,4 +1,7 @@
-"""Benchmarks: where questions come from, and how they are put to a model. Wordings and answer formats are data, in formats.toml."""
+"""Benchmarks: where questions come from, and how they are put to a model.
+
+Wordings and answer formats are data, in formats.toml.
+"""
 
 from __future__ import annotations
 
@@ -40,21 +43,29 @@ class Task:
     pattern: str | None
     max_tokens: int  # for a whole answer with its thought
     stop: tuple[str, ...] = ()
-    thinking: Mapping[str, Any] | None = None  # how to close a thought: `end`, `prefix`, `answer_tokens`
+    # how to close a thought: `end`, `prefix`, `answer_tokens`
+    thinking: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         twice = [i for i, count in Counter(q.id for q in self.questions).items() if count > 1]
         if twice or not self.questions:
-            raise ValueError(f"task {self.name!r} has {'repeated question ids, e.g. ' + repr(twice[0]) if twice else 'no questions'}")
+            raise ValueError(
+                f"task {self.name!r} has"
+                f" {'repeated question ids, e.g. ' + repr(twice[0]) if twice else 'no questions'}"
+            )
 
     @property
     def format_hash(self) -> str:
-        """sha256 over the wording of prompts, where questions come from, and how answers are read; not over the questions."""
+        """sha256 over the wording of prompts, where questions come from, and how answers are read;
+        not over the questions.
+        """
         return hashlib.sha256(json.dumps(self.format, sort_keys=True).encode()).hexdigest()
 
     @property
     def constant_baseline(self) -> tuple[str, float]:
-        """The answer that is right most often if always given, and how often: a model below it has learnt nothing of use."""
+        """The answer that is right most often if always given, and how often: a model below it has
+        learnt nothing of use.
+        """
         golds = Counter(self._normal(q.gold) for q in self.questions)
         answer, count = golds.most_common(1)[0]
         return answer, count / len(self.questions)
@@ -62,7 +73,9 @@ class Task:
     def _normal(self, gold: str) -> str:
         return gold.strip().upper() if self.answer == "choice" else gold.strip().replace(",", "")
 
-    def check(self, texts: list[str], golds: list[str], pool: scoring.WorkerPool | None = None) -> list[scoring.Verdict]:
+    def check(
+        self, texts: list[str], golds: list[str], pool: scoring.WorkerPool | None = None
+    ) -> list[scoring.Verdict]:
         return scoring.check_answers(self.answer, texts, golds, self.pattern, pool)
 
 
@@ -73,25 +86,34 @@ def formats() -> dict[str, dict[str, Any]]:
 
 
 def load_task(
-    name: str, *, limit: int | None = None, seed: int = 0, data: str | Path | None = None, options: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    data: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Task:
     """A task by name: one of formats.toml, or `reasoning-gym:<dataset>`.
 
     Args:
         name: the task.
-        limit: number of questions; a data set is shuffled by `seed` first, so that more questions extend fewer. All by default; procedural tasks without an end give 200.
+        limit: number of questions; a data set is shuffled by `seed` first, so that more questions
+            extend fewer. All by default; procedural tasks without an end give 200.
         seed: chooses the questions, and the order of a multiple choice's options.
-        data: a local JSON-lines, CSV or Parquet file in the data set's own schema, in place of a download.
+        data: a local JSON-lines, CSV or Parquet file in the data set's own schema, in place of a
+            download.
         options: changes to the task's entry in formats.toml, e.g. {"prompt": ..., "max_terms": 8}.
 
     Raises:
-        ValueError: an unknown task or option, or a row that does not fit the schema (named by number).
+        ValueError: an unknown task or option, or a row that does not fit the schema (named by
+            number).
         MissingExtra: `datasets` or `reasoning-gym` is needed and not installed.
     """
     base, _, variant = name.partition(":")
     if base not in formats():
         raise ValueError(
-            f"task {name!r} is unknown; choose one of {', '.join(formats())} (reasoning-gym:<dataset> for its procedural tasks)"
+            f"task {name!r} is unknown; choose one of {', '.join(formats())}"
+            " (reasoning-gym:<dataset> for its procedural tasks)"
         )
     spec = {**formats()[base], **(options or {})}
     source = spec["source"]
@@ -101,12 +123,25 @@ def load_task(
         fields = _from_reasoning_gym(variant, limit or 200, seed)
     elif source == "chains":
         chains = draw_distinct_chains(limit or 200, seed, spec["min_terms"], spec["max_terms"])
-        fields = [{"id": chain.text, "question": chain.text, "gold": chain.answer} for chain in chains]
+        fields = [
+            {"id": chain.text, "question": chain.text, "gold": chain.answer} for chain in chains
+        ]
     else:
-        fields = [{"id": f"{a}+{b}", "question": f"{a}+{b}", "gold": str(a + b)} for a in range(10) for b in range(10)][:limit]
+        fields = [
+            {"id": f"{a}+{b}", "question": f"{a}+{b}", "gold": str(a + b)}
+            for a in range(10)
+            for b in range(10)
+        ][:limit]
     questions = tuple(Question(f["id"], _prompt(spec, f), f["gold"]) for f in fields)
     return Task(
-        name, questions, spec, spec["answer"], spec.get("pattern"), spec["max_tokens"], tuple(spec.get("stop", ())), spec.get("thinking")
+        name,
+        questions,
+        spec,
+        spec["answer"],
+        spec.get("pattern"),
+        spec["max_tokens"],
+        tuple(spec.get("stop", ())),
+        spec.get("thinking"),
     )
 
 
@@ -119,13 +154,17 @@ def _prompt(spec: Mapping[str, Any], fields: Mapping[str, str]) -> Prompt:
     return (*system, {"role": "user", "content": text})
 
 
-def _from_datasets(spec: Mapping[str, Any], limit: int | None, seed: int, data: str | Path | None) -> list[dict[str, str]]:
+def _from_datasets(
+    spec: Mapping[str, Any], limit: int | None, seed: int, data: str | Path | None
+) -> list[dict[str, str]]:
     try:
         import datasets
     except ImportError as error:
         raise MissingExtra("datasets", "to load this benchmark") from error
     if data is None:
-        rows = datasets.load_dataset(spec["path"], spec.get("config"), split=spec["split"], revision=spec.get("revision"))
+        rows = datasets.load_dataset(
+            spec["path"], spec.get("config"), split=spec["split"], revision=spec.get("revision")
+        )
     else:
         kinds = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
         if Path(data).suffix not in kinds:
@@ -136,7 +175,9 @@ def _from_datasets(spec: Mapping[str, Any], limit: int | None, seed: int, data: 
     return read_rows(spec["rows"], ((i, rows[i]) for i in order[:limit]), seed)
 
 
-def read_rows(reader: str, rows: Iterable[tuple[int, Mapping[str, Any]]], seed: int = 0) -> list[dict[str, str]]:
+def read_rows(
+    reader: str, rows: Iterable[tuple[int, Mapping[str, Any]]], seed: int = 0
+) -> list[dict[str, str]]:
     """Rows `(number, row)` of a data set as prompt fields with `id` and `gold`.
 
     Raises:
@@ -148,7 +189,8 @@ def read_rows(reader: str, rows: Iterable[tuple[int, Mapping[str, Any]]], seed: 
             fields.append(ROW_READERS[reader](number, row, seed))
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(
-                f"row {number} does not fit the schema of {reader} ({type(error).__name__}: {error}); it has the columns {', '.join(row)}"
+                f"row {number} does not fit the schema of {reader} ({type(error).__name__}:"
+                f" {error}); it has the columns {', '.join(row)}"
             ) from None
     return fields
 
@@ -157,7 +199,11 @@ def _gsm8k(number: int, row: Mapping[str, Any], seed: int) -> dict[str, str]:
     _, mark, gold = row["answer"].rpartition("#### ")
     if not mark:
         raise ValueError("the answer has no '#### '")
-    return {"id": f"gsm8k-{number}", "question": row["question"], "gold": gold.strip().replace(",", "")}
+    return {
+        "id": f"gsm8k-{number}",
+        "question": row["question"],
+        "gold": gold.strip().replace(",", ""),
+    }
 
 
 def _aime(number: int, row: Mapping[str, Any], seed: int) -> dict[str, str]:
@@ -171,21 +217,34 @@ def _options(question_id: str, options: list[str], right: int, seed: int | None)
     if seed is not None:
         random.Random(f"{seed}|{question_id}").shuffle(order)
     letters = "ABCDEFGHIJ"
-    return {letters[place]: options[i].strip() for place, i in enumerate(order)} | {"gold": letters[order.index(right)]}
+    return {letters[place]: options[i].strip() for place, i in enumerate(order)} | {
+        "gold": letters[order.index(right)]
+    }
 
 
 def _gpqa(number: int, row: Mapping[str, Any], seed: int) -> dict[str, str]:
     question_id = row.get("Record ID") or f"gpqa-{number}"
     # The right answer stands first in every row, so the options must be shuffled.
     options = [row["Correct Answer"], *(row[f"Incorrect Answer {i}"] for i in (1, 2, 3))]
-    return {"id": question_id, "question": row["Question"].strip(), **_options(question_id, options, 0, seed)}
+    return {
+        "id": question_id,
+        "question": row["Question"].strip(),
+        **_options(question_id, options, 0, seed),
+    }
 
 
 def _mmlu(number: int, row: Mapping[str, Any], seed: int) -> dict[str, str]:
     question_id = f"mmlu-{row['subject']}-{number}"
     if len(row["choices"]) != 4 or row["answer"] not in range(4):
-        raise ValueError(f"{len(row['choices'])} choices and answer {row['answer']!r}; expected four and a number from 0 to 3")
-    return {"id": question_id, "question": row["question"], **_options(question_id, row["choices"], row["answer"], None)}
+        raise ValueError(
+            f"{len(row['choices'])} choices and answer {row['answer']!r}; expected four and a"
+            " number from 0 to 3"
+        )
+    return {
+        "id": question_id,
+        "question": row["question"],
+        **_options(question_id, row["choices"], row["answer"], None),
+    }
 
 
 ROW_READERS: dict[str, Callable[[int, Mapping[str, Any], int], dict[str, str]]] = {
@@ -198,10 +257,16 @@ ROW_READERS: dict[str, Callable[[int, Mapping[str, Any], int], dict[str, str]]] 
 
 def _from_reasoning_gym(dataset: str, limit: int, seed: int) -> list[dict[str, str]]:
     if not dataset:
-        raise ValueError("name a procedural task, for instance reasoning-gym:gsm_symbolic or reasoning-gym:basic_arithmetic")
+        raise ValueError(
+            "name a procedural task, for instance reasoning-gym:gsm_symbolic or"
+            " reasoning-gym:basic_arithmetic"
+        )
     try:
         import reasoning_gym
     except ImportError as error:
         raise MissingExtra("reasoning-gym", "for procedural tasks") from error
     entries = reasoning_gym.create_dataset(dataset, size=limit, seed=seed)
-    return [{"id": f"{dataset}-{seed}-{i}", "question": entry["question"], "gold": str(entry["answer"])} for i, entry in enumerate(entries)]
+    return [
+        {"id": f"{dataset}-{seed}-{i}", "question": entry["question"], "gold": str(entry["answer"])}
+        for i, entry in enumerate(entries)
+    ]

@@ -1,14 +1,17 @@
-"""The store of raw samples: append-only JSON lines, safe against kill -9, a second writer, and a change of settings.
+"""The store of raw samples: append-only JSON lines, safe against kill -9, a second writer, and a
+change of settings.
 
-One file holds one (model, task, sampling setting). Its first line is a header; every other line is one question with all its samples,
-keyed by the question's id. A line is on disk (fsync) before the next is begun, so whatever happens, at most the samples in flight are lost.
+One file holds one (model, task, sampling setting). Its first line is a header; every other line is
+one question with all its samples, keyed by the question's id. A line is on disk (fsync) before the
+next is begun, so whatever happens, at most the samples in flight are lost.
 
     {"kind": "header", "format": 1, "settings": {...}, "session": {...}}
-    {"kind": "question", "id": "chains-17", "gold": "4", "samples": {"text": [...], "answer": [...], ...}}
-    {"kind": "session", ...}                                  one for each time that a run was resumed
+    {"kind": "question", "id": "chains-17", "gold": "4", "samples": {"text": [...], "answer": [...],
+    ...}} {"kind": "session", ...}                                  one for each time that a run was
+    resumed
 
-`settings` is what makes samples comparable (model, weights, prompts, sampling, seed): a file never mixes two. `session` is what may differ
-(library versions, hardware, time).
+`settings` is what makes samples comparable (model, weights, prompts, sampling, seed): a file never
+mixes two. `session` is what may differ (library versions, hardware, time).
 """
 
 from __future__ import annotations
@@ -47,10 +50,12 @@ class Trace:
 
 
 def read_trace(path: str | Path) -> Trace:
-    """Read a trace (`.jsonl` or `.jsonl.gz`). A torn last line is left out and reported in `torn`; anything else that is broken raises.
+    """Read a trace (`.jsonl` or `.jsonl.gz`). A torn last line is left out and reported in `torn`;
+    anything else that is broken raises.
 
     Raises:
-        TraceError: no header, a line in the middle that is not JSON, an id that stands twice, or lists of different lengths in one question.
+        TraceError: no header, a line in the middle that is not JSON, an id that stands twice, or
+            lists of different lengths in one question.
     """
     path = Path(path)
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -61,24 +66,38 @@ def _parse(path: Path, raw: bytes) -> tuple[Trace, int]:
     """The trace, and the number of bytes that hold it: what comes after is a torn line."""
     lines = raw.split(b"\n")
     tail = lines.pop()  # empty where the last line is complete
-    torn = f"{path}: line {len(lines) + 1} is torn ({len(tail)} bytes without an end of line) and was left out" if tail else None
+    torn = (
+        f"{path}: line {len(lines) + 1} is torn ({len(tail)} bytes without an end of line) and was"
+        " left out"
+        if tail
+        else None
+    )
     good = len(raw) - len(tail)
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
             entries.append(json.loads(line))
         except ValueError as error:
-            if number == len(lines) > 1 and not tail:  # a crash of the machine can leave a complete but garbled last line
+            # a crash of the machine can leave a complete but garbled last line
+            if number == len(lines) > 1 and not tail:
                 good -= len(line) + 1
                 torn = f"{path}: line {number} is torn ({error}) and was left out"
                 break
             raise TraceError(
-                f"{path}: line {number} is broken ({error}); only the last line may be. Restore the file, or delete that line"
+                f"{path}: line {number} is broken ({error}); only the last line may be. Restore the"
+                " file, or delete that line"
             ) from None
     if not entries and _HEADER_START.startswith(tail[: len(_HEADER_START)]):
         return Trace(path, {}, (), {}, torn), good
-    if not all(isinstance(entry, dict) and "kind" in entry for entry in entries) or not entries or entries[0].get("format") != FORMAT:
-        raise TraceError(f"{path} is no trace of format {FORMAT}; for other programs' files see ttc_env.measure.importers")
+    if (
+        not all(isinstance(entry, dict) and "kind" in entry for entry in entries)
+        or not entries
+        or entries[0].get("format") != FORMAT
+    ):
+        raise TraceError(
+            f"{path} is no trace of format {FORMAT}; for other programs' files see"
+            " ttc_env.measure.importers"
+        )
     records: dict[str, dict[str, Any]] = {}
     sessions = [entries[0]["session"]]
     for number, entry in enumerate(entries[1:], start=2):
@@ -86,10 +105,16 @@ def _parse(path: Path, raw: bytes) -> tuple[Trace, int]:
             sessions.append(entry["session"])
             continue
         if entry["id"] in records:
-            raise TraceError(f"{path}: line {number} repeats question {entry['id']!r}; delete one of the two lines")
+            raise TraceError(
+                f"{path}: line {number} repeats question {entry['id']!r}; delete one of the two"
+                " lines"
+            )
         lengths = {name: len(column) for name, column in entry["samples"].items()}
         if len(set(lengths.values())) > 1:
-            raise TraceError(f"{path}: line {number}: lists of different lengths {lengths}; delete the line and resume the run")
+            raise TraceError(
+                f"{path}: line {number}: lists of different lengths {lengths}; delete the line and"
+                " resume the run"
+            )
         records[entry["id"]] = entry
     return Trace(path, entries[0]["settings"], tuple(sessions), records, torn), good
 
@@ -106,23 +131,38 @@ class TraceWriter:
     Attributes:
         done: ids of the questions that the file holds.
         stored: question id -> (prompt, gold answer) as the file had them when it was opened.
-        torn: report on a torn last line that was cut off, or None; that question will be drawn again.
+        torn: report on a torn last line that was cut off, or None; that question will be drawn
+            again.
 
     Raises:
-        TraceError: another process has the file open, the file's settings differ, or `resume` is False and there is something to resume.
+        TraceError: another process has the file open, the file's settings differ, or `resume` is
+            False and there is something to resume.
     """
 
-    def __init__(self, path: str | Path, settings: Mapping[str, Any], session: Mapping[str, Any], *, resume: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        settings: Mapping[str, Any],
+        session: Mapping[str, Any],
+        *,
+        resume: bool = True,
+    ) -> None:
         self.path = Path(path)
         if self.path.suffix == ".gz":
-            raise TraceError(f"{self.path}: a compressed trace cannot be appended to; write to a .jsonl file and compress it at the end")
+            raise TraceError(
+                f"{self.path}: a compressed trace cannot be appended to; write to a .jsonl file and"
+                " compress it at the end"
+            )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._stream: IO[bytes] = self.path.open("a+b")
         try:
             self._lock()
             trace = self._open(_as_json(settings), _as_json(session), resume)
             self.done, self.torn = set(trace.records), trace.torn
-            self.stored = {question: (record.get("prompt"), record.get("gold")) for question, record in trace.records.items()}
+            self.stored = {
+                question: (record.get("prompt"), record.get("gold"))
+                for question, record in trace.records.items()
+            }
         except BaseException:
             self._stream.close()
             raise
@@ -131,9 +171,13 @@ class TraceWriter:
         if fcntl is None:
             return  # no advisory locks here: a second writer is not noticed on Windows
         try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel drops it when the process dies, however it dies
+            # the kernel drops it when the process dies, however it dies
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise TraceError(f"{self.path} is being written by another process; wait for it, or choose another --out folder") from None
+            raise TraceError(
+                f"{self.path} is being written by another process; wait for it, or choose another"
+                " --out folder"
+            ) from None
 
     def _open(self, settings: Any, session: Any, resume: bool) -> Trace:
         self._stream.seek(0)
@@ -142,28 +186,45 @@ class TraceWriter:
         if good < len(raw):
             self._stream.truncate(good)
         if not good:
-            self._write({"kind": "header", "format": FORMAT, "settings": settings, "session": session})
+            self._write(
+                {"kind": "header", "format": FORMAT, "settings": settings, "session": session}
+            )
             _sync_folder(self.path.parent)
             return trace
-        changed = sorted(key for key in set(settings) | set(trace.settings) if settings.get(key) != trace.settings.get(key))
+        changed = sorted(
+            key
+            for key in set(settings) | set(trace.settings)
+            if settings.get(key) != trace.settings.get(key)
+        )
         if changed:
-            old = ", ".join(f"{key}: {_short(trace.settings.get(key))} there, {_short(settings.get(key))} now" for key in changed)
-            raise TraceError(f"{self.path} was measured with other settings ({old}); samples would mix. Choose another --out folder")
+            old = ", ".join(
+                f"{key}: {_short(trace.settings.get(key))} there, {_short(settings.get(key))} now"
+                for key in changed
+            )
+            raise TraceError(
+                f"{self.path} was measured with other settings ({old}); samples would mix. Choose"
+                " another --out folder"
+            )
         if trace.records and not resume:
             raise TraceError(
-                f"{self.path} already holds {len(trace.records)} questions; resume (the default) or choose another --out folder"
+                f"{self.path} already holds {len(trace.records)} questions; resume (the default) or"
+                " choose another --out folder"
             )
         self._write({"kind": "session", "session": session})
         return trace
 
-    def append(self, question_id: str, gold: str, samples: Mapping[str, list[Any]], **extra: Any) -> None:
+    def append(
+        self, question_id: str, gold: str, samples: Mapping[str, list[Any]], **extra: Any
+    ) -> None:
         """Store one question; on disk when this returns. `samples` holds equally long columns."""
         if question_id in self.done:
             raise TraceError(f"{self.path} already holds question {question_id!r}")
         lengths = {name: len(column) for name, column in samples.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"question {question_id!r}: columns have different lengths {lengths}")
-        self._write({"kind": "question", "id": question_id, "gold": gold, **extra, "samples": dict(samples)})
+        self._write(
+            {"kind": "question", "id": question_id, "gold": gold, **extra, "samples": dict(samples)}
+        )
         self.done.add(question_id)
 
     def _write(self, entry: dict[str, Any]) -> None:
@@ -178,12 +239,19 @@ class TraceWriter:
     def __enter__(self) -> TraceWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.close()
 
 
 def _as_json(values: Mapping[str, Any]) -> Any:
-    """What the values look like after a round trip through the file, so that they can be compared with it."""
+    """What the values look like after a round trip through the file, so that they can be compared
+    with it.
+    """
     return json.loads(json.dumps(dict(values), allow_nan=False))
 
 
@@ -203,8 +271,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def compress_trace(source: str | Path, target: str | Path) -> None:
-    """Write a gzip copy whose bytes depend on the content alone (no time, no name), so that its hash can be published."""
+    """Write a gzip copy whose bytes depend on the content alone (no time, no name), so that its
+    hash can be published.
+    """
     data = Path(source).read_bytes()
     Path(target).parent.mkdir(parents=True, exist_ok=True)
-    with Path(target).open("wb") as stream, gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0, compresslevel=9) as packed:
+    with (
+        Path(target).open("wb") as stream,
+        gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0, compresslevel=9) as packed,
+    ):
         packed.write(data)

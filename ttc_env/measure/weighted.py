@@ -1,11 +1,14 @@
 """Weighted majority of k samples: each vote counts with its sample's score.
 
-Apart from plain majority, because it is harder: the winner depends on sums of real numbers, and there are as many different sums as there
+Apart from plain majority, because it is harder: the winner depends on sums of real numbers, and
+there are as many different sums as there
 are subsets. Two ways, and each says what is exact:
 
-- `weighted_majority_of_k` rounds weights to whole multiples of max/resolution. For those rounded weights the answer is **exact over all
-  C(N, k) subsets** (a knapsack count for each class, no sampling). The rounding is the only error; double the resolution to see its size.
-- `weighted_majority_by_enumeration` takes the weights as they are and walks through all subsets: for small C(N, k).
+- `weighted_majority_of_k` rounds weights to whole multiples of max/resolution. For those rounded
+  weights the answer is **exact over all C(N, k) subsets** (a knapsack count for each class, no
+  sampling). The rounding is the only error; double the resolution to see its size.
+- `weighted_majority_by_enumeration` takes the weights as they are and walks through all subsets:
+  for small C(N, k).
 
 Source: derived for this project.
 """
@@ -19,20 +22,31 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ttc_env.measure.estimators import NO_ANSWER, Array, check_ks, check_table, count_scale, log_binomial
+from ttc_env.measure.estimators import (
+    NO_ANSWER,
+    Array,
+    check_ks,
+    check_table,
+    count_scale,
+    log_binomial,
+)
 
 _CHUNK = 20_000  # numbers worked on at once: about what a core's own cache holds
 
 
 def round_weights(weight: ArrayLike, resolution: int) -> NDArray[np.int64]:
-    """`[Q, N]` whole weights in 0..resolution: weight / (largest weight of the question) * resolution, rounded; a positive one is at least 1.
+    """`[Q, N]` whole weights in 0..resolution: weight / (largest weight of the question) *
+    resolution, rounded; a positive one is at least 1.
 
     Raises:
         ValueError: a weight is negative or not finite, or resolution < 1.
     """
     table = check_table("weight", weight).astype(np.float64)
     if not (np.isfinite(table).all() and (table >= 0).all()):
-        raise ValueError("weights must be finite and not negative; turn log-probabilities into weights with np.exp")
+        raise ValueError(
+            "weights must be finite and not negative; turn log-probabilities into weights with"
+            " np.exp"
+        )
     if resolution < 1:
         raise ValueError(f"resolution is {resolution}; it must be at least 1")
     largest = table.max(axis=1, keepdims=True)
@@ -40,20 +54,30 @@ def round_weights(weight: ArrayLike, resolution: int) -> NDArray[np.int64]:
     return np.maximum(scaled, table > 0).astype(np.int64)
 
 
-def weighted_majority_of_k(answer: ArrayLike, correct: ArrayLike, weight: ArrayLike, ks: Sequence[int], *, resolution: int = 16) -> Array:
-    """`[Q, K]` chance that the answer with the largest sum of weights among k samples is right; ties are broken uniformly.
+def weighted_majority_of_k(
+    answer: ArrayLike,
+    correct: ArrayLike,
+    weight: ArrayLike,
+    ks: Sequence[int],
+    *,
+    resolution: int = 16,
+) -> Array:
+    """`[Q, K]` chance that the answer with the largest sum of weights among k samples is right;
+    ties are broken uniformly.
 
     Samples without a parsable answer never win, nor does an answer whose votes all weigh 0.
 
     Args:
         answer, correct: as in `estimators.majority_of_k`.
-        weight: `[Q, N]` finite, >= 0; rounded by `round_weights`. Equal weights give plain majority at resolution 1.
+        weight: `[Q, N]` finite, >= 0; rounded by `round_weights`. Equal weights give plain majority
+            at resolution 1.
         ks: K numbers of samples, each in [1, N].
-        resolution: steps between 0 and the question's largest weight. Time grows in proportion: at 16, 200 questions x 128 samples of ten
-            answers take some tens of seconds.
+        resolution: steps between 0 and the question's largest weight. Time grows in proportion: at
+            16, 200 questions x 128 samples of ten answers take some tens of seconds.
 
-    How: count the subsets of each class by (size, sum); for every winning sum s multiply the other classes' polynomials
-    [ subsets below s + u * subsets at s ], and integrate over u as `majority_of_k` does.
+    How: count the subsets of each class by (size, sum); for every winning sum s multiply the other
+    classes' polynomials [ subsets below s + u * subsets at s ], and integrate over u as
+    `majority_of_k` does.
     """
     codes = check_table("answer", answer)
     right = check_table("correct", correct, codes.shape).astype(bool)
@@ -98,7 +122,8 @@ def _ways_to_win(target: Array, rivals: list[Array], unanswered: Array) -> Array
     size = len(unanswered)
     node, weight = np.polynomial.legendre.leggauss(len(rivals) // 2 + 1)
     u = (node + 1.0) / 2.0
-    below = [np.vstack([np.zeros(rival.shape[1]), np.cumsum(rival, axis=0)]) for rival in rivals]  # row s: subsets with a sum under s
+    # row s: subsets with a sum under s
+    below = [np.vstack([np.zeros(rival.shape[1]), np.cumsum(rival, axis=0)]) for rival in rivals]
     sums = np.flatnonzero(target[1:].any(axis=1)) + 1  # a sum of 0 never wins
     ways = np.zeros(size)
     step = max(1, _CHUNK // (size * len(u)))
@@ -124,7 +149,8 @@ def _ways_to_win(target: Array, rivals: list[Array], unanswered: Array) -> Array
 def weighted_majority_by_enumeration(
     answer: ArrayLike, correct: ArrayLike, weight: ArrayLike, k: int, *, max_subsets: int = 200_000
 ) -> Array:
-    """`[Q]` the same chance for one k and the weights as given, by walking through all C(N, k) subsets.
+    """`[Q]` the same chance for one k and the weights as given, by walking through all C(N, k)
+    subsets.
 
     Sums that differ by less than 1e-12 of the larger one count as tied.
 
@@ -138,7 +164,10 @@ def weighted_majority_by_enumeration(
     check_ks([k], num_samples)
     subsets = math.comb(num_samples, k)
     if subsets > max_subsets:
-        raise ValueError(f"C({num_samples}, {k}) = {subsets} subsets are more than max_subsets = {max_subsets}; use weighted_majority_of_k")
+        raise ValueError(
+            f"C({num_samples}, {k}) = {subsets} subsets are more than max_subsets = {max_subsets};"
+            " use weighted_majority_of_k"
+        )
     result = np.zeros(len(codes))
     for q in range(len(codes)):
         kinds = np.unique(codes[q][codes[q] != NO_ANSWER])

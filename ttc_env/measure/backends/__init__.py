@@ -1,4 +1,7 @@
-"""Engines that draw samples, behind one small protocol (`base.Backend`). Each engine's library is imported when it is first used."""
+"""Engines that draw samples, behind one small protocol (`base.Backend`).
+
+Each engine's library is imported when it is first used.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ BACKENDS = ("vllm", "openai", "transformers", "fake")
 def make_backend(name: str, model: str, **options: Any) -> Backend:
     """The backend called `name` for `model` (a folder, a hub name, or the name a server knows).
 
-    The option `data_parallel` runs that many copies, each in its own process on its own GPUs (`replicas.Replicas`).
+    The option `data_parallel` runs that many copies, each in its own process on its own GPUs
+    (`replicas.Replicas`).
 
     Raises:
         ValueError: an unknown name.
@@ -22,7 +26,9 @@ def make_backend(name: str, model: str, **options: Any) -> Backend:
     if copies > 1:
         from ttc_env.measure.backends.replicas import Replicas
 
-        return Replicas(name, model, options, copies=copies, gpus_each=options.get("tensor_parallel", 1))
+        return Replicas(
+            name, model, options, copies=copies, gpus_each=options.get("tensor_parallel", 1)
+        )
     if name == "vllm":
         from ttc_env.measure.backends.vllm_engine import VllmBackend
 

@@ -1,4 +1,5 @@
-"""A backend without a model, for tests of logic and dry runs: deterministic, instant, and right as often as it is told.
+"""A backend without a model, for tests of logic and dry runs: deterministic, instant, and right as
+often as it is told.
 
 It answers arithmetic chains (`3+5*2-7:`) in the terse style. It proves nothing about a real engine.
 """
@@ -20,10 +21,13 @@ class FakeBackend:
     Args:
         model: any name.
         skill: chance that one step is right.
-        interrupt_after: raise KeyboardInterrupt after this many calls of `generate`, for tests of resuming.
+        interrupt_after: raise KeyboardInterrupt after this many calls of `generate`, for tests of
+            resuming.
     """
 
-    def __init__(self, model: str = "fake", *, skill: float = 0.8, interrupt_after: int | None = None) -> None:
+    def __init__(
+        self, model: str = "fake", *, skill: float = 0.8, interrupt_after: int | None = None
+    ) -> None:
         self.model, self.skill, self.interrupt_after = model, skill, interrupt_after
         self.calls = 0
 
@@ -38,13 +42,16 @@ class FakeBackend:
             "hardware": "none",
         }
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> list[list[Sample]]:
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Sample]]:
         check_seeds(prompts, seeds, sampling.n)
         if self.interrupt_after is not None and self.calls >= self.interrupt_after:
             raise KeyboardInterrupt
         self.calls += 1
         return [
-            [self._one(str(prompt), sampling, seed + j) for j in range(sampling.n)] for prompt, seed in zip(prompts, seeds, strict=True)
+            [self._one(str(prompt), sampling, seed + j) for j in range(sampling.n)]
+            for prompt, seed in zip(prompts, seeds, strict=True)
         ]
 
     def close(self) -> None:
@@ -53,7 +60,8 @@ class FakeBackend:
     def _one(self, prompt: str, sampling: Sampling, seed: int) -> Sample:
         rng = np.random.default_rng(seed)
         problem, _, written = prompt.partition(PROMPT_END)
-        if THOUGHT_END in written:  # forced to answer: the last value that the thought reached, or a guess
+        # forced to answer: the last value that the thought reached, or a guess
+        if THOUGHT_END in written:
             thought = written.partition(THOUGHT_END)[0]
             return Sample(thought[-1] if thought else str(rng.integers(10)), 2, -0.1, "stop")
         value, thought, logprob = int(problem[0]), "", 0.0
@@ -70,4 +78,9 @@ class FakeBackend:
             if stop in kept:
                 at = kept.index(stop)
                 return Sample(kept[:at], at + len(stop), logprob, "stop")
-        return Sample(kept.removesuffix("."), len(kept), logprob, "stop" if len(kept) == len(text) else "length")
+        return Sample(
+            kept.removesuffix("."),
+            len(kept),
+            logprob,
+            "stop" if len(kept) == len(text) else "length",
+        )

@@ -1,6 +1,8 @@
-"""Any server that speaks the OpenAI API (`vllm serve`, SGLang, llama.cpp, hosted ones): concurrent, patient, and polite.
+"""Any server that speaks the OpenAI API (`vllm serve`, SGLang, llama.cpp, hosted ones): concurrent,
+patient, and polite.
 
-Standard library only. Requests run in threads; a failed one is tried again with growing pauses, and a rate limit spaces them out.
+Standard library only. Requests run in threads; a failed one is tried again with growing pauses, and
+a rate limit spaces them out.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})  # what may be dif
 
 
 class OpenAIServer:
-    """A model behind `{base_url}/chat/completions` (messages) and `{base_url}/completions` (plain prompts).
+    """A model behind `{base_url}/chat/completions` (messages) and `{base_url}/completions` (plain
+    prompts).
 
     Args:
         model: the name that the server knows the model by.
@@ -32,8 +35,9 @@ class OpenAIServer:
         requests_per_minute: rate limit; none by default.
         retries: further tries of one request before giving up (the run can be resumed).
         timeout: seconds for one request.
-        samples_per_request: samples asked for at once. None: all n of a prompt, which lets the server compute the prompt once, and needs
-            a server that returns log-probabilities (token counts of single samples come from them). 1 works with every server.
+        samples_per_request: samples asked for at once. None: all n of a prompt, which lets the
+            server compute the prompt once, and needs a server that returns log-probabilities (token
+            counts of single samples come from them). 1 works with every server.
         revision, weights: recorded in the trace, as a server does not say.
     """
 
@@ -51,12 +55,22 @@ class OpenAIServer:
         revision: str | None = None,
         weights: str | None = None,
     ) -> None:
-        if concurrency < 1 or retries < 0 or (requests_per_minute is not None and requests_per_minute <= 0):
-            raise ValueError("concurrency must be at least 1, retries at least 0, requests_per_minute positive")
+        if (
+            concurrency < 1
+            or retries < 0
+            or (requests_per_minute is not None and requests_per_minute <= 0)
+        ):
+            raise ValueError(
+                "concurrency must be at least 1, retries at least 0, requests_per_minute positive"
+            )
         self.model, self.base_url = model, base_url.rstrip("/")
         self._key = api_key if api_key is not None else os.environ.get("OPENAI_API_KEY")
         self.concurrency, self.retries, self.timeout = concurrency, retries, timeout
-        self.samples_per_request, self.revision, self.weights = samples_per_request, revision, weights
+        self.samples_per_request, self.revision, self.weights = (
+            samples_per_request,
+            revision,
+            weights,
+        )
         self._pause = 0.0 if requests_per_minute is None else 60.0 / requests_per_minute
         self._next_start = 0.0
         self._lock = threading.Lock()
@@ -72,7 +86,9 @@ class OpenAIServer:
             "hardware": self.base_url,
         }
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> list[list[Sample]]:
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Sample]]:
         check_seeds(prompts, seeds, sampling.n)
         at_once = min(self.samples_per_request or sampling.n, sampling.n)
         jobs = [
@@ -82,7 +98,9 @@ class OpenAIServer:
         ]
         pool = ThreadPoolExecutor(self.concurrency)
         try:
-            parts = list(pool.map(lambda job: self._request(job[0], job[1], job[2], sampling), jobs))
+            parts = list(
+                pool.map(lambda job: self._request(job[0], job[1], job[2], sampling), jobs)
+            )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -107,12 +125,18 @@ class OpenAIServer:
         else:
             path = "/chat/completions"
             body |= {"messages": list(prompt), "logprobs": True}
-            if prompt[-1]["role"] == "assistant":  # understood by vLLM and SGLang: go on with this message, begin no new one
+            # understood by vLLM and SGLang: go on with this message, begin no new one
+            if prompt[-1]["role"] == "assistant":
                 body |= {"continue_final_message": True, "add_generation_prompt": False}
         answer = self._post(path, body)
-        samples = [self._sample(choice, answer, n) for choice in sorted(answer["choices"], key=lambda c: c["index"])]
+        samples = [
+            self._sample(choice, answer, n)
+            for choice in sorted(answer["choices"], key=lambda c: c["index"])
+        ]
         if len(samples) != n:
-            raise RuntimeError(f"{self.base_url} returned {len(samples)} of {n} samples; set samples_per_request=1")
+            raise RuntimeError(
+                f"{self.base_url} returned {len(samples)} of {n} samples; set samples_per_request=1"
+            )
         return samples
 
     def _sample(self, choice: dict[str, Any], answer: dict[str, Any], n: int) -> Sample:
@@ -127,15 +151,20 @@ class OpenAIServer:
             tokens = answer["usage"]["completion_tokens"]
         else:
             raise RuntimeError(
-                f"{self.base_url} returns no log-probabilities, so the tokens of {n} samples in one reply cannot be told apart; "
-                "set samples_per_request=1"
+                f"{self.base_url} returns no log-probabilities, so the tokens of {n} samples in one"
+                " reply cannot be told apart; set samples_per_request=1"
             )
         return Sample(
-            text, tokens, None if values is None else float(sum(values)), "length" if choice["finish_reason"] == "length" else "stop"
+            text,
+            tokens,
+            None if values is None else float(sum(values)),
+            "length" if choice["finish_reason"] == "length" else "stop",
         )
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        headers = {"Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        )
         request = urllib.request.Request(self.base_url + path, json.dumps(body).encode(), headers)
         for attempt in range(self.retries + 1):
             self._wait_for_turn()
@@ -144,14 +173,27 @@ class OpenAIServer:
                     return json.load(reply)
             except urllib.error.HTTPError as error:
                 with error:
-                    problem, after = f"HTTP {error.code}: {error.read(500).decode(errors='replace')}", error.headers.get("Retry-After")
+                    problem, after = (
+                        f"HTTP {error.code}: {error.read(500).decode(errors='replace')}",
+                        error.headers.get("Retry-After"),
+                    )
                 if error.code not in RETRIED:
-                    raise RuntimeError(f"{self.base_url}{path} refused the request ({problem})") from None
-            except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError) as error:
+                    raise RuntimeError(
+                        f"{self.base_url}{path} refused the request ({problem})"
+                    ) from None
+            except (
+                urllib.error.URLError,
+                TimeoutError,
+                ConnectionError,
+                json.JSONDecodeError,
+            ) as error:
                 problem, after = str(error), None
             if attempt < self.retries:
                 time.sleep(_seconds(after) if after else self._back_off(attempt))
-        raise RuntimeError(f"{self.base_url}{path} failed {self.retries + 1} times, last with {problem}; start the run again to resume it")
+        raise RuntimeError(
+            f"{self.base_url}{path} failed {self.retries + 1} times, last with {problem}; start the"
+            " run again to resume it"
+        )
 
     @staticmethod
     def _back_off(attempt: int) -> float:

@@ -1,6 +1,8 @@
-"""Data parallelism: several copies of a backend, each in a process of its own with GPUs of its own, that share the prompts.
+"""Data parallelism: several copies of a backend, each in a process of its own with GPUs of its own,
+that share the prompts.
 
-vLLM's own data parallelism needs a server or a launcher script; whole copies need neither, and suit sampling, where prompts are independent.
+vLLM's own data parallelism needs a server or a launcher script; whole copies need neither, and suit
+sampling, where prompts are independent.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from ttc_env.measure.backends.base import Prompt, Sample, Sampling, check_seeds
 
 
 def device_slices(copies: int, each: int, visible: str | None) -> list[str]:
-    """CUDA_VISIBLE_DEVICES for each copy: `each` devices of those in `visible` (comma-separated; 0, 1, 2, ... if None).
+    """CUDA_VISIBLE_DEVICES for each copy: `each` devices of those in `visible` (comma-separated; 0,
+    1, 2, ... if None).
 
     Raises:
         ValueError: `visible` names too few devices.
@@ -24,7 +27,8 @@ def device_slices(copies: int, each: int, visible: str | None) -> list[str]:
     devices = [str(i) for i in range(copies * each)] if visible is None else visible.split(",")
     if len(devices) < copies * each:
         raise ValueError(
-            f"{copies} copies of {each} GPUs each need {copies * each}, and CUDA_VISIBLE_DEVICES names {visible!r}; ask for fewer"
+            f"{copies} copies of {each} GPUs each need {copies * each}, and CUDA_VISIBLE_DEVICES"
+            f" names {visible!r}; ask for fewer"
         )
     return [",".join(devices[c * each : (c + 1) * each]) for c in range(copies)]
 
@@ -40,7 +44,9 @@ class Replicas:
         gpus_each: GPUs that one copy sees.
     """
 
-    def __init__(self, name: str, model: str, options: Mapping[str, Any], *, copies: int, gpus_each: int = 1) -> None:
+    def __init__(
+        self, name: str, model: str, options: Mapping[str, Any], *, copies: int, gpus_each: int = 1
+    ) -> None:
         if copies < 1 or gpus_each < 1:
             raise ValueError(f"{copies} copies with {gpus_each} GPUs each; both must be at least 1")
         self.model = model
@@ -49,7 +55,9 @@ class Replicas:
         for devices in device_slices(copies, gpus_each, os.environ.get("CUDA_VISIBLE_DEVICES")):
             ours, theirs = context.Pipe()
             # Not a daemon: an engine may start processes of its own.
-            process = context.Process(target=_serve, args=(theirs, name, model, dict(options), devices))
+            process = context.Process(
+                target=_serve, args=(theirs, name, model, dict(options), devices)
+            )
             process.start()
             theirs.close()
             self._workers.append((process, ours))
@@ -63,7 +71,9 @@ class Replicas:
     def describe(self) -> dict[str, Any]:
         return {**self._facts, "hardware": f"{len(self._workers)} x {self._facts['hardware']}"}
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> list[list[Sample]]:
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Sample]]:
         check_seeds(prompts, seeds, sampling.n)
         copies = len(self._workers)
         busy = [c for c in range(copies) if len(prompts) > c]
@@ -78,7 +88,10 @@ class Replicas:
         try:
             problem, value = connection.recv()
         except EOFError:
-            raise RuntimeError(f"a copy of {self.model} died; its own messages stand above. Start the run again to resume it") from None
+            raise RuntimeError(
+                f"a copy of {self.model} died; its own messages stand above. Start the run again to"
+                " resume it"
+            ) from None
         if problem is not None:
             raise RuntimeError(f"a copy of {self.model} failed: {problem}")
         return value
@@ -93,7 +106,9 @@ class Replicas:
         self._workers = []
 
 
-def _serve(connection: Connection, name: str, model: str, options: dict[str, Any], devices: str) -> None:
+def _serve(
+    connection: Connection, name: str, model: str, options: dict[str, Any], devices: str
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.environ["CUDA_VISIBLE_DEVICES"] = devices  # before any library looks
     from ttc_env.measure.backends import make_backend

@@ -1,4 +1,7 @@
-"""Plain `transformers`: slow, simple, for small models and as a second opinion on vLLM's samples. The only file that generates with it."""
+"""Plain `transformers`: slow, simple, for small models and as a second opinion on vLLM's samples.
+
+The only file that generates with it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ttc_env.measure.backends.base import MissingExtra, Prompt, Sample, Sampling, check_seeds, weights_hash
+from ttc_env.measure.backends.base import (
+    MissingExtra,
+    Prompt,
+    Sample,
+    Sampling,
+    check_seeds,
+    weights_hash,
+)
 
 
 class TransformersBackend:
@@ -18,12 +28,16 @@ class TransformersBackend:
         device: "cpu", "cuda", ...; a GPU if there is one, by default.
     """
 
-    def __init__(self, model: str, *, revision: str | None = None, device: str | None = None) -> None:
+    def __init__(
+        self, model: str, *, revision: str | None = None, device: str | None = None
+    ) -> None:
         try:
             import torch
             import transformers
         except ImportError as error:
-            raise MissingExtra("transformers (with torch)", "by the transformers backend") from error
+            raise MissingExtra(
+                "transformers (with torch)", "by the transformers backend"
+            ) from error
         self._torch = torch
         self.model, self.revision = model, revision
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -42,12 +56,20 @@ class TransformersBackend:
             "weights": weights_hash(Path(self.model)),
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "versions": {"transformers": transformers.__version__, "torch": torch.__version__},
-            "hardware": f"CPU, {torch.get_num_threads()} threads" if self.device == "cpu" else torch.cuda.get_device_name(),
+            "hardware": (
+                f"CPU, {torch.get_num_threads()} threads"
+                if self.device == "cpu"
+                else torch.cuda.get_device_name()
+            ),
         }
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> list[list[Sample]]:
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Sample]]:
         check_seeds(prompts, seeds, sampling.n)
-        return [self._one(prompt, sampling, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        return [
+            self._one(prompt, sampling, seed) for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
 
     def _one(self, prompt: Prompt, sampling: Sampling, seed: int) -> list[Sample]:
         torch = self._torch
@@ -56,17 +78,26 @@ class TransformersBackend:
         else:
             continued = prompt[-1]["role"] == "assistant"
             text = self._tokenizer.apply_chat_template(
-                list(prompt), tokenize=False, add_generation_prompt=not continued, continue_final_message=continued
+                list(prompt),
+                tokenize=False,
+                add_generation_prompt=not continued,
+                continue_final_message=continued,
             )
             ids = self._tokenizer.encode(text, add_special_tokens=False)
         chosen: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
-            chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+            chosen = {
+                "do_sample": True,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": 0,
+            }
         if sampling.stop:
             chosen["stopping_criteria"] = [self._stop_at(sampling.stop, len(ids))]
         tokens = torch.tensor([ids], device=self.device)
         devices = [tokens.device] if self.device != "cpu" else []
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):  # the caller's generator stays as it was
+        # the caller's generator stays as it was
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed % (1 << 63))
             output = self._model.generate(
                 tokens,
@@ -79,16 +110,28 @@ class TransformersBackend:
                 **chosen,
             )
         drawn = output.sequences[:, len(ids) :]
-        logprobs = torch.stack(output.logits, dim=1).float().log_softmax(-1).gather(-1, drawn[..., None])[..., 0]
-        return [self._sample(row.tolist(), values.tolist(), sampling) for row, values in zip(drawn, logprobs, strict=True)]
+        logprobs = (
+            torch.stack(output.logits, dim=1)
+            .float()
+            .log_softmax(-1)
+            .gather(-1, drawn[..., None])[..., 0]
+        )
+        return [
+            self._sample(row.tolist(), values.tolist(), sampling)
+            for row, values in zip(drawn, logprobs, strict=True)
+        ]
 
     def _stop_at(self, strings: Sequence[str], prompt_length: int) -> Any:
-        """A stopping rule for each row; the library's own fails on tokenizers without a common prefix."""
+        """A stopping rule for each row; the library's own fails on tokenizers without a common
+        prefix.
+        """
         decode, torch = self._tokenizer.batch_decode, self._torch
 
         def stop(tokens: Any, scores: Any, **_: Any) -> Any:
             texts = decode(tokens[:, prompt_length:], skip_special_tokens=True)
-            return torch.tensor([any(s in text for s in strings) for text in texts], device=tokens.device)
+            return torch.tensor(
+                [any(s in text for s in strings) for text in texts], device=tokens.device
+            )
 
         return stop
 
@@ -97,11 +140,16 @@ class TransformersBackend:
         if end is None:
             end = self._tokenizer.eos_token_id
         if end is None:
-            raise ValueError(f"{self.model} names no end-of-sequence token; set eos_token_id in its generation_config.json")
+            raise ValueError(
+                f"{self.model} names no end-of-sequence token; set eos_token_id in its"
+                " generation_config.json"
+            )
         return list(end) if isinstance(end, (list, tuple)) else [end]
 
     def _sample(self, ids: list[int], logprobs: list[float], sampling: Sampling) -> Sample:
-        """Cut a padded row where its own sample ended: at the end token, or at the token that completed a stop string."""
+        """Cut a padded row where its own sample ended: at the end token, or at the token that
+        completed a stop string.
+        """
         ends = self._end_ids()
         length = next((j + 1 for j, token in enumerate(ids) if token in ends), len(ids))
         finished = length < len(ids) or (ids and ids[-1] in ends)
@@ -109,8 +157,12 @@ class TransformersBackend:
         hits = [text.find(s) for s in sampling.stop if s in text]
         if hits:
             text, finished = text[: min(hits)], True
-            # Rows of a batch that stopped early are padded with the end token, which does not belong to the sample.
-            while length > 1 and any(s in self._tokenizer.decode(ids[: length - 1], skip_special_tokens=True) for s in sampling.stop):
+            # Rows of a batch that stopped early are padded with the end token, which does not
+            # belong to the sample.
+            while length > 1 and any(
+                s in self._tokenizer.decode(ids[: length - 1], skip_special_tokens=True)
+                for s in sampling.stop
+            ):
                 length -= 1
         return Sample(text, length, sum(logprobs[:length]), "stop" if finished else "length")
 

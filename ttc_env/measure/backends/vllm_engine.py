@@ -1,7 +1,8 @@
-"""vLLM in this process: the fast way, on a GPU, or on a CPU build for tests. The only file that imports vllm.
+"""vLLM in this process: the fast way, on a GPU, or on a CPU build for tests. The only file that
+imports vllm.
 
-One call draws n samples of each prompt; the prompt is computed once and shared between them (prefix caching). Relies on the part of the API
-that is the same in vLLM 0.20 to 0.33.
+One call draws n samples of each prompt; the prompt is computed once and shared between them (prefix
+caching). Relies on the part of the API that is the same in vLLM 0.20 to 0.33.
 """
 
 from __future__ import annotations
@@ -11,12 +12,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ttc_env.measure.backends.base import MissingExtra, Prompt, Sample, Sampling, check_seeds, weights_hash
+from ttc_env.measure.backends.base import (
+    MissingExtra,
+    Prompt,
+    Sample,
+    Sampling,
+    check_seeds,
+    weights_hash,
+)
 
 
 def _prepare_cpu() -> None:
-    """Settings that a CPU build needs and that are read when vllm is imported; the caller's own values win."""
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # one process: a tiny model is up in seconds, not a minute
+    """Settings that a CPU build needs and that are read when vllm is imported; the caller's own
+    values win.
+    """
+    # one process: a tiny model is up in seconds, not a minute
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 
@@ -28,7 +39,8 @@ class VllmBackend:
         model: a model folder or a hub name.
         revision: branch, tag or commit of a hub model.
         dtype: "auto", "bfloat16", "float32", ...; on a CPU "auto" means float32.
-        tensor_parallel: GPUs that the model is split over (for several copies see `replicas.Replicas`).
+        tensor_parallel: GPUs that the model is split over (for several copies see
+            `replicas.Replicas`).
         max_model_len: longest prompt and answer together, tokens; the model's own limit by default.
         engine: any further arguments of `vllm.LLM`; they win over the defaults chosen here.
     """
@@ -54,14 +66,17 @@ class VllmBackend:
             import vllm
         except ImportError as error:
             raise MissingExtra(
-                "vllm", "by the vllm backend (or use --backend openai with a running server, or --backend transformers)"
+                "vllm",
+                "by the vllm backend (or use --backend openai with a running server, or --backend"
+                " transformers)",
             ) from error
         self.model, self.revision = model, revision
         arguments: dict[str, Any] = {
             "dtype": dtype,
             "tensor_parallel_size": tensor_parallel,
             "enable_prefix_caching": True,
-            "seed": 0,  # every request carries its own seed; this one only keeps vLLM from drawing one
+            # every request carries its own seed; this one only keeps vLLM from drawing one
+            "seed": 0,
             "disable_log_stats": True,
         }
         if revision is not None:
@@ -69,7 +84,8 @@ class VllmBackend:
         if max_model_len is not None:
             arguments["max_model_len"] = max_model_len
         if self.on_cpu:
-            # Seeds of single requests crash with chunked prefill on a CPU; the CPU kernels want blocks of 32.
+            # Seeds of single requests crash with chunked prefill on a CPU; the CPU kernels want
+            # blocks of 32.
             arguments |= {"enforce_eager": True, "enable_chunked_prefill": False, "block_size": 32}
             if dtype == "auto":
                 arguments["dtype"] = "float32"
@@ -96,7 +112,9 @@ class VllmBackend:
             "hardware": hardware,
         }
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> list[list[Sample]]:
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Sample]]:
         check_seeds(prompts, seeds, sampling.n)
         parameters = [
             self._sampling_params(
@@ -120,9 +138,13 @@ class VllmBackend:
             return list(tokenizer.encode(prompt))
         continued = prompt[-1]["role"] == "assistant"
         text = tokenizer.apply_chat_template(
-            list(prompt), tokenize=False, add_generation_prompt=not continued, continue_final_message=continued
+            list(prompt),
+            tokenize=False,
+            add_generation_prompt=not continued,
+            continue_final_message=continued,
         )
-        return list(tokenizer.encode(text, add_special_tokens=False))  # the template wrote them already
+        # the template wrote them already
+        return list(tokenizer.encode(text, add_special_tokens=False))
 
     def close(self) -> None:
         import gc
@@ -133,6 +155,14 @@ class VllmBackend:
 
 def _sample(completion: Any) -> Sample:
     if completion.cumulative_logprob is None:
-        raise RuntimeError("vLLM returned no log-probability although logprobs=0 was asked for; this vLLM version is not supported")
+        raise RuntimeError(
+            "vLLM returned no log-probability although logprobs=0 was asked for; this vLLM version"
+            " is not supported"
+        )
     cut_off = completion.finish_reason == "length"
-    return Sample(completion.text, len(completion.token_ids), float(completion.cumulative_logprob), "length" if cut_off else "stop")
+    return Sample(
+        completion.text,
+        len(completion.token_ids),
+        float(completion.cumulative_logprob),
+        "length" if cut_off else "stop",
+    )
