@@ -15,7 +15,6 @@ from ttc_env.envs.config import EnvConfig
 from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.vector import VectorMarketEnv
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array
 
 

@@ -11,7 +11,6 @@ from agents import parse_learners, seat
 from agents.base import Agent, Feedback, Payoffs
 from ttc_env.envs.config import EnvConfig
 from ttc_env.envs.single_provider import MakeOpponents
-from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array
 
 HORIZON = 10_000

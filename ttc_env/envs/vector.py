@@ -169,9 +169,8 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
     # Spaces of large batches are large, and few programs ask for them.
     @cached_property
     def observation_space(self) -> spaces.Space[Any]:  # type: ignore[override]
-        return spaces.Box(
-            -1.0, 1.0, (self.num_envs, *self.single_observation_space.shape), np.float32
-        )  # type: ignore[misc]
+        shape = self.num_envs, self.num_agents, self.layout.size
+        return spaces.Box(-1.0, 1.0, shape, np.float32)
 
     @cached_property
     def action_space(self) -> spaces.Space[Any]:  # type: ignore[override]
