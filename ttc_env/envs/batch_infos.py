@@ -36,7 +36,7 @@ class BatchInfos:
         return Played(*(None if x is None else self._host(x) for x in played))
 
     def of(self, played: Played) -> dict[str, np.ndarray]:
-        """`[num_envs, n]` per provider, `[num_envs]` for the round; see `VectorMarketEnv`, "Infos"."""
+        """`[num_envs, n]` per provider, `[num_envs]` for the round: `VectorMarketEnv`, "Infos"."""
         played = self._hosted(played)
         offer, market = self.rounds.offer(played.index, played.price), self.rounds.market()
         outcome = self.config.mechanism.play(offer, market)

@@ -148,6 +148,6 @@ class ObservationLayout:
 
     @property
     def state_size(self) -> int:
-        """Length of the global state: every private block but its identity, then the public block."""
+        """Length of the global state: private blocks without identities, then the public block."""
         n = self.config.market.num_providers
         return n * (self.private_size - n) + self.size - self.private_size

@@ -49,8 +49,8 @@ class SingleInfoRows:
     def __getitem__(self, i: int, /) -> dict[str, Any]:
         payment, profit, share, utility, regret, relative = self._numbers[i]
         row = {
-            **self._begin[i], "payment": payment, "profit": profit, "share": share, "utility": utility,
-            "regret": regret, "relative_regret": relative, **self._common,
+            **self._begin[i], "payment": payment, "profit": profit, "share": share,
+            "utility": utility, "regret": regret, "relative_regret": relative, **self._common,
         }  # fmt: skip
         for name, count in self._counts.items():
             row[name] = count[i]
@@ -215,7 +215,7 @@ class SingleInfos:
         settled: Sequence[float],
         worth: Sequence[float],
     ) -> _Round:
-        """The highest score serves; `HighestScore.rivals` and `AuctionEnvelope.replies` in numbers."""
+        """The highest score serves; `HighestScore.rivals`, `AuctionEnvelope.replies` in numbers."""
         outside_value = self.outside_value
         *rest, best = sorted(score)
         second = rest[-1] if rest else -inf

@@ -172,9 +172,9 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
     # Spaces of large batches are large, and few programs ask for them.
     @cached_property
     def observation_space(self) -> spaces.Space[Any]:  # type: ignore[override]
-        return spaces.Box(
-            -1.0, 1.0, (self.num_envs, *self.single_observation_space.shape), np.float32
-        )  # type: ignore[misc]
+        shape = self.single_observation_space.shape
+        assert shape is not None
+        return spaces.Box(-1.0, 1.0, (self.num_envs, *shape), np.float32)
 
     @cached_property
     def action_space(self) -> spaces.Space[Any]:  # type: ignore[override]

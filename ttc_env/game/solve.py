@@ -250,7 +250,7 @@ class Solution:
 
     @cached_property
     def beta_infinity(self) -> limits.Limit:
-        """The same game as users become perfectly rational, beta to infinity (GAME.md, theorem 6)."""
+        """The same game as users become fully rational, beta to infinity (GAME.md, theorem 6)."""
         return limits.limit_beta_infinity(self.game)
 
 

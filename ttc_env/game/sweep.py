@@ -47,7 +47,7 @@ class Sweep:
 
     @property
     def price_of_anarchy(self) -> Array:
-        """`[M, K]` W* / W(worst PNE); NaN where equilibrium welfare is not positive (GAME.md, 5)."""
+        """`[M, K]` W* / W(worst PNE); NaN where W(PNE) is not positive (GAME.md, theorem 5)."""
         return _ratio(self.optimal_welfare, self.welfare)
 
     @property
