@@ -49,7 +49,7 @@ def one_line(text):
 
 # 'GAME.md, theorem 3, "All PNE without search"', 'README, oddity 4', 'GAME.md, Notation'
 CITATION = re.compile(
-    r"(?P<page>GAME|README|CONTRIBUTING|BENCHMARKS|SECURITY|SOURCES|RULES|STYLE)(?:\.md)?`?"
+    r"(?P<folder>(?:\w+/)*)(?P<page>GAME|README|CONTRIBUTING|BENCHMARKS|SECURITY|SOURCES|RULES|STYLE)(?:\.md)?`?"
     r"(?:\]\([^)]*\))?"
     r'(?P<places>(?:,? (?:theorems? \d+(?:(?:, | and |-)\d+)*|"[^"]+"|oddity \d+)|, [A-Z][a-z]+'
     r"(?= *[).;])|, \d+(?= *[).;]))*)"
@@ -61,19 +61,21 @@ def citations(text):
         for place in re.findall(
             r'theorems? [\d, and-]*\d|"[^"]+"|oddity \d+|[A-Z][a-z]+|\d+', found["places"]
         ):
-            yield found["page"], place, found.group(0)
+            yield found["folder"], found["page"], place, found.group(0)
 
 
-def pages_called(page, cited_in):
+def pages_called(folder, page, cited_in):
     """The files that a name may mean: the one beside the citing file first, then the root's."""
+    if folder:
+        return [path for path in [ROOT / folder / f"{page}.md"] if path.exists()]
     names = {"GAME": [GAME], "SOURCES": [ROOT / "ttc_env/data/SOURCES.md"]}
     own = [cited_in.parent / f"{page}.md", ROOT / f"{page}.md"]
     return [path for path in names.get(page, own) if path.exists()]
 
 
 def problems_of_citations(path, text):
-    for page, place, whole in citations(text):
-        found = pages_called(page, path)
+    for folder, page, place, whole in citations(text):
+        found = pages_called(folder, page, path)
         if not found:
             yield f"{name(path)} cites {whole!r}, and there is no such page"
         elif "theorem" in place:
@@ -100,6 +102,7 @@ def test_the_test_of_citations_finds_what_is_wrong():
         "(GAME.md, Notations)",
         "(GAME.md, 5)",
         'RULES.md, "Five nouns"',
+        'ttc_env/measure/README.md, "Run it"',
     ):
         assert len(list(problems_of_citations(here, wrong))) == 1, wrong
     for right in (
@@ -107,6 +110,7 @@ def test_the_test_of_citations_finds_what_is_wrong():
         '(GAME.md, "Dominant\n    strategy")',
         "GAME.md, Notation).",
         "GAME.md's order",
+        'ttc_env/measure/README.md, "Traces"',
         "RULES = [1]",
     ):
         assert list(problems_of_citations(here, right)) == [], right
