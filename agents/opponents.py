@@ -11,7 +11,7 @@ from agents import parse_learners, seat
 from agents.base import Agent, Feedback, Payoffs
 from ttc_env.envs.config import EnvConfig
 from ttc_env.envs.single_provider import MakeOpponents
-from ttc_env.game.mechanisms import Offer
+from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array
 
 HORIZON = 10_000
@@ -32,9 +32,7 @@ class AgentOpponents:
             else []
         )
         table = config.table
-        self._table = Offer(
-            *(x[:, :, None] for x in (table.quality, table.claim, table.price, table.cost))
-        )
+        self._table = table.map(lambda x: x[:, :, None])
         self._actions: dict[int, int] = {}
 
     def _rows(self, agent: Agent, values: Mapping[str, Any]) -> Array:
@@ -72,9 +70,9 @@ class AgentOpponents:
         config = self._config
         offer = config.table.take(flat_actions)
         full = any(agent.feedback == "full" for agent in self._agents)
-        batch = Offer(*(x[:, None] for x in (offer.quality, offer.claim, offer.price, offer.cost)))
+        batch = offer.map(lambda x: x[:, None])
         payoffs = config.mechanism.deviations(self._table, batch, config.market) if full else None
-        shares = config.play(offer).share[:, None]
+        shares = config.mechanism.play(offer, config.market).share[:, None]
         for agent in self._agents:
             rows = list(agent.seats.index)
             seen = self._rows(agent, observations) if agent.needs_observation else None

@@ -11,9 +11,13 @@ from ttc_env.envs.market import MarketEnv, env, parallel_env
 from ttc_env.envs.vector import VectorMarketEnv, vector_env
 from ttc_env.game.curves import load_market
 from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanisms, register_mechanism
 from ttc_env.game.random_markets import random_markets
 from ttc_env.game.regret import nash_conv, regret, relative_regret
-from ttc_env.game.solve import AuctionSolution, Solution, auction_gain, solve
+from ttc_env.game.rules.base import Rule
+from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
+from ttc_env.game.solve import auction_gain, solve
 from ttc_env.game.sweep import Sweep, sweep
 from ttc_env.game.types import Market, Provider, QualityFunction
 from ttc_env.registration import register as _register
@@ -25,17 +29,22 @@ __all__ = [
     "Market",
     "MarketBatch",
     "MarketEnv",
+    "Mechanism",
     "Provider",
     "QualityFunction",
+    "Rule",
     "Solution",
     "Sweep",
     "VectorMarketEnv",
     "auction_gain",
     "env",
     "load_market",
+    "make_mechanism",
+    "mechanisms",
     "nash_conv",
     "parallel_env",
     "random_markets",
+    "register_mechanism",
     "regret",
     "relative_regret",
     "solve",

@@ -4,8 +4,9 @@ batched).
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -15,19 +16,10 @@ import numpy as np
 import pandas as pd
 from gymnasium import spaces
 
-from ttc_env.game.continuous import ContinuousSolution, best_continuous_reply, solve_continuous
 from ttc_env.game.curves import load_market
-from ttc_env.game.mechanisms import (
-    MECHANISMS,
-    Mechanism,
-    Offer,
-    Outcome,
-    pay_per_token,
-    second_price_auction,
-)
-from ttc_env.game.regret import Regret, compare, resolution
-from ttc_env.game.solve import AuctionSolution, Solution, optimal_welfare, solve
-from ttc_env.game.tariffs import CostPlus, PerToken
+from ttc_env.game.mechanisms import Mechanism, make_mechanism
+from ttc_env.game.solve import solve
+from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market, frozen_array
 
 INFORMATION = ("full", "prices", "own")
@@ -49,6 +41,10 @@ class EnvConfig:
     max_cycles: int  # rounds per episode
     infos: str  # "full" | "basic"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is worked out from the fields is worked out again.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
     @cached_property
     def agents(self) -> tuple[str, ...]:
         return tuple(f"provider_{i}" for i in range(self.market.num_providers))
@@ -59,8 +55,16 @@ class EnvConfig:
         return self.mechanism.offers(self.market)
 
     @cached_property
-    def _resolution(self) -> float:
-        return resolution(self.table, self.mechanism)
+    def optimal_welfare(self) -> float:
+        """The most welfare that any profile reaches, USD per arriving user (with continuous prices
+        it is reached at one end of their range).
+        """
+        return self.mechanism.rule.optimal_welfare(self.mechanism, self.market)
+
+    @property
+    def continuous_prices(self) -> bool:
+        """Whether any price between the lowest and the highest choice may be asked."""
+        return self.actions == "continuous" and self.mechanism.tariff.continuous
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
@@ -74,13 +78,6 @@ class EnvConfig:
     def level_counts(self) -> np.ndarray:
         """`[n]`: how many levels each provider has."""
         return self.market.available.sum(axis=1)
-
-    @cached_property
-    def optimal_welfare(self) -> float:
-        """The most welfare that any profile reaches, USD per arriving user (with continuous prices
-        it is reached at an end of the dial).
-        """
-        return optimal_welfare(self.market, self.mechanism)
 
     def action_space(self) -> spaces.Space[Any]:
         """A new space for one provider; all providers have equal ones."""
@@ -173,51 +170,22 @@ class EnvConfig:
             )
         return np.clip(array, -1.0, 1.0)
 
-    def offer(self, actions: Sequence[Any]) -> tuple[np.ndarray, Offer]:
-        """Flat actions `[n]` and the offers `[n]` that they make: the whole of what a round depends
-        on.
+    def stacked(self, actions: Sequence[Any]) -> np.ndarray:
+        """Environment actions, provider by provider, as a batch of one: `[1, n]` or `[1, n, k]`.
+
+        Raises:
+            ValueError: an action outside its space, naming the provider.
         """
-        flat = self.choose(actions)
-        offer = self.table.take(flat)
-        tariff = self.mechanism.tariff
-        if self.actions == "continuous" and len(tariff.choices) > 1:
-            # Prices are dialled on a log scale between the lowest and the highest choice.
-            low, high = (np.log(tariff.multiple(tariff.choices[k])) for k in (0, -1))
-            multiple = np.exp(low + (high - low) * (self._box(actions)[:, 1] + 1.0) / 2.0)
-            level, _, _ = self.mechanism.split(flat, self.market)
-            base = tariff.base(self.market)[np.arange(len(flat)), level]
-            offer = Offer(
-                offer.quality, offer.claim, tariff.price(base, tariff.choice(multiple)), offer.cost
-            )
-        return flat, offer
+        if self.actions == "continuous":
+            return self._box(actions)[None]
+        parts = np.unravel_index(self.choose(actions), self.grid)
+        return np.stack(parts, axis=1)[None] if len(parts) > 1 else parts[0][None]
 
-    def play(self, offer: Offer) -> Outcome:
-        """One round in expectation: `Mechanism.play`."""
-        return self.mechanism.play(offer, self.market)
-
-    def regret(self, offer: Offer, outcome: Outcome) -> Regret:
-        """Each provider's exact regret against the offers of this round, over every action that the
-        environment allows.
-        """
-        if self.actions == "continuous" and len(self.mechanism.tariff.choices) > 1:
-            return best_continuous_reply(
-                self.mechanism, self.market, offer, outcome, resolution=self._resolution
-            )
-        profit, log_share = self.mechanism.deviations(self.table, offer, self.market)
-        best, regret, relative = compare(
-            profit, log_share, outcome.profit_per_query, outcome.log_share, self._resolution
-        )
-        utility = outcome.utility
-        return Regret(utility, utility + regret, best, regret, relative)
-
-    def solve(self) -> Solution | AuctionSolution | ContinuousSolution:
+    def solve(self) -> Any:
         """The exact solution of the game that this environment plays."""
-        if (
-            self.actions == "continuous"
-            and len(self.mechanism.tariff.choices) > 1
-            and self.mechanism.posts_prices
-        ):
-            return solve_continuous(self.mechanism, self.market)
+        rule = self.mechanism.rule
+        if self.continuous_prices:
+            return rule.solve_continuous(self.mechanism, self.market)
         return solve(self.market, self.mechanism)
 
 
@@ -283,7 +251,7 @@ def make_config(
                 f"market=... is given, so {', '.join(clash)} cannot be; change the market itself"
                 " with market.replace(...)"
             )
-    return EnvConfig(
+    config = EnvConfig(
         market=market,
         mechanism=_mechanism(mechanism, prices, tuple(claims), settlement),
         actions=actions,
@@ -293,6 +261,9 @@ def make_config(
         max_cycles=int(max_cycles),
         infos=infos,
     )
+    if config.continuous_prices and infos == "full":
+        config.mechanism.rule.check_continuous()
+    return config
 
 
 def _mechanism(
@@ -307,29 +278,7 @@ def _mechanism(
                 "a Mechanism object carries its own prices, claims and settlement; set them there"
             )
         return mechanism
-    if mechanism not in MECHANISMS:
-        raise ValueError(
-            f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a"
-            " ttc_env.game.mechanisms.Mechanism"
-        )
-    tariffs: Mapping[str, type[PerToken] | type[CostPlus]] = {
-        "market": PerToken,
-        "auction": CostPlus,
-    }
-    tariff = tariffs[mechanism]
-    if isinstance(prices, str):
-        if prices not in ("grid", "fixed"):
-            raise ValueError(
-                f"prices is {prices!r}; choose 'grid', 'fixed', or give the price choices as"
-                " numbers"
-            )
-        choices = tariff.choices if prices == "grid" else (tariff.neutral,)
-    else:
-        choices = tuple(prices)
-    if mechanism == "market":
-        if claims != (1.0,) or settlement != "delivered":
-            raise ValueError(
-                "claims and settlement belong to the auction; the market's users see true quality"
-            )
-        return pay_per_token(choices)
-    return second_price_auction(choices, settlement, claims)
+    given = {"claims": claims, "settlement": settlement}
+    default = {"claims": (1.0,), "settlement": "delivered"}
+    options = {name: value for name, value in given.items() if value != default[name]}
+    return make_mechanism(mechanism, prices, **options)
