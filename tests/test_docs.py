@@ -116,6 +116,17 @@ def test_the_test_of_citations_finds_what_is_wrong():
         assert list(problems_of_citations(here, right)) == [], right
 
 
+def test_the_rule_example_runs_and_is_short():
+    """CONTRIBUTING's rule, between its two marks: at most 30 lines, and its own asserts hold."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    place = text.split("<!-- rule example -->")[1].split("<!-- end of the rule example -->")[0]
+    example = re.search(r"```python\n(.*?)```", place, flags=re.DOTALL)
+    if example is None:
+        pytest.skip("CONTRIBUTING has no rule example yet")
+    assert len(example.group(1).strip().splitlines()) <= 30
+    exec(example.group(1), {"__name__": "rule_example"})
+
+
 def test_theorems_are_numbered_without_a_gap():
     numbers = theorems(GAME.read_text())
     assert numbers == list(range(1, len(numbers) + 1))
@@ -146,6 +157,13 @@ def test_commands_on_pages_exist(path):
     for module in re.findall(r"python -m ((?:scripts|baselines)[\w.]*)", code):
         file = ROOT / (module.replace(".", "/") + ".py")
         assert file.exists(), f"{name(path)}: python -m {module}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_files_that_pages_name_exist(path):
+    for file in re.findall(r"`((?:[\w.*-]+/)+[\w.*-]+\.(?:py|md|csv|toml|yml))`", path.read_text()):
+        if file.split("/")[0] in (*CODE, ".github"):
+            assert list(ROOT.glob(file)), f"{name(path)} names {file}"
 
 
 @pytest.mark.parametrize("path", NARROW, ids=name)
