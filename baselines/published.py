@@ -30,7 +30,7 @@ UNDERFLOW = {
     ("aime", "reasoning", "100000", "average_price"),
 }
 """Printed entries that come from float underflow in the published dynamics: two providers with
-share 0 never move (README, oddity 4).
+share 0 never move (README, "What the paper's games come to").
 """
 
 

@@ -130,8 +130,8 @@ def _walk(value: Array, profit: Array, beta: Array, outside_value: Array) -> tup
     while True:
         here = action[rows, None]
         crossing = _crossing(
-            np.take_along_axis(value[rows], here, 1), np.take_along_axis(profit[rows], here, 1), value[rows], profit[rows],
-            beta[rows, None], outside_value[rows, None],
+            np.take_along_axis(value[rows], here, 1), np.take_along_axis(profit[rows], here, 1),
+            value[rows], profit[rows], beta[rows, None], outside_value[rows, None],
         )  # fmt: skip
         crossing = np.where(
             place[rows] > np.take_along_axis(place[rows], here, 1), crossing, np.inf
@@ -190,7 +190,7 @@ class AuctionEnvelope:
 
     @classmethod
     def of(cls, score: Array, worth: Array) -> AuctionEnvelope:
-        """score, worth: `[n, G, a]`, settled quality less cost; NaN where an action does not exist."""
+        """score, worth: `[n, G, a]`, settled quality less cost; NaN where there is no action."""
         n, g, a = score.shape
         table = score.reshape(-1, a), worth.reshape(-1, a)
         steps = [_staircase(*(x[rows] for x in table)) for rows in _blocks(n * g, a)]

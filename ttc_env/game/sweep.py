@@ -1,12 +1,12 @@
 """Equilibria and optimum of many markets at many betas in one call: a price-of-anarchy curve, or
 all of them.
 
-The methods are those of `ttc_env.game.equilibrium` and `ttc_env.game.optimum`, with the market as one
-more axis: monotone best-response sweeps close in on a bracket of equilibria (GAME.md, theorem 3),
-Dinkelbach's rounds on the optimum (theorem 4). Where a bracket closes in one point, that is the
-only equilibrium (up to actions of equal value), and nothing more is asked; the rest, usually a few
-in a hundred markets, and markets with a provider that cannot earn, are solved one by one by
-`equilibria`.
+The methods are those of `ttc_env.game.equilibrium` and `ttc_env.game.optimum`, with the market as
+one more axis: monotone best-response sweeps close in on a bracket of equilibria (GAME.md,
+theorem 3), Dinkelbach's rounds on the optimum (theorem 4). Where a bracket closes in one point,
+that is the only equilibrium (up to actions of equal value), and nothing more is asked; the rest,
+usually a few in a hundred markets, and markets with a provider that cannot earn, are solved one by
+one by `equilibria`. Other rules' games are all solved one by one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Sweep:
 
     @property
     def price_of_anarchy(self) -> Array:
-        """`[M, K]` W* / W(worst PNE); NaN where equilibrium welfare is not positive (GAME.md, 5)."""
+        """`[M, K]` W* / W(worst PNE); NaN where W(PNE) is not positive (GAME.md, theorem 5)."""
         return _ratio(self.optimal_welfare, self.welfare)
 
     @property

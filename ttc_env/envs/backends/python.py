@@ -1,9 +1,9 @@
 """One environment in plain Python, where its rule has such a round (`Rule.python_round`).
 
-At nine providers NumPy spends its time on being called; this takes a fraction of it (BENCHMARKS.md).
-It looks up the same tables and does the same operations in the same order as the batched rounds, so
-its answers have the same bits (tests/test_speed_equality.py). Everything else is played as a batch
-of one.
+At nine providers NumPy spends its time on being called; this takes a fraction of it
+(BENCHMARKS.md). It looks up the same tables and does the same operations in the same order as the
+batched rounds, so its answers have the same bits (tests/test_speed_equality.py). Everything else is
+played as a batch of one.
 """
 
 from __future__ import annotations

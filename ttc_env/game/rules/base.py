@@ -257,7 +257,7 @@ class Rule(ABC):
         profit = xp.where(log_share > -np.inf, paid, 0.0)
         return xp.where(absent, np.nan, profit), xp.where(absent, np.nan, log_share)
 
-    # --- defaults: right for any rule, slower than what can be known of one ------------------------
+    # --- defaults: right for any rule, slower than what can be known of one -----------------------
 
     def noise(self, table: Offer) -> float:
         """USD/query: profits closer to 0 than this count as 0.

@@ -264,5 +264,5 @@ class PostedPriceSolution(Solution):
 
     @cached_property
     def beta_infinity(self) -> limits.Limit:
-        """The same game as users become perfectly rational, beta to infinity (GAME.md, theorem 6)."""
+        """The same game as users become rational, beta to infinity (GAME.md, theorem 6)."""
         return limits.limit_beta_infinity(self.game)
