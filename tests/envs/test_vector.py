@@ -160,8 +160,8 @@ def test_gymnasium_knows_it():
     assert env.max_cycles == 2
     assert (
         repr(env)
-        == "VectorMarketEnv(4 environments, numpy: market, MarketBatch(1 markets: 9 providers, up"
-        " to 6 levels))"
+        == "VectorMarketEnv(4 environments, numpy: 'market', MarketBatch(1 markets: 9 providers, up"
+        " to 6 levels), actions=MultiDiscrete([6 9]))"
     )
     wrapped = gymnasium.wrappers.vector.TransformReward(env, lambda rewards: 2.0 * rewards)
     twin = ttc_env.vector_env(4, max_cycles=2, observations="full")

@@ -145,7 +145,7 @@ class NumpyBackend:
         Raises:
             ValueError: actions of another kind; and, if `check`, outside their space.
         """
-        if self.config.actions == "continuous":
+        if self.config.continuous:
             if check and np.isnan(actions).any():
                 raise ValueError(
                     "actions hold NaN; they must be numbers, which are clipped to [-1, 1]"
@@ -320,11 +320,11 @@ class TorchBackend:
             ValueError: a tensor of another kind; or, if `check` and on the CPU, actions outside
                 their space.
         """
-        if self.config.actions == "discrete" and (
+        if not self.config.continuous and (
             actions.is_floating_point() or actions.dtype == self.rounds.xp.bool
         ):
             raise ValueError(f"actions are {actions.dtype}; expected integers")
-        if check and self.device.type == "cpu" and self.config.actions == "discrete":
+        if check and self.device.type == "cpu" and not self.config.continuous:
             for part, size in zip(_parts(actions), self.config.grid, strict=True):
                 if ((part < 0) | (part >= size)).any():
                     b, i = ((part < 0) | (part >= size)).nonzero()[0].tolist()

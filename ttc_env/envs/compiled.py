@@ -34,7 +34,7 @@ def check(tables: RoundTables) -> None:
         ValueError: it does not.
     """
     config = tables.config
-    if config.actions != "discrete" or config.demand != "expected" or tables.kind == "other":
+    if config.continuous or config.demand != "expected" or tables.kind == "other":
         raise ValueError(
             "backend='numba' plays discrete actions and expected demand, in the market and in the"
             f" second-score auction; got actions={config.actions!r}, demand={config.demand!r},"

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from gymnasium import spaces
-from pettingzoo import AECEnv, ParallelEnv
-from pettingzoo.utils.conversions import parallel_to_aec
+from pettingzoo import ParallelEnv
+from pettingzoo.utils.conversions import parallel_to_aec_wrapper
+from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
 from ttc_env.envs.batch_observation import BatchObservation
 from ttc_env.envs.compiled import CompiledSingle
-from ttc_env.envs.config import EnvConfig, make_config
+from ttc_env.envs.config import EnvConfig, describe, make_config
 from ttc_env.envs.infos import Info, LazyRound, Rows
 from ttc_env.envs.observations import ObservationLayout
+from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
 from ttc_env.envs.single import SingleRounds
 from ttc_env.envs.single_infos import SingleInfos
 from ttc_env.envs.tables import RoundTables
 from ttc_env.envs.vector import VectorMarketEnv
 from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.mechanisms import Offer, Outcome
+from ttc_env.game.mechanisms import Mechanism, Offer, Outcome
 from ttc_env.game.solve import AuctionSolution, Solution
+from ttc_env.game.types import Market
 
 
 class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
@@ -55,6 +58,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | --- | --- | --- | --- |
     | `"discrete"` | `"grid"` (default) or numbers | `MultiDiscrete([levels, prices])` | index of the level, index of the price choice |
     | `"discrete"` | `"fixed"` | `Discrete(levels)` | index of the level; list prices (market) or truthful bids (auction) |
+    | `"flat"` | any | `Discrete(levels x prices x claims)` | `(level * prices + price) * claims + claim`: the index that `solve()`, profiles and `round_infos` use |
     | `"continuous"` | `"grid"` or numbers | `Box(-1, 1, (2,))` | level (equal bins), price on a log scale from the lowest to the highest choice |
     | `"continuous"` | `"fixed"` | `Box(-1, 1, (1,))` | level (equal bins) |
 
@@ -66,8 +70,11 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     factor on the true one.
 
     Providers with fewer levels than others have the same space. `infos[agent]["action_mask"]` says
-    which choices exist; a level beyond the provider's own grid means its highest level. Integers
-    outside the space raise; numbers outside a Box are clipped.
+    which choices exist: int8, 1 = available; `[levels]` or `[levels x prices x claims]` for a
+    `Discrete`, and for a `MultiDiscrete` one array with the parts one after the other,
+    `[levels + prices + claims]`. `action_space(agent).sample(mask)` takes it. A Box has no mask and
+    needs none. A level beyond the provider's own grid means its highest level, at the same price and
+    claim. Integers outside the space raise; numbers outside a Box are clipped.
 
     ## Observation Space
 
@@ -86,7 +93,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     ## Infos
 
-    With `infos="full"` (default), for each agent: `action_mask` (None for a Box); `level`,
+    With `infos="full"` (default), for each agent: `action_mask` (not for a Box); `level`,
     `quality`, `price`, `cost`, `payment`, `profit` (all USD per query, `profit` per served query),
     `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
     played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per
@@ -119,7 +126,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `market` | None | a `Market`, in place of all of the above |
     | `prices` | `"grid"` | `"grid"`, `"fixed"`, or price choices as numbers |
     | `claims`, `settlement` | `(1.0,)`, `"delivered"` | auction only: claims as factors on true quality; pay on `"delivered"` or `"claimed"` quality |
-    | `actions` | `"discrete"` | or `"continuous"` |
+    | `actions` | `"discrete"` | or `"flat"` (one index), or `"continuous"` |
     | `users` | 1000 | arrivals per round |
     | `demand` | `"expected"` | or `"sampled"` |
     | `information` | `"full"` | `"full"`, `"prices"`, `"own"` |
@@ -142,13 +149,15 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     def __init__(
         self,
-        mechanism: Any = "market",
-        benchmark: Any = None,
+        mechanism: str | Mechanism = "market",
+        benchmark: Benchmark | None = None,
         method: str | None = None,
         *,
-        render_mode: str | None = None,
-        backend: str = "numpy",
-        **options: Any,
+        market: Market | None = None,
+        infos: Infos = "full",
+        backend: Literal["numpy", "numba"] = "numpy",
+        render_mode: RenderMode | None = None,
+        **options: Unpack[GameOptions],
     ):
         if backend not in ("numpy", "numba"):
             raise ValueError(
@@ -160,7 +169,9 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
                 f"render_mode is {render_mode!r}; choose"
                 f" {', '.join(map(repr, self.metadata['render_modes']))} or None"
             )
-        self.config: EnvConfig = make_config(mechanism, benchmark, method, **options)
+        self.config: EnvConfig = make_config(
+            mechanism, benchmark, method, market=market, infos=infos, **options
+        )
         self.layout = ObservationLayout(self.config)
         self.render_mode = render_mode
         self.max_cycles = self.config.max_cycles
@@ -187,8 +198,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         )
         self._first = BatchObservation.first(tables.static, 1, len(self.config.grid), tables.hidden)
         self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
-        self._basic_infos = {
-            a: {"action_mask": mask}
+        self._basic_infos: dict[str, dict[str, Any]] = {
+            a: {} if mask is None else {"action_mask": mask}
             for a, mask in zip(self.possible_agents, self.config.action_masks)
         }
         self._t = 0
@@ -197,9 +208,16 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._history: list[Outcome] = []
         self._levels: list[np.ndarray] = []
 
+    def __repr__(self) -> str:
+        return f"MarketEnv({describe(self.config)})"
+
     @property
-    def market(self) -> Any:
-        """The `Market` that is played."""
+    def unwrapped(self) -> MarketEnv:
+        return self
+
+    @property
+    def market(self) -> Market:
+        """The market that is played."""
         return self.config.market
 
     def observation_space(self, agent: str) -> spaces.Box:
@@ -308,7 +326,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """
         assert self._vector is not None
         flat, offer = self.config.offer(chosen)
-        if self.config.actions == "continuous":
+        if self.config.continuous:
             actions: np.ndarray = np.asarray(chosen, dtype=np.float64).reshape(1, len(flat), -1)
         else:
             parts = np.unravel_index(flat, self.config.grid)
@@ -374,7 +392,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             return self._single_infos.of(
                 flat, share, reward, {name: count.tolist() for name, count in counts.items()}
             )
-        # Dialled prices, and mechanisms with rules of their own.
+        # Continuous prices, and mechanisms with rules of their own.
         config = self.config
         offer = config.table.take(np.array(flat)) if offer is None else offer
         outcome = config.play(offer)
@@ -426,15 +444,69 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """Nothing is held open."""
 
 
+class MarketAEC(OrderEnforcingWrapper[str, np.ndarray, Any]):
+    """`MarketEnv` in PettingZoo's AEC API: agents act in turn, and the round is played when the last
+    one has.
+    """
+
+    def __init__(self, market_env: MarketEnv):
+        super().__init__(parallel_to_aec_wrapper(market_env))
+
+    def __repr__(self) -> str:
+        return f"MarketAEC({describe(self.unwrapped.config)})"
+
+    @property
+    def unwrapped(self) -> MarketEnv:  # type: ignore[override]
+        """The parallel environment, which has `solve()`, `market`, `config` and `layout`."""
+        env: MarketEnv = self.env.unwrapped  # type: ignore[assignment]
+        return env
+
+
 def parallel_env(
-    mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any
+    mechanism: str | Mechanism = "market",
+    benchmark: Benchmark | None = None,
+    method: str | None = None,
+    *,
+    market: Market | None = None,
+    infos: Infos = "full",
+    backend: Literal["numpy", "numba"] = "numpy",
+    render_mode: RenderMode | None = None,
+    **options: Unpack[GameOptions],
 ) -> MarketEnv:
     """The environment in PettingZoo's parallel API; options: see `MarketEnv`."""
-    return MarketEnv(mechanism, benchmark, method, **options)
+    return MarketEnv(
+        mechanism,
+        benchmark,
+        method,
+        market=market,
+        infos=infos,
+        backend=backend,
+        render_mode=render_mode,
+        **options,
+    )
 
 
 def env(
-    mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any
-) -> AECEnv[str, np.ndarray, Any]:
+    mechanism: str | Mechanism = "market",
+    benchmark: Benchmark | None = None,
+    method: str | None = None,
+    *,
+    market: Market | None = None,
+    infos: Infos = "full",
+    backend: Literal["numpy", "numba"] = "numpy",
+    render_mode: RenderMode | None = None,
+    **options: Unpack[GameOptions],
+) -> MarketAEC:
     """The environment in PettingZoo's AEC API, agents in turn; options: see `MarketEnv`."""
-    return parallel_to_aec(parallel_env(mechanism, benchmark, method, **options))
+    return MarketAEC(
+        MarketEnv(
+            mechanism,
+            benchmark,
+            method,
+            market=market,
+            infos=infos,
+            backend=backend,
+            render_mode=render_mode,
+            **options,
+        )
+    )

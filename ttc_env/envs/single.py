@@ -40,7 +40,7 @@ class SingleRounds:
     def can_play(tables: RoundTables) -> bool:
         config = tables.config
         return (
-            config.actions == "discrete"
+            not config.continuous
             and config.demand == "expected"
             and tables.kind in ("logit", "auction")
         )
