@@ -82,13 +82,14 @@ class AgentOpponents:
         payoffs = shares = None
         if self._full or self._shares:
             offer = config.table.take(actions)
-            if self._shares:
-                shares = config.play(offer).share[:, None]
             if self._full:
                 batch = Offer(
                     *(x[:, None] for x in (offer.quality, offer.claim, offer.price, offer.cost))
                 )
                 payoffs = config.mechanism.deviations(self._table, batch, config.market)
+                shares = np.exp(payoffs[1][np.arange(len(actions)), actions])
+            else:
+                shares = config.play(offer).share[:, None]
         for agent in self._agents:
             rows = list(agent.seats.index)
             seen = self._rows(agent, observations) if agent.needs_observation else None

@@ -1,6 +1,7 @@
 """Imports go down only, the core stays light, and the wheel holds ttc_env alone."""
 
 import ast
+import os
 import subprocess
 import sys
 import zipfile
@@ -108,3 +109,20 @@ def test_wheel_holds_the_package_and_its_data_alone(tmp_path):
         "ttc_env/data/SOURCES.md",
     ):
         assert needed in names
+    # From the wheel, with nothing else of ours on the path, Provider-v0 works as it comes.
+    elsewhere = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(elsewhere)
+    code = (
+        "import sys; sys.modules['agents'] = None; import ttc_env, gymnasium; print(ttc_env.__file__);"
+        " env = gymnasium.make('ttc_env/Provider-v0'); env.reset(seed=0);"
+        " env.step(env.action_space.sample())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=elsewhere,
+        env={**os.environ, "PYTHONPATH": str(elsewhere)},
+    )
+    assert run.stdout.startswith(str(elsewhere))
