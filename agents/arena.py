@@ -15,7 +15,6 @@ from ttc_env.envs.config import EnvConfig
 from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.vector import VectorMarketEnv
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.mechanisms import Offer
 from ttc_env.game.types import Array
 
 
@@ -58,7 +57,7 @@ def make_seats(
         own=(
             table
             if rows == list(range(config.market.num_providers))
-            else Offer(*(x[rows] for x in (table.quality, table.claim, table.price, table.cost)))
+            else table.map(lambda x: x[rows])
         ),
         observation_size=ObservationLayout(config).size,
         description=describe(config),

@@ -10,7 +10,6 @@ import numpy as np
 from agents import parse_learners, seat
 from agents.base import Agent, Feedback, Payoffs
 from ttc_env.envs.config import EnvConfig
-from ttc_env.game.mechanisms import Offer
 from ttc_env.game.types import Array
 
 HORIZON = 10_000
@@ -53,9 +52,7 @@ class AgentOpponents:
         table = config.table
         self._full = any(agent.feedback == "full" for agent in self._agents)
         self._shares = any(agent.sees_rivals for agent in self._agents)
-        self._table = Offer(
-            *(x[:, :, None] for x in (table.quality, table.claim, table.price, table.cost))
-        )
+        self._table = table.map(lambda x: x[:, :, None])
 
     def _rows(self, agent: Agent, values: Mapping[str, Any]) -> Array:
         """`[k, 1, ...]` of the agent's seats."""
@@ -83,13 +80,11 @@ class AgentOpponents:
         if self._full or self._shares:
             offer = config.table.take(actions)
             if self._full:
-                batch = Offer(
-                    *(x[:, None] for x in (offer.quality, offer.claim, offer.price, offer.cost))
-                )
+                batch = offer.map(lambda x: x[:, None])
                 payoffs = config.mechanism.deviations(self._table, batch, config.market)
                 shares = np.exp(payoffs[1][np.arange(len(actions)), actions])
             else:
-                shares = config.play(offer).share[:, None]
+                shares = config.mechanism.play(offer, config.market).share[:, None]
         for agent in self._agents:
             rows = list(agent.seats.index)
             seen = self._rows(agent, observations) if agent.needs_observation else None

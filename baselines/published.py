@@ -80,7 +80,7 @@ class Cell:
             "average_weighted_price": s.mean_price,
             "average_price": float(s.outcome.offer.price.mean()),
             "average_weighted_utility": float(s.provider_profit.sum()),
-            "average_utility": float(s.outcome.profit_per_query.mean()),
+            "average_utility": float(s.outcome.profit.mean()),
         }
 
     def auction_quantities(self) -> dict[str, float | str]:

@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from ttc_env.envs.vector import VectorMarketEnv, vector_env
     from ttc_env.game.curves import load_market
     from ttc_env.game.market_batch import MarketBatch
+    from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanisms, register_mechanism
     from ttc_env.game.random_markets import random_markets
     from ttc_env.game.regret import nash_conv, regret, relative_regret
-    from ttc_env.game.solve import AuctionSolution, Solution, auction_gain, solve
+    from ttc_env.game.rules.base import Rule
+    from ttc_env.game.rules.score_auction import AuctionSolution
+    from ttc_env.game.solution import Solution
+    from ttc_env.game.solve import auction_gain, solve
     from ttc_env.game.sweep import Sweep, sweep
     from ttc_env.game.types import Market, Provider, QualityFunction
 
@@ -36,18 +40,23 @@ __all__ = [
     "MarketAEC",
     "MarketBatch",
     "MarketEnv",
+    "Mechanism",
     "Provider",
     "ProviderEnv",
     "QualityFunction",
+    "Rule",
     "Solution",
     "Sweep",
     "VectorMarketEnv",
     "auction_gain",
     "env",
     "load_market",
+    "make_mechanism",
+    "mechanisms",
     "nash_conv",
     "parallel_env",
     "random_markets",
+    "register_mechanism",
     "regret",
     "relative_regret",
     "solve",
@@ -61,9 +70,18 @@ _NAMES = {
     "ttc_env.envs.vector": ("VectorMarketEnv", "vector_env"),
     "ttc_env.game.curves": ("load_market",),
     "ttc_env.game.market_batch": ("MarketBatch",),
+    "ttc_env.game.mechanisms": (
+        "Mechanism",
+        "make_mechanism",
+        "mechanisms",
+        "register_mechanism",
+    ),
     "ttc_env.game.random_markets": ("random_markets",),
     "ttc_env.game.regret": ("nash_conv", "regret", "relative_regret"),
-    "ttc_env.game.solve": ("AuctionSolution", "Solution", "auction_gain", "solve"),
+    "ttc_env.game.rules.base": ("Rule",),
+    "ttc_env.game.rules.score_auction": ("AuctionSolution",),
+    "ttc_env.game.solution": ("Solution",),
+    "ttc_env.game.solve": ("auction_gain", "solve"),
     "ttc_env.game.sweep": ("Sweep", "sweep"),
     "ttc_env.game.types": ("Market", "Provider", "QualityFunction"),
 }

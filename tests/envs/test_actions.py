@@ -7,7 +7,6 @@ from gymnasium import spaces
 
 import ttc_env
 from tests.variants import UNEVEN
-from ttc_env.envs.config import make_config
 from ttc_env.envs.spaces import MaskedMultiDiscrete
 
 UNEVEN_LEVELS = [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
@@ -153,15 +152,17 @@ def test_action_of_is_the_inverse_of_choose(options, continuous):
     """In a Box a level and a claim come back exactly, and the price is the choice's own."""
     if continuous:
         options = {**options, "actions": "continuous"}
-    config = make_config(market=UNEVEN, **options)
+    env = ttc_env.parallel_env(market=UNEVEN, max_cycles=1000, **options)
+    env.reset(seed=0)
+    config = env.config
     exists = ~np.isnan(config.table.quality)
     for flat in range(exists.shape[1]):
         chosen = [flat if exists[i, flat] else 0 for i in range(3)]
         actions = [config.action_of(i, a) for i, a in enumerate(chosen)]
-        found, offer = config.offer(actions)
-        wanted = config.table.take(np.array(chosen))
+        env.step(dict(zip(env.agents, actions, strict=True)))
+        offer, wanted = env.last_round.offer, config.table.take(np.array(chosen))
         np.testing.assert_allclose(offer.price, wanted.price, rtol=1e-12)
         np.testing.assert_array_equal(offer.quality, wanted.quality)
-        np.testing.assert_array_equal(offer.claim, wanted.claim)
+        np.testing.assert_array_equal(offer.seen, wanted.seen)
         if not continuous:
-            assert found.tolist() == chosen
+            assert config.choose(actions).tolist() == chosen

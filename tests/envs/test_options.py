@@ -14,7 +14,8 @@ import pytest
 import ttc_env
 from ttc_env.envs import options
 from ttc_env.envs.config import make_config
-from ttc_env.game.mechanisms import MECHANISMS, pay_per_token, second_price_auction
+from ttc_env.game import mechanisms
+from ttc_env.game.mechanisms import mechanism_options, pay_per_token, second_price_auction
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,13 +76,11 @@ def test_the_types_name_what_the_functions_take():
     assert set(options.MarketOptions.__annotations__) == market
     own = set(signature(make_config).parameters) - {"options"}
     apart = {"mechanism", "benchmark", "method", "market", "infos"}  # keywords of their own
-    mechanism = {
-        name for make in MECHANISMS.values() for name in list(signature(make).parameters)[1:]
-    }
+    mechanism = {name for known in ttc_env.mechanisms() for name in mechanism_options(known)}
     assert set(options.MechanismOptions.__annotations__) == mechanism | {"prices"}
     assert set(get_type_hints(options.GameOptions)) == market | mechanism | own - apart
     for face in (ttc_env.MarketEnv, ttc_env.parallel_env, ttc_env.env, ttc_env.vector_env):
-        assert apart | {"backend"} <= set(signature(face).parameters)
+        assert apart <= set(signature(face).parameters)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,10 @@ def test_the_types_name_what_the_functions_take():
         ({"benchmrk": "aime"}, "there is no option benchmrk; options are mechanism, benchmark"),
         ({"bta": 1.0, "claim": 1}, "there is no option bta, claim; .*beta.*'market'"),
         ({"claims": (1.0, 2.0)}, "no option claims; .*of mechanism 'market': none"),
-        ({"mechanism": "auction", "clams": ()}, "of mechanism 'auction': settlement, claims"),
+        (
+            {"mechanism": "auction", "clams": ()},
+            "of mechanism 'auction': settlement, claims, reserve",
+        ),
         ({"mechanism": pay_per_token(), "claims": (1.0,)}, "Mechanism object"),
         ({"num_envs": 3}, "vector_env"),
     ],
@@ -102,10 +104,11 @@ def test_unknown_options_are_refused_with_those_that_exist(face, given, words):
 
 
 def test_a_mechanism_of_ones_own_by_name_takes_its_own_options(monkeypatch):
-    def half_price(choices=(1.0,), share=0.5):
-        return pay_per_token(tuple(share * c for c in choices))
+    def half_price(prices="fixed", share=0.5):
+        return pay_per_token([share * choice for choice in prices])
 
-    monkeypatch.setitem(MECHANISMS, "half", half_price)
+    monkeypatch.setattr(mechanisms, "_FACTORIES", dict(mechanisms._FACTORIES))
+    ttc_env.register_mechanism("half", half_price)
     env = ttc_env.parallel_env("half", prices=(2.0, 4.0), share=0.25)
     assert env.config.mechanism.tariff.choices == (0.5, 1.0)
     with pytest.raises(TypeError, match="of mechanism 'half': share"):

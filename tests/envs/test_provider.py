@@ -143,13 +143,8 @@ def test_continuous_equilibrium_opponents_ask_the_exact_prices() -> None:
     env = make(actions="continuous", benchmark="gpqa", beta=300)
     solution: Any = env.solve()
     env.reset(seed=0)
-    env.step(np.zeros(2))
-    asked = env._env.config.offer(
-        [
-            env._opponents.profile(env.config)[i]  # type: ignore[attr-defined]
-            for i in range(9)
-        ]
-    )[1].price
+    env.step(env._opponents.profile(env.config)[0])  # type: ignore[attr-defined]
+    asked = env._env.last_round.offer.price
     np.testing.assert_allclose(asked, solution.outcome.offer.price, rtol=1e-12)
 
 

@@ -4,6 +4,7 @@ batched).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +18,14 @@ from gymnasium import spaces
 
 from ttc_env.envs.options import Benchmark
 from ttc_env.envs.spaces import MaskedMultiDiscrete
-from ttc_env.game.continuous import ContinuousSolution, best_continuous_reply, solve_continuous
+from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.curves import load_market
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.mechanisms import MECHANISMS, Mechanism, Offer, Outcome
-from ttc_env.game.regret import Regret, compare, resolution
-from ttc_env.game.solve import AuctionSolution, Solution, optimal_welfare, solve
-from ttc_env.game.tariffs import CostPlus, PerToken
+from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanism_options
+from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
+from ttc_env.game.solve import solve
+from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market, frozen_array
 
 INFORMATION = ("full", "prices", "own")
@@ -45,6 +47,10 @@ class EnvConfig:
     max_cycles: int  # rounds per episode
     infos: str  # "full" | "basic"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is worked out from the fields is worked out again.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
     @cached_property
     def agents(self) -> tuple[str, ...]:
         return tuple(f"provider_{i}" for i in range(self.market.num_providers))
@@ -53,10 +59,6 @@ class EnvConfig:
     def table(self) -> Offer:
         """Every flat action's offer, `[n, a]`."""
         return self.mechanism.offers(self.market)
-
-    @cached_property
-    def _resolution(self) -> float:
-        return resolution(self.table, self.mechanism)
 
     @cached_property
     def parts(self) -> tuple[int, int, int]:
@@ -81,7 +83,7 @@ class EnvConfig:
     @property
     def continuous_prices(self) -> bool:
         """Whether any price between the lowest and the highest choice may be asked."""
-        return self.continuous and len(self.mechanism.tariff.choices) > 1
+        return self.continuous and self.mechanism.tariff.continuous
 
     @cached_property
     def level_counts(self) -> np.ndarray:
@@ -91,9 +93,9 @@ class EnvConfig:
     @cached_property
     def optimal_welfare(self) -> float:
         """The most welfare that any profile reaches, USD per arriving user (with continuous prices
-        it is reached with every price at an end of its range).
+        it is reached at one end of their range).
         """
-        return optimal_welfare(self.market, self.mechanism)
+        return self.mechanism.rule.optimal_welfare(self.mechanism, self.market)
 
     def action_space(self) -> spaces.Space[Any]:
         """A new space for one provider; all providers have equal ones."""
@@ -175,31 +177,33 @@ class EnvConfig:
         if not self.continuous:
             return self.discrete_actions[flat]
         level, price, claim = self.mechanism.split(flat, self.market)
-        multiple = self.mechanism.tariff.multiple(self.mechanism.tariff.choices[int(price)])
-        return self.box_action(provider, int(level), float(multiple), int(claim))
+        choice = self.mechanism.tariff.choices[int(price)]
+        return self.box_action(provider, int(level), choice, int(claim))
 
-    def box_action(self, provider: int, level: int, multiple: float, claim: int = 0) -> Array:
-        """The action `[k]` in the Box, float64, that plays a level at a price.
+    def box_action(self, provider: int, level: int, choice: float, claim: int = 0) -> Array:
+        """The action `[k]` in the Box, float64, that plays a level at any price choice.
 
         Args:
             provider: its index.
             level: index.
-            multiple: the price as a multiple of the tariff's base (`Tariff.multiple`); beyond the
-                ends of the range, the end.
+            choice: a number as in `Tariff.choices`; beyond the ends of the range, the end.
             claim: index.
         """
         _, prices, claims = self.parts
         entries = [2.0 * (level + 0.5) / self._counts[provider] - 1.0]
         if prices > 1:
-            low, high = self._price_range
+            low, high = self.price_scale
+            multiple = self.mechanism.tariff.multiple(choice)
             entries.append(2.0 * (np.log(multiple) - low) / (high - low) - 1.0)
         if claims > 1:
             entries.append(2.0 * (claim + 0.5) / claims - 1.0)
         return np.clip(np.array(entries), -1.0, 1.0)
 
     @cached_property
-    def _price_range(self) -> tuple[float, float]:
-        """Logarithms of the lowest and the highest price over the tariff's base."""
+    def price_scale(self) -> tuple[float, float]:
+        """The ends of the scale of continuous prices: log `Tariff.multiple` of the lowest and of
+        the highest choice.
+        """
         choices, multiple = self.mechanism.tariff.choices, self.mechanism.tariff.multiple
         return float(np.log(multiple(choices[0]))), float(np.log(multiple(choices[-1])))
 
@@ -207,7 +211,7 @@ class EnvConfig:
         """Everybody's environment actions as flat actions `[n]`.
 
         A level beyond a provider's own grid means its highest level. With continuous actions the
-        level is exact and the price choice is the nearest one; `offer` takes the exact price.
+        level is exact and the price choice that of its bin, of as many equal bins as there are choices.
 
         Raises:
             ValueError: an action outside its space, naming the provider.
@@ -255,47 +259,21 @@ class EnvConfig:
             )
         return np.clip(array, -1.0, 1.0)
 
-    def offer(self, actions: Sequence[Any]) -> tuple[np.ndarray, Offer]:
-        """Flat actions `[n]` and the offers `[n]` that they make: the whole of what a round depends
-        on.
-        """
-        flat = self.choose(actions)
-        offer = self.table.take(flat)
-        tariff = self.mechanism.tariff
-        if self.continuous_prices:
-            # Continuous prices lie on a log scale between the lowest and the highest choice.
-            low, high = self._price_range
-            multiple = np.exp(low + (high - low) * (self._box(actions)[:, 1] + 1.0) / 2.0)
-            level, _, _ = self.mechanism.split(flat, self.market)
-            base = tariff.base(self.market)[np.arange(len(flat)), level]
-            offer = Offer(
-                offer.quality, offer.claim, tariff.price(base, tariff.choice(multiple)), offer.cost
-            )
-        return flat, offer
+    def stacked(self, actions: Sequence[Any]) -> np.ndarray:
+        """Environment actions, provider by provider, as a batch of one: `[1, n]` or `[1, n, k]`.
 
-    def play(self, offer: Offer) -> Outcome:
-        """One round in expectation: `Mechanism.play`."""
-        return self.mechanism.play(offer, self.market)
-
-    def regret(self, offer: Offer, outcome: Outcome) -> Regret:
-        """Each provider's exact regret against the offers of this round, over every action that the
-        environment allows.
+        Raises:
+            ValueError: an action outside its space, naming the provider.
         """
-        if self.continuous_prices:
-            return best_continuous_reply(
-                self.mechanism, self.market, offer, outcome, resolution=self._resolution
-            )
-        profit, log_share = self.mechanism.deviations(self.table, offer, self.market)
-        best, regret, relative = compare(
-            profit, log_share, outcome.profit_per_query, outcome.log_share, self._resolution
-        )
-        utility = outcome.utility
-        return Regret(utility, utility + regret, best, regret, relative)
+        if self.continuous:
+            return self._box(actions)[None]
+        parts = np.unravel_index(self.choose(actions), self.grid)
+        return np.stack(parts, axis=1)[None] if len(parts) > 1 else parts[0][None]
 
     def solve(self) -> Solution | AuctionSolution | ContinuousSolution:
         """The exact solution of the game that this environment plays."""
-        if self.continuous_prices and self.mechanism.posts_prices:
-            return solve_continuous(self.mechanism, self.market)
+        if self.continuous_prices:
+            return self.mechanism.rule.solve_continuous(self.mechanism, self.market)
         return solve(self.market, self.mechanism)
 
 
@@ -355,7 +333,7 @@ def make_config(
                 f"market=... is given, so {', '.join(clash)} cannot be; change the market itself"
                 " with market.replace(...)"
             )
-    return EnvConfig(
+    config = EnvConfig(
         market=market,
         mechanism=rules,
         actions=actions,
@@ -365,6 +343,9 @@ def make_config(
         max_cycles=int(max_cycles),
         infos=infos,
     )
+    if config.continuous_prices and infos == "full":
+        config.mechanism.rule.check_continuous()
+    return config
 
 
 def describe(config: EnvConfig, market: str | None = None) -> str:
@@ -397,38 +378,23 @@ def _mechanism(
         TypeError: an option that the mechanism does not have.
     """
     if isinstance(mechanism, Mechanism):
-        if prices != "grid":
-            raise ValueError("a Mechanism object carries its own prices; set them there")
         if options:
-            raise TypeError(
-                _no_such_option(options, "this Mechanism object, which has its own", ())
-            )
-        return mechanism
-    if mechanism not in MECHANISMS:
-        raise ValueError(
-            f"mechanism {mechanism!r} is unknown; choose {', '.join(MECHANISMS)}, or pass a"
-            " ttc_env.game.mechanisms.Mechanism"
-        )
-    make = MECHANISMS[mechanism]
-    choices_name, *known = signature(make).parameters
+            raise TypeError(_no_such_option(options, "a Mechanism object, which has its own", ()))
+        return make_mechanism(mechanism, None if prices == "grid" else prices)
+    known = mechanism_options(mechanism)
     if unknown := [name for name in options if name not in known]:
         raise TypeError(_no_such_option(unknown, f"mechanism {mechanism!r}", known))
-    tariff: type[PerToken] | type[CostPlus] = PerToken if mechanism == "market" else CostPlus
-    if not isinstance(prices, str):
-        choices = tuple(prices)
-    elif prices in ("grid", "fixed"):
-        choices = tariff.choices if prices == "grid" else (tariff.neutral,)
-    else:
-        raise ValueError(
-            f"prices is {prices!r}; choose 'grid', 'fixed', or give the price choices as numbers"
-        )
-    return make(**{choices_name: choices}, **options)
+    return make_mechanism(mechanism, prices, **options)
 
 
 def _no_such_option(unknown: Iterable[str], mechanism: str, known: Sequence[str]) -> str:
     """A message that names the options that exist."""
     names = sorted(unknown)
-    elsewhere = "; many games at once are made by ttc_env.vector_env" if "num_envs" in names else ""
+    elsewhere = (
+        "; ttc_env.vector_env plays many games at once, and takes num_envs and backend"
+        if {"num_envs", "backend"} & set(names)
+        else ""
+    )
     environment = [n for n in signature(make_config).parameters if n != "options"]
     market = [n for n in signature(load_market).parameters if n not in ("benchmark", "method")]
     return (

@@ -42,6 +42,7 @@ class MechanismOptions(TypedDict, total=False):
     prices: Literal["grid", "fixed"] | Sequence[float]
     claims: Sequence[float]
     settlement: Literal["delivered", "claimed"]
+    reserve: float
 
 
 class GameOptions(MarketOptions, MechanismOptions, total=False):

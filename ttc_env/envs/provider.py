@@ -14,8 +14,9 @@ from ttc_env.envs.market import MarketEnv
 from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
 from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.mechanisms import Mechanism
-from ttc_env.game.regret import compare, resolution
-from ttc_env.game.solve import AuctionSolution, Solution
+from ttc_env.game.regret import compare
+from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
 from ttc_env.game.types import Market
 
 
@@ -130,23 +131,38 @@ def _equilibrium(config: EnvConfig) -> list[Any]:
     if isinstance(solution, ContinuousSolution):
         offer = solution.outcome.offer
         levels = solution.lowest_levels if offer is solution.lowest else solution.highest_levels
-        base = config.mechanism.tariff.base(config.market)[np.arange(len(levels)), levels]
-        # Where the list price is 0, so is every price.
-        multiple = np.divide(offer.price, base, out=np.ones_like(base), where=base > 0)
         return [
-            config.box_action(i, int(levels[i]), float(multiple[i])) for i in range(len(levels))
+            config.box_action(i, int(level), _choice(config, i, int(level), float(price)))
+            for i, (level, price) in enumerate(zip(levels, offer.price, strict=True))
         ]
-    if isinstance(solution, AuctionSolution):
-        flat = solution.actions
-    elif len(solution.equilibria) == 0:
-        raise ValueError(
-            "opponent is 'equilibrium', but this game has no pure equilibrium"
-            f"{' that was found' if not solution.complete else ''}; choose 'best_response',"
-            " 'truthful' or a policy"
-        )
-    else:
+    flat = getattr(solution, "actions", None)  # dominant strategies
+    if flat is None:
+        assert isinstance(solution, Solution)
+        if len(solution.equilibria) == 0:
+            raise ValueError(
+                "opponent is 'equilibrium', but this game has no pure equilibrium"
+                f"{'' if solution.complete else ' that was found'}; choose 'best_response',"
+                " 'truthful' or a policy"
+            )
         flat = solution.worst
     return [config.action_of(i, int(a)) for i, a in enumerate(flat)]
+
+
+def _choice(config: EnvConfig, provider: int, level: int, price: float) -> float:
+    """The price choice at which the tariff asks `price`, by bisection on the scale of continuous
+    prices.
+    """
+    tariff = config.mechanism.tariff
+    terms = tuple(float(term[provider, level]) for term in tariff.terms(config.market))
+    low, high = config.price_scale
+    rises = tariff.price(terms, tariff.choices[-1]) > tariff.price(terms, tariff.choices[0])
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        if (tariff.price(terms, tariff.choice(np.exp(middle))) < price) == rises:
+            low = middle
+        else:
+            high = middle
+    return float(tariff.choice(np.exp(high)))
 
 
 class TruthfulOpponents(FixedOpponents):
@@ -160,8 +176,8 @@ class TruthfulOpponents(FixedOpponents):
         levels = np.nanargmax(market.quality - market.cost, axis=1)
         claim = int(np.abs(np.array(mechanism.claims) - 1.0).argmin())
         if config.continuous:
-            multiple = float(tariff.multiple(tariff.neutral))
-            return [config.box_action(i, int(m), multiple, claim) for i, m in enumerate(levels)]
+            neutral = tariff.neutral
+            return [config.box_action(i, int(m), neutral, claim) for i, m in enumerate(levels)]
         price = int(np.abs(np.array(tariff.choices) - tariff.neutral).argmin())
         flat = mechanism.join(levels, price, claim, market=market)
         return [config.action_of(i, int(a)) for i, a in enumerate(flat)]
@@ -184,7 +200,7 @@ class BestResponseOpponents:
             )
         rng = np.random.default_rng(seed)
         self._config, self._indices, self._t = config, frozenset(indices), 0
-        self._noise = resolution(config.table, config.mechanism)
+        self._noise = config.mechanism.rule.noise(config.table)
         exists = ~np.isnan(config.table.quality)
         self._flat = {i: int(rng.choice(np.flatnonzero(exists[i]))) for i in indices}
         self._answers: dict[tuple[int, bytes], int] = {}

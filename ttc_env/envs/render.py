@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttc_env.game.mechanisms import Outcome
+from ttc_env.game.rules.base import Round
 
 if TYPE_CHECKING:
     from ttc_env.envs.config import EnvConfig
 
 
-def text(config: EnvConfig, history: list[Outcome], levels: list[np.ndarray]) -> str:
+def text(config: EnvConfig, history: list[Round], levels: list[np.ndarray]) -> str:
     """A table of the last round, one line per provider."""
     market = config.market
     title = (
@@ -41,7 +41,7 @@ def text(config: EnvConfig, history: list[Outcome], levels: list[np.ndarray]) ->
     return "\n".join(lines)
 
 
-def figure(config: EnvConfig, history: list[Outcome], levels: list[np.ndarray]) -> np.ndarray:
+def figure(config: EnvConfig, history: list[Round], levels: list[np.ndarray]) -> np.ndarray:
     """`[height, width, 3]` uint8: levels, prices and shares of the last round, and welfare over the
     episode.
 

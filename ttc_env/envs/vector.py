@@ -10,17 +10,17 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from ttc_env.envs.backends import NumpyBackend, TorchBackend
-from ttc_env.envs.batch import Played
-from ttc_env.envs.batch_infos import BatchInfos
-from ttc_env.envs.batch_observation import BatchObservation
+from ttc_env.envs.backends.base import BATCH_BACKENDS, make_backend
 from ttc_env.envs.config import EnvConfig, action_masks, describe, make_config
-from ttc_env.envs.observations import ObservationLayout
+from ttc_env.envs.observations import BatchObservation, ObservationLayout
 from ttc_env.envs.options import Benchmark, GameOptions, Infos
+from ttc_env.envs.round_infos import RoundInfos
+from ttc_env.envs.rounds import Played
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import Mechanism
-from ttc_env.game.solve import AuctionSolution, Solution
+from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
 from ttc_env.game.types import Market
 
 
@@ -100,7 +100,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         elif autoreset is AutoresetMode.DISABLED:
             autoreset = "disabled"
         for name, value, allowed in (
-            ("backend", backend, ("numpy", "numba", "torch")),
+            ("backend", backend, BATCH_BACKENDS),
             ("autoreset", autoreset, ("same_step", "disabled")),
             ("observations", observations, ("blocks", "full")),
         ):
@@ -128,10 +128,8 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
             )
         }
         self.tables = RoundTables(config, batch)
-        self._backend: Any = (
-            TorchBackend(self.tables, self.num_envs, device, compiled=compile)
-            if backend == "torch"
-            else NumpyBackend(self.tables, self.num_envs, compiled=backend == "numba")
+        self._backend = make_backend(
+            backend, self.tables, self.num_envs, device=device, compile=compile
         )
         self.backend, self.rounds = backend, self._backend.rounds
         self.layout = ObservationLayout(config)
@@ -331,7 +329,9 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         Raises:
             RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).
         """
-        return self._infos.of(self.last)
+        infos = self._infos.of(self._on_host())
+        # copies: the columns are the next round's
+        return {name: np.array(x.T, order="C") for name, x in infos.items()}
 
     def deviations(self) -> tuple[np.ndarray, np.ndarray]:
         """What every action would have earned against the others' of the last round, as NumPy
@@ -345,11 +345,15 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         Raises:
             RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).
         """
-        return self._infos.deviations(self.last)
+        profit, log_share = self._infos.deviations(self._on_host())
+        return profit.swapaxes(0, 1), log_share.swapaxes(0, 1)
+
+    def _on_host(self) -> Played:
+        return Played(*(None if x is None else self._backend.host(x) for x in self.last))
 
     @cached_property
-    def _infos(self) -> BatchInfos:
-        return BatchInfos(self.rounds)
+    def _infos(self) -> RoundInfos:
+        return RoundInfos(self.tables, self.num_envs)
 
     def solve(self) -> list[Solution | AuctionSolution]:
         """The exact solution of each of the G markets (`ttc_env.solve`); for sweeps of many see
