@@ -29,7 +29,6 @@ import numpy as np
 
 from agents.base import pure, sample
 from ttc_env.envs.config import EnvConfig
-from ttc_env.game.tariffs import Offer
 from ttc_env.game.optimum import joint_profit_maximum
 from ttc_env.game.regret import assess
 from ttc_env.game.rules.score_auction import AuctionSolution
@@ -96,7 +95,8 @@ class Judge:
                 np.random.default_rng(0).random((n, DRAWS)),
             )
         )
-        outcome = config.mechanism.play(config.table.take(profiles), config.market)
+        offer = config.table.take(profiles)
+        outcome = config.mechanism.play(offer, config.market)
         share = outcome.share.mean(axis=1)  # [n]
         weight = share / share.sum() if share.sum() > 0 else np.full(n, 1.0 / n)
         counted = share > COUNTED

@@ -112,7 +112,7 @@ def test_numba_refuses_what_it_does_not_play():
     for options in ({"actions": "continuous"}, {"demand": "sampled"}):
         with pytest.raises(ValueError, match="use backend='numpy'"):
             ttc_env.vector_env(2, backend="numba", **options)
-    with pytest.raises(TypeError, match="ttc_env.vector_env plays many"):
+    with pytest.raises(TypeError, match=r"ttc_env\.vector_env plays many"):
         ttc_env.parallel_env(backend="numba")
     env = ttc_env.vector_env(600, backend="numba")
     env.reset()

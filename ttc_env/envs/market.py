@@ -17,6 +17,7 @@ from ttc_env.envs.config import EnvConfig, describe, make_config
 from ttc_env.envs.infos import Info, LazyRound, Rows
 from ttc_env.envs.observations import BatchObservation, ObservationLayout
 from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
+from ttc_env.envs.python_infos import PlainInfos
 from ttc_env.envs.round_infos import RoundInfos, columns
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game.continuous import ContinuousSolution
@@ -284,8 +285,14 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     def _round_infos(self) -> RoundInfos:
         return RoundInfos(self._tables, 1)
 
+    @cached_property
+    def _plain_infos(self) -> PlainInfos | None:
+        return PlainInfos.of_rule(self._tables)
+
     def _infos_of(self, played: OneRound) -> Rows:
         """One dict per provider."""
+        if self._plain_infos is not None:
+            return self._plain_infos.rows(played.played())
         infos, n = self._round_infos.of(played.played()), len(self.possible_agents)
         columns = [x[:, 0].tolist() if x.ndim == 2 else x.tolist() * n for x in infos.values()]
         return [dict(zip(infos, row, strict=True)) for row in zip(*columns, strict=True)]

@@ -4,6 +4,7 @@ for one environment and for many.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from ttc_env.envs.rounds import Played
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game.continuous import PriceRange, continuous_regret
-from ttc_env.game.rules.base import Round, Users, regrets
+from ttc_env.game.rules.base import Round, Users
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array
 
@@ -29,6 +30,18 @@ class RoundInfos:
         self.market = np.arange(num_envs) % len(batch)  # which each environment plays
         self.users = Users(batch.beta[self.market], batch.outside_value[self.market])
 
+    @cached_property
+    def _optimal_welfare(self) -> Array:
+        return self.tables.optimal_welfare[self.market]
+
+    @cached_property
+    def _noise(self) -> Array:
+        return self.tables.noise[self.market]
+
+    @cached_property
+    def _levels(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.tables.level.reshape(-1), self.tables.as_played.reshape(-1)
+
     def offer(self, played: Played) -> Offer:
         """The offers `[n, b]` behind a round."""
         offer = self.tables.offer.map(lambda table: table.reshape(-1).take(played.index))
@@ -45,8 +58,8 @@ class RoundInfos:
         expected = self.round(played)
         offer, sampled = expected.offer, played.served is not None
         infos = {
-            "level": self.tables.level.reshape(-1).take(played.index),
-            "action": self.action(played.index),
+            "level": self._levels[0].take(played.index),
+            "action": self._levels[1].take(played.index),
             "quality": offer.quality,
             "price": offer.price,
             "cost": offer.cost,
@@ -60,7 +73,7 @@ class RoundInfos:
                 infos[name] = count.astype(np.int64)
         infos["regret"], infos["relative_regret"] = self.regrets(played, expected)
         infos["welfare"], infos["user_value"] = expected.welfare, expected.user_value
-        infos["optimal_welfare"] = self.tables.optimal_welfare[self.market]
+        infos["optimal_welfare"] = self._optimal_welfare
         infos["nash_conv"] = infos["regret"].sum(axis=0)
         return infos
 
@@ -68,27 +81,32 @@ class RoundInfos:
         """Regret, USD per arriving user, and relative regret, `[n, b]`, against every action that
         the environment allows.
         """
-        n, b = played.index.shape
-        regret, relative = np.empty((n, b)), np.empty((n, b))
-        for at in self._blocks(b):
-            whole = at == slice(0, b)
-            some = expected if whole else columns(expected, at)
-            users = self.users if whole else Users(*(x[at] for x in self.users))
-            market, noise = self.market[at], self.tables.noise[self.market[at]]
-            if self.config.continuous_prices:
-                prices = self.tables.price_range
-                if len(self.tables.batch) > 1:
-                    prices = PriceRange(*(x[:, :, market] for x in prices))
-                found = continuous_regret(self.mechanism, users, some, prices, noise=noise)
-            else:
-                action = self.action(played.index[:, at])
-                found = regrets(self.tables.best_replies.of(action, some, users, market), noise)
-            regret[:, at], relative[:, at] = found
+        blocks = self._blocks(played.index.shape[1])
+        if len(blocks) == 1:
+            return self._regrets(played.index, expected, self.users, self.market, self._noise)
+        found = [
+            self._regrets(
+                played.index[:, at],
+                columns(expected, at),
+                Users(*(x[at] for x in self.users)),
+                self.market[at],
+                self._noise[at],
+            )
+            for at in blocks
+        ]
+        regret, relative = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
         return regret, relative
 
-    def action(self, index: np.ndarray) -> np.ndarray:
-        """Flat actions as played, of entries of the tables."""
-        return self.tables.as_played.reshape(-1).take(index)
+    def _regrets(
+        self, index: np.ndarray, expected: Round, users: Users, market: np.ndarray, noise: Array
+    ) -> tuple[Array, Array]:
+        if not self.config.continuous_prices:
+            action = self._levels[1].take(index)
+            return self.tables.best_replies.regrets(action, expected, users, market, noise)
+        prices = self.tables.price_range
+        if len(self.tables.batch) > 1:
+            prices = PriceRange(*(x[:, :, market] for x in prices))
+        return continuous_regret(self.mechanism, users, expected, prices, noise=noise)
 
     def _blocks(self, b: int) -> list[slice]:
         step = min(
@@ -116,4 +134,5 @@ def columns(expected: Round, at: slice | int) -> Round:
     """The rounds of some environments, or of one."""
     fields = ("log_share", "outside_share", "payment", "profit", "user_value", "welfare", "fines")
     rows: dict[str, Any] = {name: getattr(expected, name)[..., at] for name in fields}
-    return Round(expected.offer.map(lambda x: x[:, at]), **rows)
+    rivals = type(expected.rivals)(*(summary[:, at] for summary in expected.rivals))
+    return Round(expected.offer.map(lambda x: x[:, at]), rivals=rivals, **rows)

@@ -74,7 +74,9 @@ class BatchRounds:
         def flat(table: Any) -> Any:
             return self.put(np.ascontiguousarray(table).reshape(-1))
 
-        self._numbers, self._offer, self._terms = None, None, ()
+        self._numbers: dict[str, Any] | None = None
+        self._offer: Offer | None = None
+        self._terms: tuple[Any, ...] = ()
         if tables.numbers is not None:
             self._numbers = {name: flat(table) for name, table in tables.numbers.items()}
         else:
@@ -162,7 +164,8 @@ class BatchRounds:
             rng: the generator, under sampled demand.
             columns: which environments these are, where not all.
         """
-        box = price = offer = None
+        box: Any = None
+        price: Any = None
         if self.config.actions == "continuous":
             box, index = self.binned(actions, columns)
         else:
@@ -205,8 +208,8 @@ class BatchRounds:
         """Rows `[n, b]` of the public part but the clock, and of the private part but constants."""
         shown = [self.take(table, played.index) for table in self.seen_by_all]
         if played.price is not None:
-            ends = (self._of(x, columns) for x in self._money)
-            shown[self._price_row] = symmetric_log(played.price, *ends, self.xp)
+            low, high = (self._of(x, columns) for x in self._money)
+            shown[self._price_row] = symmetric_log(played.price, low, high, self.xp)
         if played.box is None:
             mine = [self.take(table, played.index) for table in self.seen_by_one]
         else:

@@ -72,13 +72,13 @@ def best_rivals(value: Any, beta: Any, outside_value: Any = 0.0) -> tuple[Any, A
     attraction = xp.exp(beta * (value - best))
     # All but a provider alone at the top leave a rival with attraction 1, so that nothing is lost
     # in subtracting their own.
-    rest = xp.exp(beta * (none - best)) + xp.sum(attraction, axis=0) - attraction
+    rest = xp.exp(beta * (none - best)) + attraction.sum(axis=0) - attraction
     at_top = value == best
-    leaders = xp.sum(at_top, axis=0) + xp.where(none == best, 1, 0)
+    leaders = at_top.sum(axis=0) + xp.where(none == best, 1, 0)
     alone = at_top & (leaders == 1)
     second = xp.maximum(xp.max(xp.where(alone, -np.inf, value), axis=0), none)
     others = xp.where(alone, 0.0, xp.exp(beta * (xp.minimum(value, second) - second)))
-    rest_of_best = xp.exp(beta * (none - second)) + xp.sum(others, axis=0)
+    rest_of_best = xp.exp(beta * (none - second)) + others.sum(axis=0)
     return xp.log(xp.where(alone, rest_of_best, rest)), xp.where(alone, second, best)
 
 
@@ -109,8 +109,17 @@ def shares(value: Any, beta: Any, outside_value: Any = 0.0) -> tuple[Any, Any]:
     none = xp.zeros_like(value[0]) + outside_value
     reference = xp.maximum(xp.max(value, axis=0), none)
     attraction, outside = (xp.exp(beta * (v - reference)) for v in (value, none))
-    total = outside + xp.sum(attraction, axis=0)
+    total = outside + attraction.sum(axis=0)
     return attraction / total, outside / total
+
+
+def outside_share(value: Any, beta: Any, outside_value: Any = 0.0) -> Any:
+    """s_0 alone: the chance that a user buys from nobody; see `shares`."""
+    xp = array_module(value)
+    none = xp.zeros_like(value[0]) + outside_value
+    reference = xp.maximum(xp.max(value, axis=0), none)
+    outside = xp.exp(beta * (none - reference))
+    return outside / (outside + xp.exp(beta * (value - reference)).sum(axis=0))
 
 
 def utility(profit: ArrayLike, log_share: ArrayLike) -> Array:

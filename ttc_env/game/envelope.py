@@ -84,7 +84,7 @@ class PostedEnvelope:
 
     def of_markets(self, which: Index) -> PostedEnvelope:
         """Those of some of the G markets, in this order; itself where there is one market only."""
-        return PostedEnvelope(*_of_markets(self, which))
+        return self if self.value.shape[2] == 1 else PostedEnvelope(*_of_markets(self, which))
 
     def replies(
         self, rivals: Any, beta: ArrayLike, outside_value: ArrayLike
@@ -96,9 +96,9 @@ class PostedEnvelope:
             beta, outside_value: `[b]`; b is the number of markets, or any if that is one.
         """
         log_rivals = rivals.log_rivals + logits(rivals.reference, beta, outside_value)
-        low, high = (
-            (log_rivals + side * self.slack >= self.start[1:]).sum(axis=0) for side in (-1.0, 1.0)
-        )
+        start = self.start[1:]
+        low = (log_rivals - self.slack >= start).sum(axis=0)
+        high = (log_rivals + self.slack >= start).sum(axis=0)
         found = []
         for step in range(int((high - low).max()) + 1):
             piece = np.minimum(low + step, high)
@@ -109,6 +109,8 @@ class PostedEnvelope:
                     log_share_against(logits(value, beta, rivals.reference), rivals.log_rivals),
                 )
             )
+        if len(found) == 1:
+            return found[0][0][..., None], found[0][1][..., None]
         profits, log_shares = zip(*found, strict=True)
         return np.stack(profits, axis=-1), np.stack(log_shares, axis=-1)
 
@@ -200,7 +202,7 @@ class AuctionEnvelope:
 
     def of_markets(self, which: Index) -> AuctionEnvelope:
         """Those of some of the G markets, in this order; itself where there is one market only."""
-        return AuctionEnvelope(*_of_markets(self, which))
+        return self if self.worth.shape[2] == 1 else AuctionEnvelope(*_of_markets(self, which))
 
     def replies(self, rivals: Any, threshold: ArrayLike) -> tuple[Array, Array]:
         """Actions among which the best reply is: profit and log share `[n, b, 3]`, of staying out,
@@ -247,8 +249,6 @@ def _staircase(score: Array, worth: Array) -> tuple[Array, Array, Array]:
 
 def _of_markets(envelope: PostedEnvelope | AuctionEnvelope, which: Index) -> list[Array]:
     fields = [getattr(envelope, field.name) for field in dataclasses.fields(envelope)]
-    if fields[0].shape[-1] == 1:
-        return fields
     in_a_row = which[-1] - which[0] == len(which) - 1
     # a slice copies nothing
     at = slice(which[0], which[-1] + 1) if in_a_row else which
@@ -257,7 +257,10 @@ def _of_markets(envelope: PostedEnvelope | AuctionEnvelope, which: Index) -> lis
 
 def _take(table: Array, piece: Index) -> Array:
     """Of `[k, n, G]`, one piece each: `[n, b]`."""
-    return np.take_along_axis(table, piece[None], axis=0)[0]
+    _, n, g = table.shape
+    if g > 1:
+        return np.take_along_axis(table, piece[None], axis=0)[0]
+    return table.reshape(-1).take(piece * n + np.arange(n)[:, None])
 
 
 def _blocks(rows: int, columns: int) -> list[slice]:

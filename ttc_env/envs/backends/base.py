@@ -35,7 +35,7 @@ def make_backend(
     device: Any = None,
     compile: bool = False,
 ) -> Backend:
-    """A backend by name. device, compile: torch's."""
+    """A batch's backend by name. device, compile: torch's. (One environment: `PythonBackend`.)"""
     if name == "torch":
         from ttc_env.envs.backends.torch import TorchBackend
 
@@ -44,10 +44,6 @@ def make_backend(
         from ttc_env.envs.backends.numba import NumbaBackend
 
         return NumbaBackend(tables, num_envs)
-    if name == "python":
-        from ttc_env.envs.backends.python import PythonBackend
-
-        return PythonBackend(tables)
     from ttc_env.envs.backends.numpy import NumpyBackend
 
     return NumpyBackend(tables, num_envs)

@@ -77,6 +77,7 @@ class Round:
     user_value: Any  # [...] USD per arriving user: share-weighted quality - payment, as a rule
     welfare: Any  # [...] USD per arriving user: share-weighted quality - cost
     fines: Any  # [...] USD per arriving user: share-weighted penalty, which goes to neither side
+    rivals: Any  # what each provider faced: the rule's summary, arrays [n, ...]
 
     @property
     def share(self) -> Any:
@@ -97,6 +98,24 @@ class Tabulated(NamedTuple):
     gain: Any  # USD: profit if all of a round's users came; 0 where nobody comes
 
 
+class Expected(NamedTuple):
+    """A round in plain numbers, provider by provider, and what each leaves on the table in it."""
+
+    share: list[float]
+    outside_share: float
+    payment: Sequence[float]  # USD/query; 0 for a provider without users
+    profit: Sequence[float]  # USD/query; 0 likewise
+    regret: list[float]  # USD per arriving user
+    relative: list[float]
+
+
+class PythonInfos(NamedTuple):
+    """How a rule works out a round in plain numbers."""
+
+    columns: Sequence[Array]  # [n, a] each: what is looked up of the actions played
+    play: Callable[..., Expected]  # takes these columns, `[n]` numbers each
+
+
 class Replies(NamedTuple):
     """Actions among which each provider's best reply is, and what was played."""
 
@@ -109,10 +128,10 @@ class Replies(NamedTuple):
 class BestReplies(ABC):
     """Best replies of n providers in G markets, by looking up."""
 
-    width: int = 3  # how many actions per provider `of` looks at, about
+    width: int = 3  # how many actions per provider `replies` looks at, about
 
     @abstractmethod
-    def of(self, action: Any, played: Round, users: Users, market: Any) -> Replies:
+    def replies(self, action: Any, played: Round, users: Users, market: Any) -> Replies:
         """The replies to a round of b environments.
 
         Args:
@@ -122,6 +141,14 @@ class BestReplies(ABC):
             market: `[b]`, which of the G markets each environment plays.
         """
 
+    def regrets(
+        self, action: Any, played: Round, users: Users, market: Any, noise: ArrayLike
+    ) -> tuple[Array, Array]:
+        """Regret, USD per arriving user, and relative regret, `[n, b]`; noise: `[b]`, see
+        `Rule.noise`.
+        """
+        return regrets(self.replies(action, played, users, market), noise)
+
 
 class EveryAction(BestReplies):
     """Best replies by trying every action: right for any rule."""
@@ -130,7 +157,7 @@ class EveryAction(BestReplies):
         self.rule, self.table = rule, table  # [n, G, a]
         self.width = table.quality.shape[-1]
 
-    def of(self, action: Any, played: Round, users: Users, market: Any) -> Replies:
+    def replies(self, action: Any, played: Round, users: Users, market: Any) -> Replies:
         # [n, G, a] -> [n, a, b]
         table = self.table.map(lambda x: np.moveaxis(x[:, market], 1, 2))
         profit, log_share = (
@@ -180,7 +207,7 @@ class Rule(ABC):
         self, offer: Offer, share: Any, outside: Any, payment: Any, users: UsersLike
     ) -> Any:
         """`[...]` USD per arriving user: sum_i s_i (q_i - payment_i) + s_0 V_0."""
-        served = array_module(share).sum(share * (offer.quality - payment), axis=0)
+        served = (share * (offer.quality - payment)).sum(axis=0)
         return served + outside * users.outside_value
 
     # --- what follows from it -------------------------------------------------------------------
@@ -202,9 +229,10 @@ class Rule(ABC):
             payment=payment,
             profit=xp.where(serves, payment - offer.cost - offer.penalty, 0.0),
             user_value=self.user_value(offer, share, outside, payment, users),
-            welfare=xp.sum(share * (offer.quality - offer.cost), axis=0)
+            welfare=(share * (offer.quality - offer.cost)).sum(axis=0)
             + outside * users.outside_value,
-            fines=xp.sum(share * offer.penalty, axis=0),
+            fines=(share * offer.penalty).sum(axis=0),
+            rivals=rivals,
         )
 
     @final
@@ -259,6 +287,19 @@ class Rule(ABC):
     ) -> Callable[[Sequence[Sequence[Any]]], tuple[list[float], list[float]]] | None:
         """`tabulated` for one environment in plain Python: columns of numbers, one a name in
         `numbers`' order, to shares and rewards in USD. None: a batch of one plays.
+        """
+        return None
+
+    def python_infos(
+        self, table: Offer, replies: BestReplies, users: UsersLike, noise: float
+    ) -> PythonInfos | None:
+        """A round in full, of one environment, in plain Python: what `play` and `best_replies` say,
+        on numbers. None: arrays of one are used.
+
+        Args:
+            table: `[n, a]`, every action's offer.
+            replies: of `best_replies`, for this one market.
+            noise: USD/query, see `noise`.
         """
         return None
 
@@ -384,6 +425,8 @@ def leading(score: Any) -> tuple[Any, Any, Any]:
 __all__ = [
     "BestReplies",
     "EveryAction",
+    "Expected",
+    "PythonInfos",
     "Replies",
     "Round",
     "Rule",

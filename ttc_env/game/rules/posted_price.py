@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -34,7 +33,19 @@ from ttc_env.game import (
 )
 from ttc_env.game.arrays import array_module
 from ttc_env.game.envelope import PostedEnvelope
-from ttc_env.game.rules.base import BestReplies, Replies, Round, Rule, Tabulated, Users, UsersLike
+from ttc_env.game.regret import OVERFLOW
+from ttc_env.game.rules import posted_price_python
+from ttc_env.game.rules.base import (
+    BestReplies,
+    PythonInfos,
+    Replies,
+    Round,
+    Rule,
+    Tabulated,
+    Users,
+    UsersLike,
+    regrets,
+)
 from ttc_env.game.solution import Profile, Solution
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market, PostedPriceGame
@@ -42,8 +53,6 @@ from ttc_env.game.types import Array, Market, PostedPriceGame
 if TYPE_CHECKING:
     from ttc_env.game.market_batch import MarketBatch
     from ttc_env.game.mechanisms import Mechanism
-
-_MOST_POWERS = 1 << 18  # entries of a list of powers of two
 
 
 class Attraction(NamedTuple):
@@ -67,7 +76,7 @@ class PostedPrice(Rule):
         return offer.paid
 
     def outside_share(self, offer: Offer, share: Any, users: UsersLike) -> Any:
-        return demand.shares(offer.score, users.beta, users.outside_value)[1]
+        return demand.outside_share(offer.score, users.beta, users.outside_value)
 
     # --- rounds -----------------------------------------------------------------------------------
 
@@ -97,49 +106,13 @@ class PostedPrice(Rule):
     def python_round(
         self, numbers: dict[str, Array], users: UsersLike, arrivals: int
     ) -> Callable[[Sequence[Sequence[Any]]], tuple[list[float], list[float]]]:
-        """`rounds.attractions` and `rounds.logit_shares` in numbers, operation by operation."""
-        if "attraction" in numbers:
+        return posted_price_python.round_of(numbers)
 
-            def play_narrow(
-                columns: Sequence[Sequence[Any]],
-            ) -> tuple[list[float], list[float]]:
-                attraction, gain = columns
-                total = 1.0
-                for x in attraction:
-                    total += x
-                inverse = 1.0 / total
-                share = [x * inverse for x in attraction]
-                return share, list(map(mul, gain, share))
-
-            return play_narrow
-        # 2^-k by k: 2^-1022 is the smallest number of full precision, and beyond it counts as 0.
-        # Long enough for all of this market's k.
-        exponents = numbers["exponent"]
-        spread = int(max(exponents.max(), 0) - min(exponents.min(), 0))
-        every = spread < _MOST_POWERS
-        powers = [2.0**-k if k < 1023 else 0.0 for k in range(spread + 1 if every else 1023)]
-
-        def play_scaled(columns: Sequence[Sequence[Any]]) -> tuple[list[float], list[float]]:
-            fraction, exponent, gain = columns
-            top = max(exponent)
-            if top < 0:
-                top = 0
-            if every:
-                e = [f * powers[top - k] for f, k in zip(fraction, exponent)]
-                total = powers[top]
-            else:
-                e = [
-                    f * powers[top - k] if top - k < 1023 else 0.0
-                    for f, k in zip(fraction, exponent)
-                ]
-                total = powers[top] if top < 1023 else 0.0
-            for x in e:
-                total += x
-            inverse = 1.0 / total
-            share = [x * inverse for x in e]
-            return share, list(map(mul, gain, share))
-
-        return play_scaled
+    def python_infos(
+        self, table: Offer, replies: BestReplies, users: UsersLike, noise: float
+    ) -> PythonInfos:
+        assert isinstance(replies, _Envelope)
+        return posted_price_python.infos_of(table, replies.envelope, users)
 
     def numba_round(self, numbers: dict[str, Array], users: UsersLike) -> Any:
         from ttc_env.game.rules import posted_price_numba as compiled
@@ -163,7 +136,7 @@ class PostedPrice(Rule):
         users: UsersLike,
         claims: Sequence[float],
     ) -> Replies:
-        rivals = self.rivals(played.offer, users)
+        rivals = played.rivals
         z = demand.logits(played.offer.score, users.beta, users.outside_value)
         _, best = continuous.best_offers(prices, users, demand.log_rivals(z))
         log_share = self.log_share(best, rivals, users)
@@ -220,14 +193,30 @@ class _Envelope(BestReplies):
     """Best replies along `PostedEnvelope`."""
 
     def __init__(self, envelope: PostedEnvelope):
-        self._envelope = envelope
+        self.envelope = envelope
 
-    def of(self, action: Any, played: Round, users: Users, market: Any) -> Replies:
-        offer = played.offer
-        rivals = Attraction(*demand.best_rivals(offer.score, users.beta, users.outside_value))
-        envelope = self._envelope.of_markets(market)
-        found = envelope.replies(rivals, users.beta, users.outside_value)
+    def replies(self, action: Any, played: Round, users: Users, market: Any) -> Replies:
+        envelope = self.envelope.of_markets(market)
+        found = envelope.replies(played.rivals, users.beta, users.outside_value)
         return Replies(*found, played.profit, played.log_share)
+
+    def regrets(
+        self, action: Any, played: Round, users: Users, market: Any, noise: Any
+    ) -> tuple[Array, Array]:
+        """`ttc_env.game.regret.compare` for what is nearly always so: one reply, and it earns."""
+        found = self.replies(action, played, users, market)
+        profit, log_share = found.profit[..., 0], found.log_share[..., 0]
+        if found.profit.shape[-1] > 1 or not (profit > 0.0).all():
+            return regrets(found, noise)
+        own, own_log_share = played.profit, np.maximum(played.log_share, -1e300)
+        regret = np.maximum(profit * np.exp(log_share) - own * np.exp(own_log_share), 0.0)
+        # log of |U| over the best U; where U = 0 it is not read
+        gap = np.log(np.abs(np.where(own == 0.0, 1.0, own)) / profit) + (own_log_share - log_share)
+        relative = np.where(own == 0.0, 1.0, -np.expm1(np.minimum(gap, 0.0)))
+        loses = own < 0.0
+        if loses.any():
+            relative = np.where(loses, 1.0 + np.exp(np.minimum(gap, OVERFLOW)), relative)
+        return regret, relative
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -25,9 +25,11 @@ from ttc_env.game import continuous, draws, mixed
 from ttc_env.game.arrays import array_module
 from ttc_env.game.envelope import AuctionEnvelope
 from ttc_env.game.optimum import Optimum
-from ttc_env.game.regret import assess
+from ttc_env.game.regret import TIE, assess
+from ttc_env.game.rules import score_auction_python
 from ttc_env.game.rules.base import (
     BestReplies,
+    PythonInfos,
     Replies,
     Round,
     Rule,
@@ -143,28 +145,16 @@ class SecondScore(Rule):
     def python_round(
         self, numbers: dict[str, Array], users: UsersLike, arrivals: int
     ) -> Callable[[Sequence[Sequence[Any]]], tuple[list[float], list[float]]]:
+        return score_auction_python.round_of(float(self.threshold(users)), arrivals)
+
+    def python_infos(
+        self, table: Offer, replies: BestReplies, users: UsersLike, noise: float
+    ) -> PythonInfos:
+        assert isinstance(replies, _Staircase)
+        columns = [table.score, self.settled(table), self.worth(table), table.cost]
         threshold = float(self.threshold(users))
-
-        def play(columns: Sequence[Sequence[Any]]) -> tuple[list[float], list[float]]:
-            score, worth = columns
-            n = len(score)
-            share, reward = [0.0] * n, [0.0] * n
-            *rest, best = sorted(score)
-            if best >= threshold:
-                leaders = score.count(best)
-                beaten = max(rest[-1], threshold) if rest else threshold
-                if leaders == 1:
-                    i = score.index(best)
-                    share[i], reward[i] = 1.0, arrivals * (worth[i] - beaten) + 0.0
-                else:
-                    part = 1.0 / leaders
-                    for i, x in enumerate(score):
-                        if x == best:
-                            share[i] = part
-                            reward[i] = part * (arrivals * (worth[i] - beaten)) + 0.0
-            return share, reward
-
-        return play
+        play = score_auction_python.infos_of(replies.envelope, threshold, noise)
+        return PythonInfos(columns, play)
 
     def numba_round(self, numbers: dict[str, Array], users: UsersLike) -> Any:
         from ttc_env.game.rules import score_auction_numba as compiled
@@ -194,7 +184,7 @@ class SecondScore(Rule):
         """At every level and claim to win, to tie, or to stay out: the bid does not change what a
         winner pays, and only decides between these. NaN where no bid does it.
         """
-        rivals = self.rivals(played.offer, users)
+        rivals = played.rivals
         # [n, ..., 1, m]
         quality, cost, low, high = (np.moveaxis(x, 1, -1)[..., None, :] for x in prices)
         claim = quality * np.array(claims)[:, None]  # [n, ..., c, m]
@@ -303,18 +293,34 @@ class _Staircase(BestReplies):
     """Best replies on the steps of `AuctionEnvelope`."""
 
     def __init__(self, rule: SecondScore, envelope: AuctionEnvelope, worth: Array):
-        self._rule, self._envelope, self._worth = rule, envelope, worth  # worth: [n, G, a]
+        self._rule, self.envelope, self._worth = rule, envelope, worth  # worth: [n, G, a]
+        n, g, a = worth.shape
+        self._start = np.arange(0, n * g * a, g * a)[:, None]
 
-    def of(self, action: Any, played: Round, users: Users, market: Any) -> Replies:
-        offer = played.offer
+    def replies(self, action: Any, played: Round, users: Users, market: Any) -> Replies:
         threshold = self._rule.threshold(users)
-        rivals = best_rival(offer.score)
-        found = self._envelope.of_markets(market).replies(rivals, threshold)
+        found = self.envelope.of_markets(market).replies(played.rivals, threshold)
         # As the envelope's profits are: a payment computed in another order would be off by its
         # rounding where providers tie.
-        worth = self._worth[np.arange(len(self._worth))[:, None], market, action]
-        own = np.where(played.log_share > -np.inf, worth - _score_to_beat(rivals, threshold), 0.0)
+        a = self._worth.shape[2]
+        worth = self._worth.reshape(-1).take(self._start + market * a + action)
+        beaten = _score_to_beat(played.rivals, threshold)
+        own = np.where(played.log_share > -np.inf, worth - beaten, 0.0)
         return Replies(*found, own, played.log_share)
+
+    def regrets(
+        self, action: Any, played: Round, users: Users, market: Any, noise: Any
+    ) -> tuple[Array, Array]:
+        """`ttc_env.game.regret.compare` without logarithms: shares are 1, parts of 1, or 0."""
+        found = self.replies(action, played, users, market)
+        profit = np.where(np.abs(found.profit) <= np.expand_dims(noise, -1), 0.0, found.profit)
+        own = np.where(np.abs(found.own_profit) <= noise, 0.0, found.own_profit)
+        best = np.fmax.reduce(profit * np.exp(found.log_share), axis=-1)
+        utility = own * np.exp(found.own_log_share)
+        regret = np.maximum(best - utility, 0.0)
+        earns = best > 0.0
+        worse = utility < np.where(best == 0.0, 0.0, best * (1.0 + TIE))
+        return regret, np.where(earns, regret / np.where(earns, best, 1.0), worse)
 
 
 @dataclass(frozen=True, eq=False)
