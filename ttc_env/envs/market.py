@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from gymnasium import spaces
-from pettingzoo import AECEnv, ParallelEnv
-from pettingzoo.utils.conversions import parallel_to_aec
+from pettingzoo import ParallelEnv
+from pettingzoo.utils.conversions import parallel_to_aec_wrapper
+from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
 from ttc_env.envs.backends.base import OneRound
 from ttc_env.envs.backends.python import PythonBackend
-from ttc_env.envs.config import EnvConfig, make_config
+from ttc_env.envs.config import EnvConfig, describe, make_config
 from ttc_env.envs.infos import Info, LazyRound, Rows
 from ttc_env.envs.observations import BatchObservation, ObservationLayout
+from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
 from ttc_env.envs.python_infos import PlainInfos
 from ttc_env.envs.round_infos import RoundInfos, columns
 from ttc_env.envs.tables import RoundTables
+from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.mechanisms import Mechanism
 from ttc_env.game.rules.base import Round
+from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
+from ttc_env.game.types import Market
 
 
 class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
@@ -52,6 +59,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | --- | --- | --- | --- |
     | `"discrete"` | `"grid"` (default) or numbers | `MultiDiscrete([levels, prices])` | index of the level, index of the price choice |
     | `"discrete"` | `"fixed"` | `Discrete(levels)` | index of the level; list prices (market) or truthful bids (auction) |
+    | `"flat"` | any | `Discrete(levels x prices x claims)` | `(level * prices + price) * claims + claim`: the index that `solve()` and profiles use |
     | `"continuous"` | `"grid"` or numbers | `Box(-1, 1, (2,))` | level (equal bins), price on a log scale from the lowest to the highest choice |
     | `"continuous"` | `"fixed"` | `Box(-1, 1, (1,))` | level (equal bins) |
 
@@ -63,8 +71,11 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     factor on the true one.
 
     Providers with fewer levels than others have the same space. `infos[agent]["action_mask"]` says
-    which choices exist; a level beyond the provider's own grid means its highest level. Integers
-    outside the space raise; numbers outside a Box are clipped.
+    which choices exist: int8, 1 = available; `[levels]` or `[levels x prices x claims]` for a
+    `Discrete`, and for a `MultiDiscrete` one array with the parts one after the other,
+    `[levels + prices + claims]`. `action_space(agent).sample(mask)` takes it. A Box has no mask and
+    needs none. A level beyond the provider's own grid means its highest level, at the same price and
+    claim. Integers outside the space raise; numbers outside a Box are clipped.
 
     ## Observation Space
 
@@ -83,7 +94,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     ## Infos
 
-    With `infos="full"` (default), for each agent: `action_mask` (None for a Box); `level`,
+    With `infos="full"` (default), for each agent: `action_mask` (not for a Box); `level`,
     `quality`, `price`, `cost`, `payment`, `profit` (all USD per query, `profit` per served query),
     `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
     played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per
@@ -116,7 +127,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `market` | None | a `Market`, in place of all of the above |
     | `prices` | `"grid"` | `"grid"`, `"fixed"`, or price choices as numbers |
     | `claims`, `settlement` | `(1.0,)`, `"delivered"` | auction only: claims as factors on true quality; pay on `"delivered"` or `"claimed"` quality |
-    | `actions` | `"discrete"` | or `"continuous"` |
+    | `reserve` | none | auction only: USD/query; no score below it serves |
+    | `actions` | `"discrete"` | or `"flat"` (one index), or `"continuous"` |
     | `users` | 1000 | arrivals per round |
     | `demand` | `"expected"` | or `"sampled"` |
     | `information` | `"full"` | `"full"`, `"prices"`, `"own"` |
@@ -138,24 +150,23 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     def __init__(
         self,
-        mechanism: Any = "market",
-        benchmark: Any = None,
+        mechanism: str | Mechanism = "market",
+        benchmark: Benchmark | None = None,
         method: str | None = None,
         *,
-        render_mode: str | None = None,
-        **options: Any,
+        market: Market | None = None,
+        infos: Infos = "full",
+        render_mode: RenderMode | None = None,
+        **options: Unpack[GameOptions],
     ):
-        if "backend" in options:
-            raise TypeError(
-                "one environment has no backends to choose from; ttc_env.vector_env plays many at"
-                f" once, and takes backend={options['backend']!r}"
-            )
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(
                 f"render_mode is {render_mode!r}; choose"
                 f" {', '.join(map(repr, self.metadata['render_modes']))} or None"
             )
-        self.config: EnvConfig = make_config(mechanism, benchmark, method, **options)
+        self.config: EnvConfig = make_config(
+            mechanism, benchmark, method, market=market, infos=infos, **options
+        )
         self.layout = ObservationLayout(self.config)
         self.render_mode = render_mode
         self.max_cycles = self.config.max_cycles
@@ -172,8 +183,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         hidden = self.layout.hidden
         self._first = BatchObservation.first(self.layout, self._tables.static, 1, hidden)
         self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
-        self._basic_infos = {
-            a: {"action_mask": mask}
+        self._basic_infos: dict[str, dict[str, Any]] = {
+            a: {} if mask is None else {"action_mask": mask}
             for a, mask in zip(self.possible_agents, self.config.action_masks)
         }
         self._t = 0
@@ -184,9 +195,16 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     def _generator(self, seed: int | None) -> Any:
         return self._backend.batch.generator(seed)
 
+    def __repr__(self) -> str:
+        return f"MarketEnv({describe(self.config)})"
+
     @property
-    def market(self) -> Any:
-        """The `Market` that is played."""
+    def unwrapped(self) -> MarketEnv:
+        return self
+
+    @property
+    def market(self) -> Market:
+        """The market that is played."""
         return self.config.market
 
     def observation_space(self, agent: str) -> spaces.Box:
@@ -195,7 +213,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     def action_space(self, agent: str) -> spaces.Space[Any]:
         return self._action_spaces[agent]
 
-    def solve(self) -> Any:
+    def solve(self) -> Solution | AuctionSolution | ContinuousSolution:
         """The exact solution of the game that this environment plays; with a price grid, profiles
         hold flat actions (`Solution.split`).
         """
@@ -329,15 +347,65 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """Nothing is held open."""
 
 
+class MarketAEC(OrderEnforcingWrapper[str, np.ndarray, Any]):
+    """`MarketEnv` in PettingZoo's AEC API: agents act in turn, and the round is played when the last
+    one has.
+    """
+
+    def __init__(self, market_env: MarketEnv):
+        super().__init__(parallel_to_aec_wrapper(market_env))
+
+    def __repr__(self) -> str:
+        return f"MarketAEC({describe(self.unwrapped.config)})"
+
+    @property
+    def unwrapped(self) -> MarketEnv:  # type: ignore[override]
+        """The parallel environment, which has `solve()`, `market`, `config` and `layout`."""
+        env: MarketEnv = self.env.unwrapped  # type: ignore[assignment]
+        return env
+
+
 def parallel_env(
-    mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any
+    mechanism: str | Mechanism = "market",
+    benchmark: Benchmark | None = None,
+    method: str | None = None,
+    *,
+    market: Market | None = None,
+    infos: Infos = "full",
+    render_mode: RenderMode | None = None,
+    **options: Unpack[GameOptions],
 ) -> MarketEnv:
     """The environment in PettingZoo's parallel API; options: see `MarketEnv`."""
-    return MarketEnv(mechanism, benchmark, method, **options)
+    return MarketEnv(
+        mechanism,
+        benchmark,
+        method,
+        market=market,
+        infos=infos,
+        render_mode=render_mode,
+        **options,
+    )
 
 
 def env(
-    mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any
-) -> AECEnv[str, np.ndarray, Any]:
+    mechanism: str | Mechanism = "market",
+    benchmark: Benchmark | None = None,
+    method: str | None = None,
+    *,
+    market: Market | None = None,
+    infos: Infos = "full",
+    render_mode: RenderMode | None = None,
+    **options: Unpack[GameOptions],
+) -> MarketAEC:
     """The environment in PettingZoo's AEC API, agents in turn; options: see `MarketEnv`."""
-    return parallel_to_aec(parallel_env(mechanism, benchmark, method, **options))
+    return MarketAEC(
+        MarketEnv(
+            mechanism,
+            benchmark,
+            method,
+            market=market,
+            infos=infos,
+            render_mode=render_mode,
+            **options,
+        )
+    )
