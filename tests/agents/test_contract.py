@@ -96,8 +96,6 @@ def test_plays_every_mechanism_within_its_actions(name: str, mechanism: str, pri
 def test_shorter_grids_are_respected(name: str) -> None:
     need(name)
     import ttc_env
-from ttc_env.game.rules.posted_price import PostedPrice
-from ttc_env.game.rules.score_auction import SecondScore
 
     nan = np.nan
     quality, price, cost = np.array(

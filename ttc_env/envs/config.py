@@ -62,7 +62,7 @@ class EnvConfig:
 
     @cached_property
     def parts(self) -> tuple[int, int, int]:
-        """How many (levels, price choices, claims) a provider has: a flat action is made of these."""
+        """How many (levels, price choices, claims) a provider has."""
         return self.mechanism.grid(self.market)
 
     @cached_property
