@@ -259,10 +259,10 @@ def summary(cells: list[Cell]) -> pd.DataFrame:
 
 def overcompute(market: Market, profile: np.ndarray, optimum: np.ndarray, share: Array) -> float:
     """Share-weighted log2 of chosen over socially optimal tokens (GAME.md, "Distance to
-    equilibrium").
+    equilibrium"); of list prices where curves have a price per query and no tokens.
     """
     rows = np.arange(market.num_providers)
-    # Within a provider, list prices are proportional to tokens.
+    # Within a provider, list prices by the token are proportional to tokens.
     ratio = np.log2(market.price[rows, profile] / market.price[rows, optimum])
     return float((share * ratio).sum() / share.sum())
 
@@ -314,7 +314,11 @@ class Trajectory:
 
 
 def trajectory(market: Market, seed: int = 0) -> Trajectory:
-    """Nearest-improving moves in random order ([TTC]), with what users and society got on the way."""
+    """Nearest-improving moves in random order ([TTC]), with what users and society got on the way.
+
+    Raises:
+        ValueError: curves without token counts.
+    """
     mechanism = pay_per_token()
     path = nearest_improving_dynamics(
         mechanism.game(market), rng=np.random.default_rng(seed), record="moves"
@@ -322,13 +326,10 @@ def trajectory(market: Market, seed: int = 0) -> Trajectory:
     table = mechanism.offers(market)
     outcomes = [mechanism.play(table.take(profile), market) for profile in path.profiles]
     share = np.array([o.share for o in outcomes])
-    curves = [provider.curve for provider in market.providers]
+    billed = [provider.curve.known_tokens() for provider in market.providers]  # type: ignore[union-attr]
     tokens = np.array(
-        [
-            [curve.tokens[k] for curve, k in zip(curves, profile, strict=True)]
-            for profile in path.profiles
-        ]
-    )  # type: ignore[union-attr]
+        [[row[k] for row, k in zip(billed, profile, strict=True)] for profile in path.profiles]
+    )
     return Trajectory(
         market,
         path,

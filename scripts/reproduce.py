@@ -115,7 +115,7 @@ def draw(out: Path, summary: pd.DataFrame, sweep: pd.DataFrame) -> None:
     made = {
         "headline": figures.headline(
             drift,
-            curve.tokens[auction.levels[auction.winner]],
+            curve.known_tokens()[auction.levels[auction.winner]],
             auction.welfare,
             solution.optimal_welfare,
         ),

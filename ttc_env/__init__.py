@@ -13,6 +13,7 @@ from ttc_env.game.curves import load_market
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.random_markets import random_markets
 from ttc_env.game.regret import nash_conv, regret, relative_regret
+from ttc_env.game.resampling import resample
 from ttc_env.game.solve import AuctionSolution, Solution, auction_gain, solve
 from ttc_env.game.sweep import Sweep, sweep
 from ttc_env.game.types import Market, Provider, QualityFunction
@@ -38,6 +39,7 @@ __all__ = [
     "random_markets",
     "regret",
     "relative_regret",
+    "resample",
     "solve",
     "sweep",
     "vector_env",

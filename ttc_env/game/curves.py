@@ -24,6 +24,7 @@ prices and costs, and everything is solved as ever; only what counts tokens says
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttc_env.game import curve_table
+from ttc_env.game import curve_table, frontier
 from ttc_env.game.curve_table import CurveTable
 from ttc_env.game.types import Market, Provider, QualityFunction, validate_quality
 
@@ -68,6 +69,7 @@ class _Packaged:
     alpha: float  # USD
     rows: str | None = None  # what the column `benchmark` says
     beta: float = DEFAULT_BETA  # 1/USD
+    tasks: int | None = None  # of the frontier's benchmarks
 
 
 _PACKAGED = {
@@ -78,6 +80,12 @@ _PACKAGED = {
     "measured": _Packaged(
         "measured_curves.csv", (*METHODS, "reasoning_observational"), MEASURED_ALPHA
     ),
+    **{
+        name: _Packaged(
+            "frontier_curves.csv", ("effort",), frontier.ALPHA, name, frontier.BETA, tasks
+        )
+        for name, tasks in frontier.TASKS.items()
+    },
 }
 
 
@@ -107,10 +115,22 @@ def measured_curves() -> pd.DataFrame:
     return _frame("measured_curves.csv")
 
 
-def published_results() -> pd.DataFrame:
-    """The paper's printed results for GSM8K and AIME: `benchmark, method, beta, quantity, value`
+def frontier_curves() -> pd.DataFrame:
+    """Models sold from 2024 to 2026 on ARC-AGI-1 and 2, at their real prices per task
     (data/SOURCES.md).
     """
+    return _frame("frontier_curves.csv")
+
+
+def frontier_models() -> pd.DataFrame:
+    """The frontier's models: `provider, maker, line, released, current`; `current` is "yes" for the
+    newest of each maker's lines in June 2026 (data/SOURCES.md).
+    """
+    return _frame("frontier_models.csv")
+
+
+def published_results() -> pd.DataFrame:
+    """The paper's printed results: `benchmark, method, beta, quantity, value` (data/SOURCES.md)."""
     return _frame("published_results.csv")
 
 
@@ -128,7 +148,8 @@ def load_market(
     method: str | None = None,
     providers: Sequence[str] | None = None,
     *,
-    beta: float = DEFAULT_BETA,
+    as_of: str | datetime.date | None = None,
+    beta: float | None = None,
     alpha: float | None = None,
     baseline: float = 0.1,
     quality_function: str | QualityFunction = "linear",
@@ -139,16 +160,23 @@ def load_market(
     """A market of providers with measured quality curves.
 
     Args:
-        benchmark: a published one (`gsm8k`, `aime`, `gpqa`), `measured` (tiny models, measured for
-            this project), or your own curves: a path to a CSV file or a DataFrame with the columns
-            that this module's docstring lists.
+        benchmark: a published one (`gsm8k`, `aime`, `gpqa`), one of the frontier (`arc_agi_1`,
+            `arc_agi_2`), `measured` (tiny models, measured for this project), or your own curves: a
+            path to a CSV file or a DataFrame with the columns that this module's docstring lists.
         method: `majority`, `best_of_n` or `reasoning` (alias `chain_of_thought`); default
-            `majority` for published curves. In your own table it selects rows of the column
-            `method`, if there is one.
+            `majority` for published curves, `effort` for the frontier's, which have no other. In
+            your own table it selects rows of the column `method`, if there is one.
         providers: names to keep, in this order; default all, in the order of the table.
-        beta: user rationality, 1/USD. The paper studies 200, 1000 and 100000.
-        alpha: USD value of a surely right answer; default the paper's for published benchmarks,
-            required for your own curves.
+        as_of: the frontier at a date, `"2025"`, `"2025-05"`, `"2025-05-28"` or a `datetime.date`:
+            all models released by the end of it, also those withdrawn since. Default: the newest of
+            each maker's lines in June 2026 (data/frontier_models.csv), or, where `providers` are
+            named, any model.
+        beta: user rationality, 1/USD. The paper studies 200, 1000 (the default) and 100000. For the
+            frontier, where a query is worth dollars, the default is 8/3: beta alpha = 8, as in the
+            paper's GSM8K at 1000.
+        alpha: USD value of a surely right answer; default the paper's for published benchmarks, 3
+            for the frontier's (what its leaderboard lists for crowd workers); required for your own
+            curves.
         baseline: b, the share of alpha that any answer is worth.
         quality_function: f in q = alpha (b + (1 - b) f(a)): `"linear"`, `"power"`, `"exponential"`,
             or a `QualityFunction`.
@@ -169,6 +197,7 @@ def load_market(
     if known is not None:
         method = known.methods[0] if method is None else method
         alpha = known.alpha if alpha is None else alpha
+        beta = known.beta if beta is None else beta
         if method not in known.methods:
             raise ValueError(
                 f"{benchmark} has no curves of method {method!r}; choose {', '.join(known.methods)}"
@@ -180,6 +209,16 @@ def load_market(
             " surely right answer"
         )
     validate_quality(alpha, baseline)
+    if isinstance(providers, str):
+        providers = [providers]
+    if known is not None and known.tasks is not None:
+        models = _packaged("frontier_models.csv")
+        table = frontier.sold(frontier.as_curves(table, known.tasks), models, as_of, providers)
+    elif as_of is not None:
+        raise ValueError(
+            f"as_of is {as_of!r}, but {source} has no dates of release; leave as_of out, or choose"
+            f" {' or '.join(frontier.TASKS)}"
+        )
     table = curve_table.select(
         table, {"benchmark": known.rows if known else None, "method": method}
     )
@@ -202,8 +241,6 @@ def load_market(
         )
     if providers is None:
         providers = list(curves)
-    elif isinstance(providers, str):
-        providers = [providers]
     unknown = [name for name in providers if name not in curves]
     if unknown:
         raise ValueError(
@@ -216,7 +253,7 @@ def load_market(
     )
     return Market(
         tuple(Provider.from_curve(curves[name], alpha, baseline, f) for name in providers),
-        beta=beta,
+        beta=DEFAULT_BETA if beta is None else beta,
         outside_value=outside_value,
         alpha=alpha,
         baseline=baseline,
