@@ -10,6 +10,7 @@ Start at `MarketEnv` (the environment), `load_market` (where quality curves come
 from ttc_env.envs.market import MarketEnv, env, parallel_env
 from ttc_env.envs.vector import VectorMarketEnv, vector_env
 from ttc_env.game.curves import load_market
+from ttc_env.game.list_prices import prices_from
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.random_markets import random_markets
 from ttc_env.game.regret import nash_conv, regret, relative_regret
@@ -36,6 +37,7 @@ __all__ = [
     "load_market",
     "nash_conv",
     "parallel_env",
+    "prices_from",
     "random_markets",
     "regret",
     "relative_regret",
