@@ -25,7 +25,7 @@ BLOCKED = (
 # Modules that need one of these: the compiled rounds are numba's.
 NEED_NUMBA = {"rules.kernels", "rules.posted_price_numba", "rules.score_auction_numba"}
 # Read curve files with pandas, and still import it when they are imported.
-NEED_PANDAS = {"curves", "random_markets"}
+NEED_PANDAS: set[str] = set()
 
 
 def run(code: str) -> str:
