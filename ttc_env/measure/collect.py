@@ -9,13 +9,14 @@ import datetime
 import platform
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ttc_env.measure.backends.base import Backend, question_seed
 from ttc_env.measure.dials import Dial, Draw
-from ttc_env.measure.scoring import Verdict, WorkerPool
+from ttc_env.measure.scoring import RULES, Verdict, WorkerPool
 from ttc_env.measure.tasks import Question, Task
 from ttc_env.measure.traces import TraceError, TraceWriter
 
@@ -72,6 +73,7 @@ def session_facts(task: Task, backend: Backend) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "questions": len(task.questions),
+        "scoring": RULES,
         "constant_baseline": {"answer": answer, "accuracy": share},
         "versions": facts["versions"],
         "hardware": facts["hardware"],
@@ -103,7 +105,7 @@ def collect(
         batch: questions drawn at once. What a kill can lose, and what an engine can work on in
             parallel.
         resume: False refuses a file that holds questions already.
-        pool: workers for mathematical answers.
+        pool: workers that check answers; one of this call's own by default.
         report: called after each batch.
         warn: gets one line for a torn line that was redone, or an answer that could not be checked.
 
@@ -114,7 +116,12 @@ def collect(
     name = provider or Path(backend.model).name
     settings = trace_settings(task, backend, dial, seed, name)
     setting = "|".join(f"{key}={value}" for key, value in sorted(dial.settings().items()))
-    with TraceWriter(path, settings, session_facts(task, backend), resume=resume) as writer:
+    with (
+        TraceWriter(path, settings, session_facts(task, backend), resume=resume) as writer,
+        WorkerPool(1, mathematics=task.answer == "math")
+        if pool is None
+        else nullcontext(pool) as checkers,
+    ):
         if writer.torn:
             warn(writer.torn + "; its question is drawn again")
         _check_questions(task, writer)
@@ -128,7 +135,7 @@ def collect(
             began = time.perf_counter()
             draws = dial.draw(backend, [q.prompt for q in questions], seeds)
             progress.seconds += time.perf_counter() - began
-            verdicts = _verdicts(task, questions, draws, pool, warn)
+            verdicts = _verdicts(task, questions, draws, checkers, warn)
             for question, question_seed_, row, judged in zip(
                 questions, seeds, draws, verdicts, strict=True
             ):
@@ -165,7 +172,7 @@ def _verdicts(
     task: Task,
     questions: Sequence[Question],
     draws: Sequence[Sequence[Draw]],
-    pool: WorkerPool | None,
+    pool: WorkerPool,
     warn: Callable[[str], None],
 ) -> list[list[Verdict]]:
     """Verdicts of every sample.
