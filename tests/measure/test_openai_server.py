@@ -43,8 +43,11 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(0.02)
         with server.lock:
             server.busy -= 1
+        if isinstance(failure, str):
+            self.reply(302, b"", {"Location": failure})
+            return
         if failure is not None:
-            self.reply(failure, b'{"error": "no"}', {"Retry-After": "0.05"})
+            self.reply(failure, b'{"error": "no", "key": "secret"}', {"Retry-After": "0.05"})
             return
         choices = []
         for j in range(body["n"]):
@@ -167,3 +170,28 @@ def test_without_logprobs_samples_are_asked_for_one_by_one(serve):
         ("1", 7, None),
         ("2", 7, None),
     ]
+
+
+def test_a_redirect_does_not_carry_the_key_elsewhere(serve):
+    """urllib would send the Authorization header to whatever host the reply names."""
+    other = serve()
+    server = serve(failures=[other.url + "completions"])
+    backend = OpenAIServer("m", base_url=server.url, api_key="secret", retries=3)
+    with pytest.raises(RuntimeError, match="redirects to http://127.0.0.1:.* not followed"):
+        backend.generate(["p"], Sampling(n=1), [5])
+    assert other.requests == []
+    assert len(server.requests) == 1  # and it is not tried again
+
+
+def test_nothing_secret_is_recorded_or_printed(serve):
+    url = serve(failures=[400]).url.replace("/v1/", "/token-abc/v1?key=def")
+    backend = OpenAIServer("m", base_url=url, api_key="secret")
+    with pytest.raises(RuntimeError) as caught:
+        backend.generate(["p"], Sampling(n=1), [5])
+    for text in (json.dumps(backend.describe()), str(caught.value)):
+        assert not [word for word in ("secret", "token-abc", "def") if word in text]
+    with pytest.raises(ValueError, match="OPENAI_API_KEY") as refused:
+        OpenAIServer("m", base_url="http://user:hunter2@localhost/v1")
+    assert "hunter2" not in str(refused.value)
+    with pytest.raises(ValueError, match="base_url must be an address"):
+        OpenAIServer("m", base_url="localhost:8000")

@@ -18,6 +18,7 @@ names two options ("A or B") is no answer, and takes back what was said before i
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -224,9 +225,9 @@ class _Reader:
             after = self.tokens[i + 2] if i + 2 < len(self.tokens) else None
             if following.text[0].isalnum() or following.text in "+=^%°":
                 return None  # C2, A+B
-            if following.text in "-–'’" and after is not None and after.glued:
-                if after.text[0].isalnum():
-                    return None  # C-14, A's
+            joined = following.text in "-–'’" and after is not None and after.glued
+            if joined and after is not None and after.text[0].isalnum():
+                return None  # C-14, A's
         if self._ends(i + 1) or following is None or following.text in _ENDS | _CLOSING:
             return letter
         if token.text != letter:
@@ -465,4 +466,4 @@ class _Reader:
     def _line_ends(self) -> list[tuple[int, int]]:
         """(first token, token after the last) of every line that holds something."""
         edges = [-1, *self._lines, len(self.tokens)]
-        return [(a + 1, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a + 1]
+        return [(a + 1, b) for a, b in itertools.pairwise(edges) if b > a + 1]

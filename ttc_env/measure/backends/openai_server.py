@@ -16,9 +16,36 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from ttc_env.measure.backends.base import Prompt, Sample, Sampling, check_seeds
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """urllib follows a redirect with all headers, the key included, to whatever host it names."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> NoReturn:
+        here, there = where(req.full_url), where(newurl)
+        raise Redirected(
+            f"{here} redirects to {there} (HTTP {code}), which is not followed, because it would get"
+            " the API key; give the server's final address as base_url"
+        )
+
+
+class Redirected(RuntimeError):
+    """The server points elsewhere."""
+
+
+def where(url: str) -> str:
+    """Scheme, host and port of an address: nothing of it that can hold a secret (a user, a
+    password, a token in the path or the query).
+    """
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname or ''}{port}"
+
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})  # what may be different next time
 
@@ -63,7 +90,20 @@ class OpenAIServer:
             raise ValueError(
                 "concurrency must be at least 1, retries at least 0, requests_per_minute positive"
             )
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(
+                "base_url must be an address such as http://localhost:8000/v1, up to and with /v1"
+            )
+        if parts.username or parts.password:
+            raise ValueError(
+                f"base_url for {where(base_url)} holds a user or a password; give the key in the"
+                " environment variable OPENAI_API_KEY"
+            )
         self.model, self.base_url = model, base_url.rstrip("/")
+        # for messages and records, without what may be secret in it
+        self.address = where(base_url)
+        self._opener = urllib.request.build_opener(_NoRedirect)
         self._key = api_key if api_key is not None else os.environ.get("OPENAI_API_KEY")
         self.concurrency, self.retries, self.timeout = concurrency, retries, timeout
         self.samples_per_request, self.revision, self.weights = (
@@ -83,7 +123,7 @@ class OpenAIServer:
             "weights": self.weights,
             "dtype": None,
             "versions": {},
-            "hardware": self.base_url,
+            "hardware": self.address,
         }
 
     def generate(
@@ -135,7 +175,7 @@ class OpenAIServer:
         ]
         if len(samples) != n:
             raise RuntimeError(
-                f"{self.base_url} returned {len(samples)} of {n} samples; set samples_per_request=1"
+                f"{self.address} returned {len(samples)} of {n} samples; set samples_per_request=1"
             )
         return samples
 
@@ -151,7 +191,7 @@ class OpenAIServer:
             tokens = answer["usage"]["completion_tokens"]
         else:
             raise RuntimeError(
-                f"{self.base_url} returns no log-probabilities, so the tokens of {n} samples in one"
+                f"{self.address} returns no log-probabilities, so the tokens of {n} samples in one"
                 " reply cannot be told apart; set samples_per_request=1"
             )
         return Sample(
@@ -169,17 +209,17 @@ class OpenAIServer:
         for attempt in range(self.retries + 1):
             self._wait_for_turn()
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as reply:
+                with self._opener.open(request, timeout=self.timeout) as reply:
                     return json.load(reply)
             except urllib.error.HTTPError as error:
                 with error:
                     problem, after = (
-                        f"HTTP {error.code}: {error.read(500).decode(errors='replace')}",
+                        f"HTTP {error.code}: {self._redacted(error.read(500))}",
                         error.headers.get("Retry-After"),
                     )
                 if error.code not in RETRIED:
                     raise RuntimeError(
-                        f"{self.base_url}{path} refused the request ({problem})"
+                        f"{self.address}{path} refused the request ({problem})"
                     ) from None
             except (
                 urllib.error.URLError,
@@ -191,9 +231,14 @@ class OpenAIServer:
             if attempt < self.retries:
                 time.sleep(_seconds(after) if after else self._back_off(attempt))
         raise RuntimeError(
-            f"{self.base_url}{path} failed {self.retries + 1} times, last with {problem}; start the"
+            f"{self.address}{path} failed {self.retries + 1} times, last with {problem}; start the"
             " run again to resume it"
         )
+
+    def _redacted(self, reply: bytes) -> str:
+        """A server's own words, without the key: some repeat it."""
+        text = reply.decode(errors="replace")
+        return text.replace(self._key, "***") if self._key else text
 
     @staticmethod
     def _back_off(attempt: int) -> float:
