@@ -40,9 +40,7 @@ def mechanisms() -> tuple[str, ...]:
 
 def check_mechanism(name: str) -> str:
     if name not in mechanisms():
-        raise ValueError(
-            f"mechanism {name!r} is unknown; choose one of {', '.join(mechanisms())}"
-        )
+        raise ValueError(f"mechanism {name!r} is unknown; choose one of {', '.join(mechanisms())}")
     return name
 
 

@@ -74,7 +74,7 @@ def _numbers(solution: Any) -> dict[str, Any]:
     for name in _SINGLE:
         value = getattr(solution, name, None)
         if isinstance(value, (bool, int, float, str)) or hasattr(value, "item"):
-            found[name] = value.item() if hasattr(value, "item") else value
+            found[name] = getattr(value, "item", lambda value=value: value)()
     if hasattr(solution, "equilibria"):
         found["equilibria"] = [[int(a) for a in profile] for profile in solution.equilibria]
     if hasattr(solution, "winner"):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ttc_env.measure.backends.base import MissingExtra, Prompt, weights_hash
+from ttc_env.measure.backends.base import Asked, MissingExtra, weights_hash
 from ttc_env.measure.dials import extend
 from ttc_env.measure.traces import Trace, TraceWriter, read_trace
 
@@ -19,7 +19,7 @@ class Scorer(Protocol):
 
     def describe(self) -> dict[str, Any]: ...
 
-    def score(self, prompt: Prompt, texts: Sequence[str]) -> list[float]: ...
+    def score(self, prompt: Asked, texts: Sequence[str]) -> list[float]: ...
 
 
 class RewardModel:
@@ -70,7 +70,7 @@ class RewardModel:
             "transformers": self._version,
         }
 
-    def score(self, prompt: Prompt, texts: Sequence[str]) -> list[float]:
+    def score(self, prompt: Asked, texts: Sequence[str]) -> list[float]:
         """One number for each text, delivered in answer to `prompt`."""
         scores: list[float] = []
         for start in range(0, len(texts), self.batch):
@@ -91,7 +91,7 @@ class RewardModel:
             ).tolist()
         return scores
 
-    def _render(self, prompt: Prompt) -> str:
+    def _render(self, prompt: Asked) -> str:
         return (
             prompt
             if isinstance(prompt, str)

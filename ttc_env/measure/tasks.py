@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ttc_env.measure import scoring
-from ttc_env.measure.backends.base import MissingExtra, Prompt
+from ttc_env.measure.backends.base import Asked, MissingExtra
 from ttc_env.measure.chains import draw_distinct_chains
 
 
@@ -28,7 +28,7 @@ class Question:
     """One question of a task."""
 
     id: str  # stable: the same question has the same id in every run, whatever subset is measured
-    prompt: Prompt
+    prompt: Asked
     gold: str
 
 
@@ -145,7 +145,7 @@ def load_task(
     )
 
 
-def _prompt(spec: Mapping[str, Any], fields: Mapping[str, str]) -> Prompt:
+def _prompt(spec: Mapping[str, Any], fields: Mapping[str, str]) -> Asked:
     # One pass, and not str.format: questions and options hold braces of their own.
     text = re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), spec["prompt"])
     if not spec["chat"]:
