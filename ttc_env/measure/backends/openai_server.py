@@ -135,6 +135,8 @@ class OpenAIServer:
         self._next_start = 0.0
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self.lanes = concurrency  # questions that may be asked side by side
+        self._slots = threading.BoundedSemaphore(concurrency)
         self._rendered: dict[str, tuple[int, ...]] = {}  # by messages and opening
 
     def describe(self) -> dict[str, Any]:
@@ -346,7 +348,7 @@ class OpenAIServer:
             if stop.is_set() or self._closed.is_set():
                 raise RuntimeError("stopped")
             try:
-                with self._opener.open(request, timeout=self.timeout) as reply:
+                with self._slots, self._opener.open(request, timeout=self.timeout) as reply:
                     return json.load(reply)
             except urllib.error.HTTPError as error:
                 with error:
