@@ -253,9 +253,18 @@ def test_worked_examples_are_set_aside(tmp_path):
     few = load_task("gsm8k", data=path, options={"shots": 2})
     assert [q.id for q in few.questions] == [q.id for q in plain.questions[:8]]
     prompt = few.questions[0].prompt
-    assert [m["role"] for m in prompt] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert [m["role"] for m in prompt] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+    ]
     shown = {m["content"] for m in prompt if m["role"] == "user"} - {prompt[-1]["content"]}
     assert not shown & {q.prompt[-1]["content"] for q in few.questions}
     assert re.fullmatch(r"Work \d\.\n\\boxed\{\d+\}", prompt[2]["content"])
     assert few.format_hash != plain.format_hash
-    assert load_task("gsm8k", data=path, limit=3, options={"shots": 2}).questions == few.questions[:3]
+    assert (
+        load_task("gsm8k", data=path, limit=3, options={"shots": 2}).questions == few.questions[:3]
+    )

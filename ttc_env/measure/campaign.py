@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ttc_env.measure.backends import BACKENDS
+from ttc_env.measure.backends import BACKENDS, check_options
 from ttc_env.measure.backends.base import Sampling
 from ttc_env.measure.dials import Closing, CoupledBudgets, Dial, Parallel, ThinkingBudget
 from ttc_env.measure.estimate import CurveOptions, RewardOptions
@@ -81,11 +81,9 @@ class DialSpec:
             raise ValueError(f"budgets are {list(self.budgets)}; give different ones, 0 or more")
         if self.coupled and self.budgets is None:
             raise ValueError("coupled budgets need budgets")
-        if self.budgets is None and self.levels is not None and self.levels:
-            if max(self.levels) > self.samples:
-                raise ValueError(
-                    f"levels go up to {max(self.levels)}, but samples is {self.samples}"
-                )
+        highest = 0 if self.budgets is not None else max(self.levels or (0,))
+        if highest > self.samples:
+            raise ValueError(f"levels go up to {highest}, but samples is {self.samples}")
 
     def _sampling(self, max_tokens: int, stop: tuple[str, ...]) -> Sampling:
         chosen = {name: getattr(self, name) for name in SAMPLING}
@@ -157,6 +155,7 @@ class ProviderSpec:
             raise ValueError(
                 f"backend {self.backend!r} is unknown; choose one of {', '.join(BACKENDS)}"
             )
+        check_options(self.backend, self.options())
         for name, low in (("price", 0.0), ("margin", -1.0)):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > low):
@@ -395,7 +394,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 def _spec(kind: Any, values: Mapping[str, Any], where: str) -> Any:
     """The dataclass `kind` from a table, with names and types checked."""
-    fields = {f.name: f for f in dataclasses.fields(kind)}
+    fields: dict[str, Any] = {f.name: f for f in dataclasses.fields(kind)}
     for name, value in values.items():
         if name not in fields:
             raise ValueError(
@@ -406,8 +405,9 @@ def _spec(kind: Any, values: Mapping[str, Any], where: str) -> Any:
         if (isinstance(value, bool) and bool not in allowed) or not isinstance(value, allowed):
             raise ValueError(f"{where}: {name} is {value!r}; expected {annotation}")
         inner = annotation.partition("[")[2].partition("]")[0]
+        entries: Any = value
         if "Sequence" in annotation and not all(
-            isinstance(v, _KINDS[inner]) and not isinstance(v, bool) for v in value
+            isinstance(v, _KINDS[inner]) and not isinstance(v, bool) for v in entries
         ):
             raise ValueError(f"{where}: {name} is {value!r}; expected a list of {inner}")
     missing = [

@@ -123,7 +123,10 @@ def curves_of(
             budgets[task, provider] |= by_budget(trace, samples)
             continue
         levels = options.levels or [2**e for e in range(samples.num_samples.bit_length())]
-        price = {"price_per_token": prices.get(provider), "margin": options.margin}
+        price: dict[str, Any] = {
+            "price_per_token": prices.get(provider),
+            "margin": options.margin,
+        }
         for method in options.methods:
             if method == OBSERVATIONAL:
                 curve = observational_curve(samples, provider, **price)
@@ -213,7 +216,7 @@ def summarise(path: Path, warn: Callable[[str], None] = print) -> dict[str, Any]
     if not trace.records:
         return None
     samples = from_trace(trace, warn=warn)
-    baseline = next(
+    baseline: dict[str, Any] = next(
         (s["constant_baseline"] for s in trace.sessions if s.get("constant_baseline")), {}
     )
     task, provider = named(trace)
