@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ttc_env.game.types import Curve, Market, Provider
 from ttc_env.measure import estimators
-from ttc_env.measure.resampling import bootstrap_means, interval, joint_bootstrap, standard_error
+from ttc_env.measure.resampling import joint_bootstrap, mean_interval, standard_error
 from ttc_env.measure.samples import Samples
 from ttc_env.measure.traces import write_atomically
 
@@ -77,10 +77,10 @@ class MeasuredCurve:
         )
 
     def table(self, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
-        """Tidy rows with the columns `COLUMNS`: means, standard errors, and percentile intervals of
-        the bootstrap over questions.
+        """Tidy rows with the columns `COLUMNS`: means, standard errors, and intervals of the
+        bootstrap over questions that hold at the edges, too (`resampling.mean_interval`).
         """
-        low, high = interval(bootstrap_means(self.accuracy, resamples=resamples, seed=seed), level)
+        low, high = mean_interval(self.accuracy, level=level, resamples=resamples, seed=seed)
         return pd.DataFrame(
             {
                 "provider": self.provider,
