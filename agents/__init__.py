@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.arena import Arena, make_seats
 from agents.base import Agent, Feedback, Payoffs, Seats
 from ttc_env.envs.config import EnvConfig
+
+if TYPE_CHECKING:
+    from agents.as_opponents import AgentOpponents
 
 AGENTS: dict[str, str] = {
     "random": "agents.fixed:Random",
@@ -54,6 +57,7 @@ __all__ = [
     "Seats",
     "agent_class",
     "make_seats",
+    "opponents",
     "parse_learners",
     "seat",
 ]
@@ -177,3 +181,16 @@ def seat(
                 f" has {', '.join(known) or 'none'}"
             ) from error
     return agents
+
+
+def opponents(learners: str) -> AgentOpponents:
+    """Agents as the opponents of `ttc_env/Provider-v0`: `gymnasium.make("ttc_env/Provider-v0",
+    opponent=agents.opponents("provider_1=hedge,rest=ucb"))`.
+
+    Args:
+        learners: as `parse_learners` reads them; a wrong name is refused when the environment is
+            made.
+    """
+    from agents.as_opponents import AgentOpponents
+
+    return AgentOpponents(learners)

@@ -15,7 +15,6 @@ from ttc_env.envs.config import EnvConfig
 from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.vector import VectorMarketEnv
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.mechanisms import Offer
 from ttc_env.game.types import Array
 
 
@@ -58,7 +57,7 @@ def make_seats(
         own=(
             table
             if rows == list(range(config.market.num_providers))
-            else Offer(*(x[rows] for x in (table.quality, table.claim, table.price, table.cost)))
+            else table.map(lambda x: x[rows])
         ),
         observation_size=ObservationLayout(config).size,
         description=describe(config),
@@ -74,10 +73,10 @@ class Arena:
     """
 
     def __init__(self, config: EnvConfig, agents: Sequence[Agent], seeds: Sequence[int]):
-        if config.actions != "discrete":
+        if config.continuous:
             raise ValueError(
                 "agents choose from a list of actions; make the environment with actions='discrete'"
-                " (a finer price grid: prices=(...))"
+                " or 'flat' (a finer price grid: prices=(...))"
             )
         n = config.market.num_providers
         seated = sorted(i for agent in agents for i in agent.seats.index)

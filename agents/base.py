@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from agents.draws import Draws
 from ttc_env.envs.config import EnvConfig
-from ttc_env.game.mechanisms import Offer
+from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array
 
 Actions = NDArray[np.intp]

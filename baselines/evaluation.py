@@ -29,10 +29,10 @@ import numpy as np
 
 from agents.base import pure, sample
 from ttc_env.envs.config import EnvConfig
-from ttc_env.game.mechanisms import Offer
 from ttc_env.game.optimum import joint_profit_maximum
 from ttc_env.game.regret import assess
-from ttc_env.game.solve import AuctionSolution, Solution
+from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
 from ttc_env.game.types import Array
 
 DRAWS = 256
@@ -95,11 +95,7 @@ class Judge:
                 np.random.default_rng(0).random((n, DRAWS)),
             )
         )
-        rows = np.arange(n)[:, None]
-        table = config.table
-        offer = Offer(
-            *(x[rows, profiles] for x in (table.quality, table.claim, table.price, table.cost))
-        )
+        offer = config.table.take(profiles)
         outcome = config.mechanism.play(offer, config.market)
         share = outcome.share.mean(axis=1)  # [n]
         weight = share / share.sum() if share.sum() > 0 else np.full(n, 1.0 / n)

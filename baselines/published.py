@@ -30,7 +30,7 @@ UNDERFLOW = {
     ("aime", "reasoning", "100000", "average_price"),
 }
 """Printed entries that come from float underflow in the published dynamics: two providers with
-share 0 never move (README, oddity 4).
+share 0 never move (README, "What the paper's games come to").
 """
 
 
@@ -80,7 +80,7 @@ class Cell:
             "average_weighted_price": s.mean_price,
             "average_price": float(s.outcome.offer.price.mean()),
             "average_weighted_utility": float(s.provider_profit.sum()),
-            "average_utility": float(s.outcome.profit_per_query.mean()),
+            "average_utility": float(s.outcome.profit.mean()),
         }
 
     def auction_quantities(self) -> dict[str, float | str]:

@@ -54,7 +54,8 @@ def test_impulse_response_is_a_best_reply_and_greedy_play_otherwise() -> None:
     one = table[(table.session == 1)].set_index("round")
     rival = int(one.level_1[0])
     profits = [
-        config.play(config.table.take(np.array([level, rival]))).utility[0] for level in range(6)
+        config.mechanism.play(config.table.take(np.array([level, rival])), config.market).utility[0]
+        for level in range(6)
     ]
     assert one.level_0[0] == int(np.argmax(profits))
     assert one.profit_0[0] == pytest.approx(max(profits))

@@ -89,6 +89,9 @@ def test_play(capsys, mechanism, policy):
     assert call(capsys, *arguments)[1] == out  # seeded
 
 
+MEASURE = ["measure", "--models", "a", "--task", "chains", "--out", "o"]
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -103,25 +106,25 @@ def test_play(capsys, mechanism, policy):
         (["estimate", "nowhere.jsonl"], "nowhere.jsonl"),
         (["measure"], "--models is missing"),
         (["measure", "nowhere.toml"], "nowhere.toml"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--methods", "majorty"], "'majorty' is unknown"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--levels", "0"], "levels"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--levels", "one"], "whole numbers"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--limit", "-5"], "limit is -5"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--samples", "0"], "n is 0"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--batch", "0"], "batch is 0"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--prices", "nan"], "list of numbers"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--prices", "-1"], "positive"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--task-options", '{"colour": 1}'], "'colour' is unknown"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--task-options", "{"], "no JSON"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--score", "reward"], "needs a reward model"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--reward-model", "./nowhere"], "no reward model"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--trust-remote-code"], "no --reward-model"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--names", "../x"], "file name"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--shard", "9/8"], "I/N"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--coupled"], "need budgets"),
-        (["measure", "--models", "a", "--task", "chains", "--out", "o", "--backend-options", '{"x": 1}'], "no option 'x'"),
+        ([*MEASURE, "--methods", "majorty"], "'majorty' is unknown"),
+        ([*MEASURE, "--levels", "0"], "levels"),
+        ([*MEASURE, "--levels", "one"], "whole numbers"),
+        ([*MEASURE, "--limit", "-5"], "limit is -5"),
+        ([*MEASURE, "--samples", "0"], "n is 0"),
+        ([*MEASURE, "--batch", "0"], "batch is 0"),
+        ([*MEASURE, "--prices", "nan"], "list of numbers"),
+        ([*MEASURE, "--prices", "-1"], "positive"),
+        ([*MEASURE, "--task-options", '{"colour": 1}'], "'colour' is unknown"),
+        ([*MEASURE, "--task-options", "{"], "no JSON"),
+        ([*MEASURE, "--score", "reward"], "needs a reward model"),
+        ([*MEASURE, "--reward-model", "./nowhere"], "no reward model"),
+        ([*MEASURE, "--trust-remote-code"], "no --reward-model"),
+        ([*MEASURE, "--names", "../x"], "file name"),
+        ([*MEASURE, "--shard", "9/8"], "I/N"),
+        ([*MEASURE, "--coupled"], "need budgets"),
+        ([*MEASURE, "--backend-options", '{"x": 1}'], "no option 'x'"),
     ],
-)  # fmt: skip
+)
 def test_what_a_user_does_wrong_is_one_line(capsys, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     code, out, err = call(capsys, *arguments)

@@ -206,15 +206,39 @@ def test_choices_of_ones_own(tmp_path):
     [
         ([{"q": "?", "a": 1}], {}, "--question-field"),
         ([{"q": "?", "a": 1}], {"question_field": "q", "answer_field": "a"}, "--check"),
-        ([{"q": "?", "a": None}], {"question_field": "q", "answer_field": "a", "answer": "math"}, "row 0"),
-        ([{"q": "?", "a": "Z"}], {"question_field": "q", "answer_field": "a", "answer": "choice"}, "none of the choices"),
-        ([{"q": "?", "a": 1}], {"question_field": "x", "answer_field": "a", "answer": "math"}, "KeyError: 'x'.*columns q, a"),
-        ([{"q": "?", "a": 1}], {"question_field": "q", "answer_field": "a", "answer": "essay"}, "math"),
+        (
+            [{"q": "?", "a": None}],
+            {"question_field": "q", "answer_field": "a", "answer": "math"},
+            "row 0",
+        ),
+        (
+            [{"q": "?", "a": "Z"}],
+            {"question_field": "q", "answer_field": "a", "answer": "choice"},
+            "none of the choices",
+        ),
+        (
+            [{"q": "?", "a": 1}],
+            {"question_field": "x", "answer_field": "a", "answer": "math"},
+            "KeyError: 'x'.*columns q, a",
+        ),
+        (
+            [{"q": "?", "a": 1}],
+            {"question_field": "q", "answer_field": "a", "answer": "essay"},
+            "math",
+        ),
         ([{"q": "?", "a": 1}], {"quetsion_field": "q"}, "'quetsion_field' is unknown"),
-        ([{"q": "?", "a": 1}], {"question_field": "q", "answer_field": "a", "answer": "math", "shots": 1}, "no question"),
-        ([{"q": "?", "a": 1}], {"question_field": "q", "answer_field": "a", "answer": "exact", "pattern": "("}, "pattern"),
+        (
+            [{"q": "?", "a": 1}],
+            {"question_field": "q", "answer_field": "a", "answer": "math", "shots": 1},
+            "no question",
+        ),
+        (
+            [{"q": "?", "a": 1}],
+            {"question_field": "q", "answer_field": "a", "answer": "exact", "pattern": "("},
+            "pattern",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_rows_is_told(tmp_path, rows, options, words):
     with pytest.raises(ValueError, match=words):
         load_task("rows", data=rows_file(tmp_path, rows), options=options)
@@ -233,11 +257,33 @@ def test_limits_and_options_are_checked():
     [
         ("aime24", {"id": 60, "problem": "?", "answer": "204"}, "204"),
         ("aime25", {"id": "0", "problem": "?", "answer": "70"}, "70"),
-        ("math500", {"unique_id": "test/a/1.json", "problem": "?", "answer": "\\frac{1}{2}"}, "\\frac{1}{2}"),
-        ("mmlu_pro", {"question_id": 7, "question": "?", "options": list("uvwxyz"), "answer": "F", "answer_index": 5}, "F"),
-        ("gpqa_diamond", {"Question": "?", "Correct Answer": "r", **{f"Incorrect Answer {i}": f"w{i}" for i in (1, 2, 3)}}, None),
+        (
+            "math500",
+            {"unique_id": "test/a/1.json", "problem": "?", "answer": "\\frac{1}{2}"},
+            "\\frac{1}{2}",
+        ),
+        (
+            "mmlu_pro",
+            {
+                "question_id": 7,
+                "question": "?",
+                "options": list("uvwxyz"),
+                "answer": "F",
+                "answer_index": 5,
+            },
+            "F",
+        ),
+        (
+            "gpqa_diamond",
+            {
+                "Question": "?",
+                "Correct Answer": "r",
+                **{f"Incorrect Answer {i}": f"w{i}" for i in (1, 2, 3)},
+            },
+            None,
+        ),
     ],
-)  # fmt: skip
+)
 def test_benchmarks_of_today(tmp_path, name, row, gold):
     task = load_task(name, data=rows_file(tmp_path, [row]))
     assert gold is None or task.questions[0].gold == gold

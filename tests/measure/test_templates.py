@@ -65,7 +65,7 @@ class Tokenizer:
 
 
 class Engine(FakeBackend):
-    """Thinks "abcdef..." until its budget, and answers "4"; keeps the prompts as it rendered them."""
+    """Thinks "abcdef..." until its budget, and answers "4"; keeps its prompts as rendered."""
 
     def __init__(self, template, thought="abcdefghij", **options):
         super().__init__("m")
@@ -168,7 +168,7 @@ def test_coupled_budgets_need_tokens():
 
 
 def test_a_server_renders_once_with_its_own_template():
-    """`/tokenize` gives the rendered prompt; the thought's tokens go to `/completions` as they are."""
+    """`/tokenize` gives the rendered prompt; the thought's tokens go on as they are."""
     tokenizer, asked = Tokenizer(R1), []
 
     class Handler(BaseHTTPRequestHandler):

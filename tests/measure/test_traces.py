@@ -245,7 +245,7 @@ def test_seeds_never_overlap(tmp_path):
 
 
 def test_damaged_files_are_told_in_one_line(tmp_path):
-    """Every byte of a gzip trace damaged, every length cut: a TraceError or the trace, nothing else."""
+    """Every byte of a gzip trace damaged, every length cut: a TraceError, or the trace."""
     path = tmp_path / "t.jsonl"
     write(path, ["a", "b"])
     packed = tmp_path / "t.jsonl.gz"

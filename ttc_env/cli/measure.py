@@ -5,8 +5,8 @@
         --task gsm8k --limit 300 --samples 64 --levels 1,2,4,8,16,32,64 \\
         --methods majority,best_of_n --prices 0.1465,0.1245 --out runs/gsm8k --dry-run
 
-Drop `--dry-run` to begin. Everything is resumed: stop it at any moment (Ctrl-C, kill, power) and give
-the same command again. `--budgets 64,256,1024` measures the thinking-budget dial (method
+Drop `--dry-run` to begin. Everything is resumed: stop it at any moment (Ctrl-C, kill, power) and
+give the same command again. `--budgets 64,256,1024` measures the thinking-budget dial (method
 `reasoning`) in place of parallel samples.
 
 A campaign file holds all of this for many models, tasks and dials; `ttc-env measure --example`

@@ -4,8 +4,9 @@
     ttc-env play gsm8k --mechanism auction --policy truthful
     ttc-env play aime --policy equilibrium --rounds 1
 
-Policies: `random` (uniform over the actions that exist), `equilibrium` (the worst equilibrium, or
-the auction's dominant strategies), `truthful` (list price or cost, at the level of largest surplus).
+Policies: `random` (uniform over the actions that exist), `equilibrium` (the worst equilibrium,
+or the auction's dominant strategies), `truthful` (list price or cost, at the level of largest
+surplus).
 """
 
 from __future__ import annotations

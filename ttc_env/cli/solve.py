@@ -53,7 +53,7 @@ def _facts(market: Market, mechanism: str) -> dict[str, Any]:
     }
 
 
-#: What a solution may have, and how it is called in the output; a rule's solution need not have all.
+#: What a solution may have, and its name in the output; not every rule's solution has all.
 _SINGLE = {
     "welfare": "welfare",
     "optimal_welfare": "optimal welfare",
@@ -95,12 +95,10 @@ def _providers(market: Market, solution: Any) -> list[dict[str, Any]]:
     if profile is None:
         return [{"provider": name} for name in market.names]
     outcome = solution.at(profile) if hasattr(solution, "at") else solution.outcome
-    if hasattr(solution, "split"):
-        levels = solution.split(profile)[0]
-    else:
-        levels = getattr(solution, "levels", profile)
+    split = solution.mechanism.split  # flat actions as (level, price, claim)
+    levels = split(profile, market)[0]
     optimum = getattr(solution, "optimum", None)
-    best = solution.split(optimum)[0] if optimum is not None else None
+    best = split(optimum, market)[0] if optimum is not None else None
     rows = []
     for i, provider in enumerate(market.providers):
         row: dict[str, Any] = {

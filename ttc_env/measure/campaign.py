@@ -1,8 +1,8 @@
 """A campaign: which models are measured on which tasks by which dials, in one place.
 
 Written by hand as a TOML file (`ttc-env measure campaign.toml`; `campaigns/paper.toml` beside this
-file is an example with every entry explained), or made from the options of the command. Everything is
-checked before a model is loaded.
+file is an example with every entry explained), or made from the options of the command. Everything
+is checked before a model is loaded.
 """
 
 from __future__ import annotations
@@ -312,7 +312,8 @@ class Campaign:
 def shard_places(jobs: Sequence[Job], shard: int, of: int) -> list[list[int]]:
     """The places of the questions of each job that shard number `shard` (from 1) of `of` draws.
 
-    All questions stand in one row, model after model, and are cut into stretches of equal weight (by
+    All questions stand in one row, model after model, and are cut into stretches of equal weight
+    (by
     their largest number of tokens), so that a shard loads few models and all end about together.
 
     Raises:

@@ -122,8 +122,8 @@ def read_choice(text: str, letters: str = "ABCD") -> str | None:
 
 
 def boxes(text: str) -> list[str]:
-    """Contents of all `\\boxed{...}` and `\\fbox{...}`, in order; one that is never closed holds the
-    rest of its line, and `\\boxed 7` holds the next word.
+    """Contents of all `\\boxed{...}` and `\\fbox{...}`, in order; one that is never closed holds
+    the rest of its line, and `\\boxed 7` holds the next word.
     """
     contents: list[str] = []
     end = -1
@@ -152,7 +152,7 @@ def boxes(text: str) -> list[str]:
 
 
 def _last_box(text: str, letters: str) -> str | None:
-    """The letter of the last box that holds one; "" if it holds several; None without such a box."""
+    """The letter of the last box that holds one; "" if it holds several; None without one."""
     for content in reversed(boxes(text)):
         tokens = _tokens(content[:200])
         reader = _Reader(tokens, letters)
@@ -433,8 +433,8 @@ class _Reader:
                     yield from self.letter_at(i + 1)
 
     def leading(self) -> Iterator[_Statement]:
-        """Rule 5: the first or the last line begins with the letter. Lines that begin with different
-        letters list the options, and settle nothing.
+        """Rule 5: the first or the last line begins with the letter. Lines that begin with
+        different letters list the options, and settle nothing.
         """
         found: list[tuple[int, str]] = []
         lines = self._line_ends()

@@ -114,7 +114,7 @@ class Closing:
         return Begun(_messages(prompt), self.start)
 
     def answer(self, prompt: Prompt, thought: str, tokens: Sequence[int] | None) -> Prompt:
-        """The prompt to answer after a thought (its sampled tokens, if they are the whole of it)."""
+        """The prompt to answer after a thought (with its sampled tokens, if they are whole)."""
         tail = self.end + self.answer_prefix
         if isinstance(prompt, str):
             return prompt + thought + tail
@@ -197,8 +197,8 @@ class CoupledBudgets:
 
     Costs the largest budget and the answers, where separate budgets cost their sum (a cut thought's
     prefix is in the engine's cache). The price: accuracies at two budgets are correlated, since
-    they share their thoughts; every single one has the law that `ThinkingBudget` gives it. A thought
-    that ended before a budget is the same at all larger ones, and is answered once.
+    they share their thoughts; every single one has the law that `ThinkingBudget` gives it. A
+    thought that ended before a budget is the same at all larger ones, and is answered once.
 
     Needs an engine that tells its tokens (`vllm`, `transformers`, a vLLM server). Each budget's
     samples carry it in the column `budget`.

@@ -1,8 +1,8 @@
 """Which mathematical expression a text settles on, and whether it equals another.
 
 The comparison itself is `math-verify`'s; this file decides what it gets to see: the last box that
-holds something (also `\\fbox`, and a box that was never closed), mixed numbers as fractions (`3 1/2`
-is 7/2, not 3 times 1/2), and numbers without their units where the gold answer is a number.
+holds something (also `\\fbox`, and a box that was never closed), mixed numbers as fractions (`3
+1/2` is 7/2, not 3 times 1/2), and numbers without their units where the gold answer is a number.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def mean_interval(
     """Interval of the mean over questions of values in [0, 1] (`[Q, K]`): two arrays `[K]`.
 
     The percentile interval of the bootstrap; where fewer than `FEW` answers are right, or wrong, in
-    all, widened to Wilson's interval for Q yes-or-no questions. That holds for any values in [0, 1],
+    all, widened to Wilson's interval for Q yes-or-no questions. That holds for any values in [0,
+    1],
     whose variance is at most p (1 - p), so it is too wide where a question's chance is known well.
     At 30 questions and p = 0.02 the bootstrap alone covers 45%, this 95% or more.
 

@@ -88,8 +88,8 @@ def describe(campaign: Campaign, tasks: Mapping[str, Task], jobs: Sequence[Job])
     most = sum(job.most_tokens for job in jobs)
     hours = most / campaign.tokens_per_second / 3600
     lines.append(
-        f"in all: {len(jobs)} traces, {sum(len(j.asked.questions) for j in jobs)} questions, at most"
-        f" {most:,} tokens, {hours:.2f} hours at {campaign.tokens_per_second:g} tokens/s"
+        f"in all: {len(jobs)} traces, {sum(len(j.asked.questions) for j in jobs)} questions, at"
+        f" most {most:,} tokens, {hours:.2f} hours at {campaign.tokens_per_second:g} tokens/s"
     )
     if campaign.usd_per_hour is not None:
         lines.append(f"at most {hours * campaign.usd_per_hour:,.2f} USD of machine time")
@@ -302,7 +302,7 @@ def finish(
     command: str,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
-    """Everything after the samples: summary, curve files, solutions, SOURCES.md; the curve files."""
+    """All that follows the samples: summary, curve files, solutions, SOURCES.md."""
     table = summary(paths, say)
     say(summary_text(table))
     files = write_curve_files(
@@ -325,7 +325,8 @@ def solutions(
     """The measured markets, solved at every beta: one row a market and beta. Empty where prices, an
     alpha or betas are not given.
     """
-    import ttc_env
+    from ttc_env.game.curves import load_market
+    from ttc_env.game.solve import solve
 
     rows = []
     alphas = {j.asked.name: campaign.tasks[j.task].alpha for j in jobs}
@@ -335,8 +336,8 @@ def solutions(
         if alpha is None or len(campaign.prices()) < len(campaign.providers):
             continue
         for beta in campaign.betas:
-            market = ttc_env.load_market(str(path), alpha=alpha, beta=beta)
-            found, auction = ttc_env.solve(market), ttc_env.solve(market, "auction")
+            market = load_market(str(path), alpha=alpha, beta=beta)
+            found, auction = solve(market), solve(market, "auction")
             rows.append(
                 {
                     "curves": path.name,

@@ -8,8 +8,8 @@ again later:
 - `math`: a mathematical expression, parsed and compared by `math-verify`.
 
 Some expressions take sympy forever, and a pattern of a user's own can take a regular expression
-forever, so all checks run in worker processes with a hard timeout (`check_answers`), and look at the
-last 100,000 characters of a text: one bad answer costs its own seconds, never the run.
+forever, so all checks run in worker processes with a hard timeout (`check_answers`), and look at
+the last 100,000 characters of a text: one bad answer costs its own seconds, never the run.
 
 What was parsed is stored in a normal form, so that two samples voted for the same thing exactly if
 their strings are equal.

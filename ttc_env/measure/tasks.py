@@ -102,7 +102,8 @@ def load_task(
         seed: chooses the questions, and the order of a multiple choice's options.
         data: a local JSON-lines, CSV or Parquet file in the data set's own schema, in place of a
             download. The task `rows` reads any such file: the options `question_field`,
-            `answer_field`, `answer` (math, choice, exact) and, for choices, `choices_field` say how.
+            `answer_field`, `answer` (math, choice, exact) and, for choices, `choices_field` say
+            how.
         options: changes to the task's entry in formats.toml, e.g. {"prompt": ..., "max_terms": 8}.
 
     Raises:
@@ -253,7 +254,7 @@ def _shot_answer(spec: Mapping[str, Any]) -> str:
 def _from_datasets(
     spec: Mapping[str, Any], limit: int | None, seed: int, data: str | Path | None
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Fields of the questions, and of the worked examples: rows that are set aside for all limits."""
+    """Fields of the questions, and of the worked examples: rows set aside for all limits."""
     rows = _rows(spec, data)
     order = list(range(len(rows)))
     random.Random(seed).shuffle(order)  # always, so that a longer run extends a shorter one

@@ -304,7 +304,7 @@ def _short(value: Any) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new file's name as durable as its content (not possible, and not needed, on Windows)."""
+    """Make a new file's name as durable as its content (neither possible nor needed on Windows)."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -35,7 +35,7 @@ def _backend_class(name: str) -> type[Any]:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError unless the backend called `name` has all of these options; loads no model."""
+    """Raise ValueError unless the backend `name` has all of these options; loads no model."""
     known = {*signature(_backend_class(name)).parameters, "data_parallel"} - {"model"}
     for option in options:
         if option not in known:

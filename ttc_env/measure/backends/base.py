@@ -16,9 +16,9 @@ Message: TypeAlias = dict[str, str]  # {"role": "system" | "user" | "assistant",
 class Begun:
     """Messages whose answer has begun: the model goes on after it.
 
-    The messages are rendered once, with the template's generation prompt, and what has been written
-    is appended as raw tokens. It is never rendered as a message: templates of reasoning models strip
-    the thought out of an assistant's message, or close it.
+    The messages are rendered once, with the template's generation prompt, and what has been
+    written is appended as raw tokens. It is never rendered as a message: templates of reasoning
+    models strip the thought out of an assistant's message, or close it.
     """
 
     messages: tuple[Message, ...]

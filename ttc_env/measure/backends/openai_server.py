@@ -37,8 +37,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         fp.close()
         here, there = where(req.full_url), where(newurl)
         raise Redirected(
-            f"{here} redirects to {there} (HTTP {code}), which is not followed, because it would get"
-            " the API key; give the server's final address as base_url"
+            f"{here} redirects to {there} (HTTP {code}), which is not followed, because it would"
+            " get the API key; give the server's final address as base_url"
         )
 
 
