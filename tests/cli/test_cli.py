@@ -224,3 +224,26 @@ def test_readmes_commands_work_from_the_wheel_in_another_folder(tmp_path):
         next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("entry_points.txt"))
     )
     assert b"ttc-env = ttc_env.cli:main" in entry
+
+
+def test_plot_curves(capsys, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plot`)")
+    base = ["--backend", "fake", "--task", "chains", "--limit", 5, "--out", tmp_path]
+    call(capsys, "measure", "--models", "x/weak", "x/strong", "--samples", 4, *base)
+    call(capsys, "measure", "--models", "x/weak", "--samples", 1, "--budgets", "0,1,2", *base)
+    files = sorted(tmp_path.glob("chains-*.csv"))
+    assert len(files) == 3
+    for x in ("tokens", "level"):
+        for kind in ("png", "svg"):
+            out = tmp_path / "deep" / f"{x}.{kind}"
+            code, text, err = call(capsys, "plot-curves", *files, "--x", x, "--out", out)
+            assert code == 0, err
+            assert text.strip() == str(out)
+            assert out.stat().st_size > 5_000
+    code, _, err = call(capsys, "plot-curves", files[0], "--out", tmp_path / "x.gif")
+    assert code == 2
+    assert "must end in" in err
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    code, _, err = call(capsys, "plot-curves", tmp_path / "other.csv")
+    assert code == 2
+    assert "'provider'" in err

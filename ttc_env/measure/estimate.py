@@ -7,6 +7,8 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,17 @@ class RewardOptions:
 
     model: str
     options: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        from ttc_env.measure.rewards import RewardModel
+
+        known = set(signature(RewardModel).parameters) - {"model"}
+        for name in self.options:
+            if name not in known:
+                raise ValueError(
+                    f"a reward model has no option {name!r}; choose among"
+                    f" {', '.join(sorted(known))}"
+                )
 
 
 @dataclass(frozen=True)
@@ -89,13 +102,20 @@ def load_samples(path: Path, reward_model: RewardOptions | str | None) -> tuple[
     trace = read_trace(path)
     if reward_model is None:
         return trace, from_trace(trace)
-    from ttc_env.measure.rewards import RewardModel, score_trace
+    from ttc_env.measure.rewards import score_trace
 
     reward = RewardOptions(reward_model, {}) if isinstance(reward_model, str) else reward_model
     suffix = path.name.removesuffix(".gz").removesuffix(".jsonl")
-    model = RewardModel(reward.model, **reward.options)
-    rewards = score_trace(trace, model, path.with_name(f"{suffix}.rewards.jsonl"))
+    scorer = _reward_model(reward.model, tuple(sorted(reward.options.items())))
+    rewards = score_trace(trace, scorer, path.with_name(f"{suffix}.rewards.jsonl"))
     return trace, from_trace(trace, rewards)
+
+
+@lru_cache(maxsize=1)  # loaded once for all traces
+def _reward_model(model: str, options: tuple[tuple[str, Any], ...]) -> Any:
+    from ttc_env.measure.rewards import RewardModel
+
+    return RewardModel(model, **dict(options))
 
 
 def curves_of(
