@@ -1,4 +1,4 @@
-"""Curve files: what stands in them is what is read, or it is refused with the place and the remedy."""
+"""Curve files: what stands in them is what is read, or it is refused, with place and remedy."""
 
 import datetime
 import decimal
