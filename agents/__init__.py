@@ -1,8 +1,11 @@
 """Players for every game of ttc_env, by name.
 
     config = make_config("market", "gsm8k", prices="fixed")
-    arena = Arena(config, seat(config, {"provider_0": "ppo", "rest": "best_response"},
-    seeds=range(8), horizon=1000), seeds=range(8))
+    players = make_agents(
+        config, "provider_0=ucb,rest=best_response", seeds=range(8), horizon=1000
+    )
+    arena = Arena(config, players, seeds=range(8))
+    arena.step()
 
 Agents that need torch are imported when they are asked for.
 """
@@ -13,8 +16,8 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agents.arena import Arena, make_seats
-from agents.base import Agent, Feedback, Payoffs, Seats
+from agents.arena import Arena, make_role
+from agents.base import Agent, Feedback, Payoffs, Role
 from ttc_env.envs.config import EnvConfig
 
 AGENTS: dict[str, str] = {
@@ -51,11 +54,11 @@ __all__ = [
     "Arena",
     "Feedback",
     "Payoffs",
-    "Seats",
+    "Role",
     "agent_class",
-    "make_seats",
+    "make_agents",
+    "make_role",
     "parse_learners",
-    "seat",
 ]
 
 
@@ -124,15 +127,15 @@ def parse_learners(text: str, num_providers: int) -> dict[int, tuple[str, dict[s
 def _value(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    for kind in (int, float):
+    for number in (int, float):
         try:
-            return kind(text)
+            return number(text)
         except ValueError:
             continue
     return text
 
 
-def seat(
+def make_agents(
     config: EnvConfig,
     learners: str | Mapping[int, tuple[str, Mapping[str, Any]]],
     *,
@@ -144,8 +147,8 @@ def seat(
 
     Args:
         learners: as `parse_learners` reads or returns it.
-        seeds: one a run.
-        horizon: rounds that the run plans.
+        seeds: one for each copy of the market that is played.
+        horizon: planned number of rounds.
 
     Raises:
         ValueError, TypeError: as `parse_learners`; or an option that the agent does not take.
@@ -162,18 +165,22 @@ def seat(
         )
     agents = []
     for name, options, index in groups.values():
-        kind = agent_class(name)
-        seats = make_seats(config, index, seeds, horizon, sees_solver=kind.sees_solver)
+        agent_type = agent_class(name)
+        role = make_role(config, index, seeds, horizon, sees_solver=agent_type.sees_solver)
         try:
-            agents.append(kind(seats, **options))
+            agents.append(agent_type(role, **options))
         except TypeError as error:
             if "unexpected keyword" not in str(error):
                 raise
             import inspect
 
-            known = [p for p in inspect.signature(kind).parameters if p != "seats"]
+            known = [p for p in inspect.signature(agent_type).parameters if p != "role"]
             raise TypeError(
                 f"learner {name!r} has no option {', '.join(sorted(set(options) - set(known)))}; it"
                 f" has {', '.join(known) or 'none'}"
             ) from error
     return agents
+
+
+seat = make_agents
+"""The old name, for `agents.opponents` until it uses the new one."""

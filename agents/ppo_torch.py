@@ -1,10 +1,10 @@
 """Independent PPO in plain torch: all providers' networks as one batched network, all markets as
 one batch.
 
-Every seat has its own actor and critic; weights carry a leading seat axis, so one matrix product
-serves all providers. No weight, gradient or statistic is shared between seats: gradients are
-clipped per seat, and Adam works entry by entry. Compact on purpose: read it beside Schulman et al.
-(2017), section 3 and algorithm 1.
+Every provider has its own actor and critic; weights carry a leading provider axis, so one matrix
+product serves all. No weight, gradient or statistic is shared between providers: gradients are
+clipped per provider, and Adam works entry by entry. The file is short on purpose: read it beside
+Schulman et al. (2017), section 3 and algorithm 1.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 
 from agents.arena import NotFinite
-from agents.base import Actions, Agent, Seats, pure, sample
+from agents.base import Actions, Agent, Role, pure, sample
 from agents.scale import check_scale, scaled
 from ttc_env.game.types import Array
 
 
 class TorchPPO(Agent):
-    """PPO with a clipped surrogate, for all seats at once.
+    """PPO with a clipped surrogate, for all providers at once.
 
     Args:
-        steps: rounds between updates; each update sees steps x runs samples per provider.
+        steps: rounds between updates; each update sees steps x seeds samples per provider.
         epochs, minibatches: passes over the samples, and parts of each pass.
         clip: of the probability ratio.
         discount: 0 by default; a round's profit depends on that round's actions alone.
@@ -48,7 +48,7 @@ class TorchPPO(Agent):
 
     def __init__(
         self,
-        seats: Seats,
+        role: Role,
         steps: int = 16,
         epochs: int = 5,
         minibatches: int = 4,
@@ -60,7 +60,7 @@ class TorchPPO(Agent):
         scale: str = "log",
         device: str = "cpu",
     ):
-        super().__init__(seats)
+        super().__init__(role)
         self.steps, self.epochs, self.minibatches = int(steps), int(epochs), int(minibatches)
         self.clip, self.discount, self.entropy, self.scale = (
             float(clip),
@@ -70,13 +70,13 @@ class TorchPPO(Agent):
         )
         self.device = torch.device(device)
         self._generator = torch.Generator().manual_seed(
-            int(np.random.SeedSequence([*seats.seeds[:1], *seats.index, 4]).generate_state(1)[0])
+            int(np.random.SeedSequence([*role.seeds[:1], *role.index, 4]).generate_state(1)[0])
         )
-        self.draws = seats.draws()
-        _, a, _ = seats.shape
-        d = seats.observation_size
+        self.draws = role.draws()
+        _, a, _ = role.shape
+        d = role.observation_size
         self._mask = torch.tensor(
-            np.where(seats.available, 0.0, -np.inf)[:, None, :],
+            np.where(role.available, 0.0, -np.inf)[:, None, :],
             dtype=torch.float32,
             device=self.device,
         )
@@ -92,14 +92,14 @@ class TorchPPO(Agent):
         }
         self.optimiser = torch.optim.Adam(list(self.weights.values()), lr=rate, eps=1e-5)
         self._rollout: list[tuple[Array, Actions, Array, Array, bool]] = []
-        self._observation = np.zeros((len(seats.index), len(seats.seeds), d), np.float32)
+        self._observation = np.zeros((len(role.index), len(role.seeds), d), np.float32)
         self._log: dict[str, float] = {}
 
     def _layer(self, name: str, shape: tuple[int, int], gain: float) -> list[tuple[str, Tensor]]:
-        weight = torch.empty(len(self.seats.index), *shape)
+        weight = torch.empty(len(self.role.index), *shape)
         for one in weight:
             torch.nn.init.orthogonal_(one, gain, generator=self._generator)
-        bias = torch.zeros(len(self.seats.index), 1, shape[1])
+        bias = torch.zeros(len(self.role.index), 1, shape[1])
         return [
             (f"{name}.weight", weight.to(self.device).requires_grad_()),
             (f"{name}.bias", bias.to(self.device).requires_grad_()),
@@ -151,15 +151,15 @@ class TorchPPO(Agent):
 
     def _train(self) -> None:
         seen, actions, rewards, final, _ = (list(x) for x in zip(*self._rollout, strict=True))
-        k, _, runs = self.seats.shape
-        x = self._tensor(np.stack(seen, axis=1)).reshape(k, self.steps * runs, -1)
+        k, _, seeds = self.role.shape
+        x = self._tensor(np.stack(seen, axis=1)).reshape(k, self.steps * seeds, -1)
         with torch.no_grad():
             # One-step targets: episodes are truncated, never terminated, so that the value after
             # the round always counts.
             after = (
                 self._net(
                     "critic",
-                    self._tensor(np.stack(final, axis=1)).reshape(k, self.steps * runs, -1),
+                    self._tensor(np.stack(final, axis=1)).reshape(k, self.steps * seeds, -1),
                 )[..., 0]
                 if self.discount
                 else 0.0
@@ -185,7 +185,7 @@ class TorchPPO(Agent):
                 )
                 spread = -(log_policy.exp() * log_policy.clamp_min(-1e9)).sum(dim=2)
                 error = (self._net("critic", x[:, part])[..., 0] - target[:, part]) ** 2
-                # Means over samples, sums over seats: each seat has its own loss.
+                # Means over samples, sums over providers: each has its own loss.
                 loss = (0.5 * error - surrogate - self.entropy * spread).mean(dim=1).sum()
                 self.optimiser.zero_grad()
                 loss.backward()
@@ -204,8 +204,8 @@ class TorchPPO(Agent):
         if not torch.isfinite(norms).all():
             at = int(torch.nonzero(~torch.isfinite(norms))[0])
             raise NotFinite(
-                f"gradient is not finite in round {self.t} for provider_{self.seats.index[at]},"
-                f" learner {self.name}, {self.seats.description}"
+                f"gradient is not finite in round {self.t} for provider_{self.role.index[at]},"
+                f" learner {self.name}, {self.role.description}"
             )
         shrink = (largest / (norms + 1e-6)).clamp(max=1.0)[:, None, None]
         for weight in self.weights.values():
@@ -222,7 +222,7 @@ class TorchPPO(Agent):
                 .cpu()
                 .numpy()
             )
-        return pure(choice, self.seats.shape[1])
+        return pure(choice, self.role.shape[1])
 
     def strategy(self) -> Array:
         return self.greedy()

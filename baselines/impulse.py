@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from agents import Arena, seat
+from agents import Arena, make_agents
 from agents.base import Feedback
 from agents.q_learning import QLearning
-from baselines.evaluation import Judge
+from baselines.evaluation import Evaluator
 from baselines.records import write_csv
 from ttc_env.envs.config import EnvConfig, make_config
 
@@ -43,9 +43,9 @@ def duopoly(benchmark: str, method: str, providers: tuple[str, str], beta: float
 
 
 def train(config: EnvConfig, sessions: int, rounds: int) -> Arena:
-    """Two Q-learners with memory of both last actions, in `sessions` independent runs."""
+    """Two Q-learners with memory of both last actions, under `sessions` seeds."""
     seeds = range(sessions)
-    arena = Arena(config, seat(config, "q_learning", seeds=seeds, horizon=rounds), seeds)
+    arena = Arena(config, make_agents(config, "q_learning", seeds=seeds, horizon=rounds), seeds)
     for _ in range(rounds):
         arena.step()
     return arena
@@ -89,11 +89,11 @@ def summarise(config: EnvConfig, table: pd.DataFrame) -> dict[str, float]:
     """Collusion index before the deviation, and in how many sessions the deviation paid at once,
     was answered, and was followed by a return.
     """
-    judge = Judge(config)
+    evaluator = Evaluator(config)
     before = table[table["round"] == -1].set_index("session")
     at, after, end = (table[table["round"] == t].set_index("session") for t in (0, 1, WINDOW))
     index = [
-        judge.score_actions(np.array([row.level_0, row.level_1]))["collusion"]
+        evaluator.score_actions(np.array([row.level_0, row.level_1]))["collusion"]
         for row in before.itertuples()
     ]
     deviates = at.level_0 != before.level_0
@@ -106,7 +106,7 @@ def summarise(config: EnvConfig, table: pd.DataFrame) -> dict[str, float]:
         "at_equilibrium": float(
             np.mean(
                 [
-                    (judge.equilibria == [row.level_0, row.level_1]).all(axis=1).any()
+                    (evaluator.equilibria == [row.level_0, row.level_1]).all(axis=1).any()
                     for row in before.itertuples()
                 ]
             )

@@ -314,7 +314,7 @@ class Trajectory:
 
 
 def trajectory(market: Market, seed: int = 0) -> Trajectory:
-    """Nearest-improving moves in random order ([TTC]), with what users and society got on the way."""
+    """Nearest-improving moves in random order ([TTC]), with what users and society got meanwhile."""
     mechanism = pay_per_token()
     path = nearest_improving_dynamics(
         mechanism.game(market), rng=np.random.default_rng(seed), record="moves"

@@ -52,7 +52,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def manifest(**facts: Any) -> dict[str, Any]:
-    """Versions, data hashes, platform and command of a run; `facts` adds its own (seeds, options)."""
+    """Versions, data hashes, platform and command of a run; `facts` adds its own (seeds,
+    options).
+    """
     data = resources.files("ttc_env") / "data"
     versions = {}
     for name in (

@@ -148,7 +148,7 @@ def targets(final: pd.DataFrame) -> tuple[str, str]:
     market = final[final.setting == FIXED_MARKET]
     auction = final[final.setting == "auction"]
 
-    def judge(
+    def check(
         learner: str, part: pd.DataFrame, text: str, passed: pd.Series, needed: float = 1.0
     ) -> None:
         if not len(part):
@@ -171,7 +171,7 @@ def targets(final: pd.DataFrame) -> tuple[str, str]:
 
     for learner in PURE_LEARNERS:
         part = market[market.learner == learner]
-        judge(
+        check(
             learner,
             part,
             "inside the PNE bracket, every counted regret <= 1e-6, all runs",
@@ -179,17 +179,17 @@ def targets(final: pd.DataFrame) -> tuple[str, str]:
         )
     for learner in MIXED_LEARNERS:
         part = market[market.learner == learner]
-        judge(
+        check(
             learner,
             part,
             "inside the PNE bracket with chance >= 99% for every provider, relative regret <= 1%,"
             " all runs",
             (part.relative_regret <= 0.01) & (part.inside_bracket >= 0.99),
         )
-        judge(learner, part, "relative regret <= 1% alone", part.relative_regret <= 0.01)
+        check(learner, part, "relative regret <= 1% alone", part.relative_regret <= 0.01)
     for learner in BANDITS:
         part = market[market.learner == learner]
-        judge(
+        check(
             learner,
             part,
             "welfare within 2% of equilibrium, median relative regret <= 2%, all runs",
@@ -198,21 +198,21 @@ def targets(final: pd.DataFrame) -> tuple[str, str]:
         )
     for learner in PPOS:
         part = market[market.learner == learner]
-        judge(
+        check(
             learner,
             part,
             "relative regret <= 1% and welfare within 1% in >= 90% of runs",
             (part.relative_regret <= 0.01) & ((part.welfare_to_equilibrium - 1).abs() <= 0.01),
             0.9,
         )
-        judge(
+        check(
             learner,
             part,
             "no counted provider off its PNE level at a cost over 3%, all runs",
             (part.levels_exact == 1) | (part.largest_counted_regret <= 0.03),
         )
         part = auction[auction.learner == learner]
-        judge(
+        check(
             learner,
             part,
             "auction: efficient winner and its level exact in >= 95% of runs",

@@ -119,7 +119,8 @@ class Cell:
     @property
     def file(self) -> str:
         mechanism, prices = SETTINGS[self.setting]
-        return f"{self.entry.learner}/{mechanism}-{prices}_{self.benchmark}-{self.method}_{self.beta:g}.csv"
+        game = f"{self.benchmark}-{self.method}_{self.beta:g}"
+        return f"{self.entry.learner}/{mechanism}-{prices}_{game}.csv"
 
     @property
     def config(self) -> TrainConfig:

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents import Arena, agent_class, parse_learners, seat
+from agents import Arena, agent_class, make_agents, parse_learners
 from agents.base import Agent
 from baselines import checkpoint
-from baselines.evaluation import Judge, mean_row
+from baselines.evaluation import Evaluator, mean_row
 from baselines.records import manifest, write_csv, write_json
 from ttc_env.envs.config import EnvConfig, make_config
 
@@ -122,9 +122,9 @@ class Plan:
             )
         environment = config.environment()
         learners = parse_learners(config.learner, environment.market.num_providers)
-        kinds = [agent_class(name) for name, _ in learners.values()]
-        parallel = any(kind.parallel for kind in kinds)
-        rounds = max(kind.rounds for kind in kinds)
+        types = [agent_class(name) for name, _ in learners.values()]
+        parallel = any(one.parallel for one in types)
+        rounds = max(one.rounds for one in types)
         if config.steps:
             rounds = -(-config.steps // config.parallel) if parallel else config.steps
         seeds = config.seed_list()
@@ -132,15 +132,15 @@ class Plan:
         return cls(config, environment, learners, rounds, parallel, batches)
 
     def arena(self, seeds: tuple[int, ...]) -> Arena:
-        runs = self.copies(seeds)
+        copies = self.copies(seeds)
         return Arena(
             self.environment,
-            seat(self.environment, self.learners, seeds=runs, horizon=self.rounds),
-            runs,
+            make_agents(self.environment, self.learners, seeds=copies, horizon=self.rounds),
+            copies,
         )
 
     def copies(self, seeds: tuple[int, ...]) -> list[int]:
-        """Seeds of the arena's runs: the seeds, or the parallel markets of one seed."""
+        """Seeds of the arena: the seeds themselves, or those of one seed's parallel markets."""
         return (
             [
                 int(x)
@@ -163,20 +163,20 @@ class Plan:
         )
 
 
-def evaluate(arena: Arena, judge: Judge, parallel: bool) -> list[dict[str, float]]:
+def evaluate(arena: Arena, evaluator: Evaluator, parallel: bool) -> list[dict[str, float]]:
     """One row of metrics per seed: of what everybody has learned, without exploration.
 
-    Play that depends on what it sees is judged where it leads: from the current observations of
+    Play that depends on what it sees is scored where it leads: from the current observations of
     every parallel market, the mean over markets.
     """
     strategies = arena.strategies()
     rows: dict[bytes, dict[str, float]] = {}
     scored = []
-    for run in range(strategies.shape[2]):
-        one = np.ascontiguousarray(strategies[:, :, run])
+    for k in range(strategies.shape[2]):
+        one = np.ascontiguousarray(strategies[:, :, k])
         key = one.tobytes()
         if key not in rows:
-            rows[key] = judge.score(one)
+            rows[key] = evaluator.score(one)
         scored.append(rows[key])
     return [mean_row(scored)] if parallel else scored
 
@@ -193,7 +193,7 @@ class Run:
     wall: float = 0.0  # seconds, interrupted parts included
 
     def __post_init__(self) -> None:
-        self.judge = Judge(self.plan.environment)
+        self.evaluator = Evaluator(self.plan.environment)
         self.arena: Arena | None = None
         self._batch = 0
 
@@ -255,7 +255,7 @@ class Run:
     def _evaluate(self, arena: Arena, seeds: tuple[int, ...], board: _Board) -> None:
         step = arena.round * self.plan.steps_per_round
         for seed, scores in zip(
-            seeds, evaluate(arena, self.judge, self.plan.parallel), strict=True
+            seeds, evaluate(arena, self.evaluator, self.plan.parallel), strict=True
         ):
             row = {"seed": seed, "step": step, **scores}
             self.rows.append(row)

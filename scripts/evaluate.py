@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from baselines import checkpoint
-from baselines.evaluation import Judge
+from baselines.evaluation import Evaluator
 from baselines.records import write_csv
 from baselines.training import Plan, TrainConfig, evaluate
 
@@ -51,7 +51,7 @@ def score_run(folder: Path) -> pd.DataFrame:
     seeds = plan.batches[int(content["batch"])]
     arena = plan.arena(seeds)
     arena.load_state_dict(content["arena"])
-    rows = evaluate(arena, Judge(plan.environment), plan.parallel)
+    rows = evaluate(arena, Evaluator(plan.environment), plan.parallel)
     return pd.DataFrame(
         [
             {"seed": seed, "step": arena.round * plan.steps_per_round, **row}

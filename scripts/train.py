@@ -27,7 +27,8 @@ from scripts.options import add_options, read_options
 def default_name(config: TrainConfig) -> str:
     """A folder name that tells runs apart."""
     learner = "".join(c if c.isalnum() or c in "_.-" else "-" for c in config.learner)
-    return f"{learner}_{config.mechanism}-{config.prices}_{config.benchmark}-{config.method}_beta{config.beta:g}"
+    game = f"{config.benchmark}-{config.method}_beta{config.beta:g}"
+    return f"{learner}_{config.mechanism}-{config.prices}_{game}"
 
 
 class Bar:

@@ -98,7 +98,8 @@ def test_sigkill_while_writing_leaves_the_last_good_checkpoint(tmp_path: Path) -
         from baselines import checkpoint, records
         target = Path({str(tmp_path)!r}) / "checkpoint.npz"
         checkpoint.save(target, {{"generation": 1, "weights": __import__("numpy").arange(1000.0)}})
-        records.os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL)  # written, but not yet in place
+        # The new file is written then, but not yet in place.
+        records.os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
         checkpoint.save(target, {{"generation": 2}})
         """)
     killed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
@@ -185,7 +186,7 @@ def test_not_a_number_stops_the_run(
     )
     assert train_script.main(["--learner", "ucb", *QUICK, "--out", str(tmp_path)]) == 1
     assert (
-        "reward is nan in round 1 for provider_0 ('Llama-3-8B'), run seed 0, market gsm8k majority"
+        "reward is nan in round 1 for provider_0 ('Llama-3-8B'), seed 0, market gsm8k majority"
         in capsys.readouterr().err
     )
     assert json.loads((tmp_path / "manifest.json").read_text())["state"] != "finished"
