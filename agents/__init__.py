@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from agents.arena import Arena, make_role
 from agents.base import Agent, Feedback, Payoffs, Role
+from agents.policies import Policies, Policy, load_policies, load_policy
 from ttc_env.envs.config import EnvConfig
 
 AGENTS: dict[str, str] = {
@@ -54,11 +55,16 @@ __all__ = [
     "Arena",
     "Feedback",
     "Payoffs",
+    "Policies",
+    "Policy",
     "Role",
     "agent_class",
+    "load_policies",
+    "load_policy",
     "make_agents",
     "make_role",
     "parse_learners",
+    "read_value",
 ]
 
 
@@ -106,7 +112,7 @@ def parse_learners(text: str, num_providers: int) -> dict[int, tuple[str, dict[s
                 raise ValueError(
                     f"cannot read {setting!r} in {part!r}; options are written {name}:key=value"
                 )
-            options[key] = _value(value)
+            options[key] = read_value(value)
         if who == "rest":
             rest = (name, options)
         elif who in providers:
@@ -124,7 +130,8 @@ def parse_learners(text: str, num_providers: int) -> dict[int, tuple[str, dict[s
     return chosen
 
 
-def _value(text: str) -> Any:
+def read_value(text: str) -> Any:
+    """An option's value from the command line: true, false, a number, or text."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for number in (int, float):
@@ -167,19 +174,43 @@ def make_agents(
     for name, options, index in groups.values():
         agent_type = agent_class(name)
         role = make_role(config, index, seeds, horizon, sees_solver=agent_type.sees_solver)
+        check_options(name, agent_type.options(), options)
         try:
             agents.append(agent_type(role, **options))
-        except TypeError as error:
-            if "unexpected keyword" not in str(error):
-                raise
-            import inspect
-
-            known = [p for p in inspect.signature(agent_type).parameters if p != "role"]
-            raise TypeError(
-                f"learner {name!r} has no option {', '.join(sorted(set(options) - set(known)))}; it"
-                f" has {', '.join(known) or 'none'}"
-            ) from error
+        except (AssertionError, ArithmeticError, RuntimeError) as error:
+            raise ValueError(f"learner {name!r} cannot be made with {options}: {error}") from error
     return agents
+
+
+def check_options(name: str, known: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Hold a learner's options against those that it has.
+
+    Args:
+        known: option -> its type.
+
+    Raises:
+        TypeError: an option that does not exist, or a value of another type.
+    """
+    if unknown := sorted(set(options) - set(known)):
+        raise TypeError(
+            f"learner {name!r} has no option {', '.join(unknown)}; it has"
+            f" {', '.join(known) or 'none'}"
+        )
+    words = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+    for option, value in options.items():
+        types = get_args(known[option]) or (known[option],)
+        simple = [one for one in types if one in words]
+        strange = [one for one in types if one not in words and one is not type(None)]
+        fits = (
+            (value is None and type(None) in types)
+            or any(one in (object, Any) for one in types)
+            or type(value) in simple
+            or (type(value) is int and float in simple)
+            or (bool(strange) and not isinstance(value, (str, bool, int, float)))
+        )
+        if not fits:
+            expected = " or ".join(words[one] for one in simple) or "an object"
+            raise TypeError(f"learner {name!r}: {option} is {value!r}; it must be {expected}")
 
 
 seat = make_agents

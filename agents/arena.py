@@ -201,6 +201,11 @@ class Arena:
             )
         return result
 
+    @property
+    def observations(self) -> Array | None:
+        """`[n, seeds, d]`: what the providers see now, if an agent looks."""
+        return self._observations
+
     def state_dict(self) -> dict[str, Any]:
         """Enough to go on exactly."""
         content = {

@@ -17,11 +17,13 @@ says what was learned.
 
 from __future__ import annotations
 
+import inspect
+import types
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,6 +185,11 @@ class Agent(ABC):
         """The old name of `role`, for `agents.opponents` until it uses the new one."""
         return self.role
 
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """The options that the agent takes: name -> type."""
+        return options_of(cls.__init__, ("role",))
+
     @abstractmethod
     def act(self, observation: Array | None = None) -> Actions:
         """Flat actions `[k, seeds]` for this round. observation: `[k, seeds, d]` if
@@ -208,6 +215,13 @@ class Agent(ABC):
         on it: `[k, a, seeds]`.
         """
         return self.strategy()
+
+    def policies(self) -> list[dict[str, Any]]:
+        """What `agents.policies` needs to play what was learned: for each provider its form and
+        arrays, without exploration. Where a market has a strategy of its own, axis 0 is the market.
+        """
+        strategy = self.strategy()
+        return [{"form": "mixed", "strategy": np.ascontiguousarray(one.T)} for one in strategy]
 
     def diagnostics(self) -> Mapping[str, float]:
         """Numbers worth logging, by name."""
@@ -247,6 +261,26 @@ class Agent(ABC):
                 setattr(self, field, value)
             else:
                 setattr(self, field, type(current)(content[field]))
+
+
+def options_of(function: Callable[..., Any], without: tuple[str, ...]) -> dict[str, Any]:
+    """Parameters of a function and their types, but for those `without`, `self` and `**`; `object`
+    where a type is not known here.
+    """
+
+    def type_of(parameter: inspect.Parameter) -> Any:
+        try:
+            stub = types.FunctionType((lambda: None).__code__, function.__globals__)
+            stub.__annotations__ = {"x": parameter.annotation}
+            return get_type_hints(stub)["x"]
+        except NameError:
+            return object
+
+    return {
+        name: type_of(parameter)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in ("self", *without) and parameter.kind is not parameter.VAR_KEYWORD
+    }
 
 
 def pure(actions: Actions, num_actions: int) -> Array:

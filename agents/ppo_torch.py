@@ -227,6 +227,26 @@ class TorchPPO(Agent):
     def strategy(self) -> Array:
         return self.greedy()
 
+    def policies(self) -> list[dict[str, Any]]:
+        w = {name: weight.detach().cpu().numpy() for name, weight in self.weights.items()}
+        mask = self._mask[:, 0].cpu().numpy()
+        return [
+            {
+                "form": "network",
+                "layers": [
+                    {
+                        "weight": w[f"actor{layer}.weight"][i],
+                        "bias": w[f"actor{layer}.bias"][i, 0],
+                        "activation": "tanh" if layer < 3 else "",
+                    }
+                    for layer in (1, 2, 3)
+                ],
+                "mask": mask[i],
+                "plays": np.arange(self.role.shape[1]),
+            }
+            for i in range(len(self.role.index))
+        ]
+
     def diagnostics(self) -> Mapping[str, float]:
         return self._log
 

@@ -4,6 +4,8 @@ Pastorello (AER 2020).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from agents.base import Actions, Agent, Feedback, Role, best, pure, sample
@@ -75,12 +77,12 @@ class QLearning(Agent):
             code = np.zeros(actions.shape[1], dtype=np.intp)
             for row in actions:
                 code = code * self.role.shape[1] + row
-            return np.broadcast_to(code, self.at.shape).copy()
+            return np.repeat(code[None], len(self.role.index), axis=0)
         level = actions // (self.role.grid[1] * self.role.grid[2])
         rivals = np.repeat(shares[None], len(self.role.index), axis=0)  # [k, n, seeds]
         rivals[np.arange(len(self.role.index)), list(self.role.index)] = -1.0
         leader = rivals.argmax(axis=1)
-        return level[list(self.role.index)] * self.role.grid[0] + level[leader, self._rows[1]]
+        return level[list(self.role.index)] * self.role.grid[0] + level[leader, np.arange(level.shape[1])]
 
     def update(self) -> None:
         feedback = self.last
@@ -98,6 +100,17 @@ class QLearning(Agent):
 
     def strategy(self) -> Array:
         return pure(self.values(self.at).argmax(axis=1), self.role.shape[1])
+
+    def policies(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "form": "memory",
+                "joint": self.joint,
+                "table": np.ascontiguousarray(np.moveaxis(table, 2, 0)),  # [seeds, states, a]
+                "at": at,
+            }
+            for table, at in zip(self.table, self.at, strict=True)
+        ]
 
     def follow(self, feedback: Feedback) -> None:
         """Move to the state that a round leads to, without learning from it."""

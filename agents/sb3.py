@@ -34,7 +34,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.arena import NotFinite
-from agents.base import Actions, Agent, Feedback, Role, pure
+from agents.base import Actions, Agent, Feedback, Role, options_of, pure
 from agents.scale import check_scale, scaled
 from ttc_env.game.types import Array
 
@@ -117,6 +117,12 @@ class SB3Agent(Agent):
             self.models.append(model)
             self._random.append(state[0])
         self._observation = np.zeros((k, seeds, role.observation_size), np.float32)
+
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        ours = ("policy", "env", "seed", "verbose", "tensorboard_log", "_init_setup_model")
+        own = options_of(SB3Agent.__init__, ("role",))
+        return {**own, **options_of(cls.algorithm.__init__, ours)}
 
     @classmethod
     def sized(cls, copies: int) -> dict[str, Any]:
@@ -217,6 +223,23 @@ class SB3Agent(Agent):
     def strategy(self) -> Array:
         return self.greedy()
 
+    def policies(self) -> list[dict[str, Any]]:
+        models = self.models * len(self.role.index) if self.share else self.models
+        a = self.role.shape[1]
+        return [
+            {
+                "form": "network",
+                "layers": _layers(self.network(model)),
+                "mask": np.zeros(a, np.float32),
+                "plays": plays,
+            }
+            for model, plays in zip(models, self._absent_to, strict=True)
+        ]
+
+    def network(self, model: Any) -> list[torch.nn.Module]:
+        """The modules through which an observation goes to the actions' scores."""
+        raise NotImplementedError
+
     def diagnostics(self) -> Mapping[str, float]:
         values: dict[str, float] = {}
         for i, model in zip(self.role.index, self.models, strict=False):
@@ -293,6 +316,9 @@ class OnPolicy(SB3Agent):
         self._starts = [np.ones(self._copies, bool) for _ in self.models]
         for model in self.models:
             model.rollout_buffer.reset()
+
+    def network(self, model: Any) -> list[torch.nn.Module]:
+        return [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
 
     def choose(self, j: int, model: Any, seen: Array) -> Actions:
         model.policy.set_training_mode(False)
@@ -411,6 +437,9 @@ class DQNAgent(SB3Agent):
         "target_update_interval": 10_000,
     }
 
+    def network(self, model: Any) -> list[torch.nn.Module]:
+        return list(model.policy.q_net.q_net)
+
     def choose(self, j: int, model: Any, seen: Array) -> Actions:
         greedy, _ = model.policy.predict(seen, deterministic=True)
         # The model's own generator stands in for the global one here.
@@ -438,6 +467,22 @@ class DQNAgent(SB3Agent):
         if model.num_timesteps > model.learning_starts:
             model.train(gradient_steps=1, batch_size=model.batch_size)
             self._check(j, model)
+
+
+def _layers(modules: list[torch.nn.Module]) -> list[dict[str, Any]]:
+    """Linear layers and what follows each, as `agents.policies` plays them."""
+    layers: list[dict[str, Any]] = []
+    for module in modules:
+        if isinstance(module, torch.nn.Linear):
+            weight, bias = module.weight.detach().cpu().numpy(), module.bias.detach().cpu().numpy()
+            layers.append({"weight": weight.T.copy(), "bias": bias, "activation": ""})
+        elif isinstance(module, torch.nn.Tanh | torch.nn.ReLU):
+            layers[-1]["activation"] = type(module).__name__.lower()
+        else:
+            raise ValueError(
+                f"a policy with a {type(module).__name__} cannot be kept; use Tanh or ReLU"
+            )
+    return layers
 
 
 def _nearest_existing(role: Role) -> Actions:

@@ -40,6 +40,31 @@ def test_the_suite_covers_what_it_says() -> None:
         assert entry.seeds >= (5 if entry.family == "RL" else 10)
 
 
+def test_filters_run_one_cell_and_gather_nothing(tmp_path: Path) -> None:
+    one = ["--learners", "hedge", "--settings", "auction", "--games", "gsm8k/majority"]
+    where = ["--cells", str(tmp_path / "cells"), "--out", str(tmp_path)]
+    assert run.main(["--quick", "--quiet", *one, *where]) == 0
+    files = [p.relative_to(tmp_path / "cells") for p in (tmp_path / "cells").rglob("*.csv")]
+    assert [str(f) for f in files] == ["hedge/auction-grid_gsm8k-majority_1000.csv"]
+    assert not (tmp_path / "README.md").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--games", "gsm8k/magic"], "choose from gsm8k/majority"),
+        (["--betas", "7"], "--betas: unknown: 7"),
+        (["--learners", "dqn", "--settings", "auction"], "no cell of the suite is left"),
+    ],
+)
+def test_filters_that_fit_nothing_say_so(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run.main(arguments)
+    assert message in capsys.readouterr().err
+
+
 def test_unknown_learner_lists_those_of_the_suite(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run.main(["--learners", "wizard"])
