@@ -178,6 +178,8 @@ def make_agents(
         try:
             agents.append(agent_type(role, **options))
         except (AssertionError, ArithmeticError, RuntimeError) as error:
+            if not options:
+                raise
             raise ValueError(f"learner {name!r} cannot be made with {options}: {error}") from error
     return agents
 

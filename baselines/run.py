@@ -69,6 +69,9 @@ def main(arguments: Iterable[str] | None = None) -> int:
         )
     parser.add_argument("--no-report", action="store_true", help="run cells only")
     parser.add_argument("--report", action="store_true", help="gather what is there, run nothing")
+    parser.add_argument(
+        "--tables", action="store_true", help="write tables and page anew from results/final.csv"
+    )
     parser.add_argument("--quick", action="store_true", help="a few cells, for tests")
     parser.add_argument("--quiet", action="store_true", help="no line per cell")
     options = parser.parse_args(None if arguments is None else list(arguments))
@@ -87,6 +90,11 @@ def main(arguments: Iterable[str] | None = None) -> int:
         parser.error(
             "no cell of the suite is left; see baselines/suite.py for what each learner plays"
         )
+    if options.tables:
+        from baselines import report
+
+        report.rewrite(options.out, suite)
+        return 0
     failed = 0
     for cell in everything if not options.report else []:
         path = options.cells / cell.file

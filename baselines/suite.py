@@ -29,6 +29,8 @@ KEPT = (
     "nash_conv",
     "relative_regret",
     "median_relative_regret",
+    "mean_relative_regret",
+    "worst_relative_regret",
     "largest_counted_regret",
     "levels_off",
     "levels_exact",

@@ -85,8 +85,9 @@ class TrainConfig:
         " ppo_torch)",
     )
     evaluations: int = _option(
-        10, "evaluations per run, evenly spaced; the last one is the final result"
+        10, "evaluations after the start's; the last one is the final result"
     )
+    spacing: str = _option("even", "of evaluations: even, or log (closer at the start)")
     threads: int = _option(1, "threads for torch; results repeat themselves exactly at 1")
 
     def seed_list(self) -> list[int]:
@@ -190,6 +191,8 @@ class Plan:
         for name in ("parallel", "evaluations", "threads"):
             if getattr(config, name) < 1:
                 raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
+        if config.spacing not in ("even", "log"):
+            raise ValueError(f"spacing is {config.spacing!r}; choose even or log")
         if config.steps < 0:
             raise ValueError(
                 f"steps is {config.steps}; it must be positive, or 0 for the learner's default"
@@ -230,12 +233,12 @@ class Plan:
         return self.config.parallel if self.parallel else 1
 
     def evaluation_rounds(self) -> list[int]:
-        return sorted(
-            {
-                max(1, round(self.rounds * k / self.config.evaluations))
-                for k in range(1, self.config.evaluations + 1)
-            }
-        )
+        """Rounds after which play is evaluated: 0 (before any), then as many as the config says."""
+        count = self.config.evaluations
+        parts = np.arange(1, count + 1) / count
+        even = self.rounds * parts
+        at = even if self.config.spacing == "even" else self.rounds**parts
+        return sorted({0, *(max(1, round(x)) for x in at.tolist())})
 
 
 def evaluate(arena: Arena, evaluator: Evaluator, parallel: bool) -> list[dict[str, float]]:
@@ -358,6 +361,8 @@ class Run:
         assert arena is not None
         due = self.plan.evaluation_rounds()
         saved = time.perf_counter()
+        if arena.round == 0:
+            self._evaluate(group, arena, seeds)
         while arena.round < self.plan.rounds and not interrupts.asked:
             arena.step()
             if arena.round in due:
@@ -500,7 +505,7 @@ class Run:
             f"{name}: {before.get(name)!r} there, {now[name]!r} now"
             for name in now
             if before.get(name) != now[name]
-            and name not in (("steps", "evaluations") if grows else ("steps",))
+            and name not in (("steps", "evaluations", "spacing") if grows else ("steps",))
         ]
         if changed:
             raise ValueError(

@@ -37,7 +37,13 @@ def default_name(config: TrainConfig) -> str:
     method = config.method or ("own" if config.curve_file else "majority")
     name = f"{learner}_{config.mechanism}-{config.prices}_{source}-{method}_beta{config.beta:g}"
     shown = ("learner", "mechanism", "prices", "market", "benchmark", "method", "beta")
-    later = ("seeds", "steps", "evaluations", "threads")  # of a run, not of what is learned
+    later = (
+        "seeds",
+        "steps",
+        "evaluations",
+        "spacing",
+        "threads",
+    )  # of a run, not of what is learned
     others = [
         f"{field.name}-{getattr(config, field.name)}"
         for field in dataclasses.fields(config)

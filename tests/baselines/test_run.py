@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from baselines import impulse, run
+from baselines import run
 from baselines.suite import QUICK, RL_GAMES, SUITE, cells
 from ttc_env.game.curves import BENCHMARKS, METHODS
 
@@ -69,20 +68,3 @@ def test_unknown_learner_lists_those_of_the_suite(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         run.main(["--learners", "wizard"])
     assert "best_response" in capsys.readouterr().err
-
-
-def test_impulse_response_is_a_best_reply_and_greedy_play_otherwise() -> None:
-    config = impulse.duopoly(*impulse.CASES[0])
-    arena = impulse.train(config, sessions=3, rounds=300)
-    table = impulse.respond(arena)
-    assert sorted(table["round"].unique()) == list(range(-5, impulse.WINDOW + 1))
-    one = table[(table.session == 1)].set_index("round")
-    rival = int(one.level_1[0])
-    profits = [
-        config.play(config.table.take(np.array([level, rival]))).utility[0] for level in range(6)
-    ]
-    assert one.level_0[0] == int(np.argmax(profits))
-    assert one.profit_0[0] == pytest.approx(max(profits))
-    summary = impulse.summarise(config, table)
-    assert 0 <= summary["at_equilibrium"] <= 1
-    assert summary["sessions"] == 3
