@@ -342,7 +342,7 @@ def trajectory(market: Market, seed: int = 0) -> Trajectory:
     """
     mechanism = pay_per_token()
     path = nearest_improving_dynamics(
-        mechanism.game(market), rng=np.random.default_rng(seed), record="moves"
+        mechanism.rule.game(mechanism, market), rng=np.random.default_rng(seed), record="moves"
     )
     table = mechanism.offers(market)
     outcomes = [mechanism.play(table.take(profile), market) for profile in path.profiles]
