@@ -1,4 +1,4 @@
-"""The frontier's history: markets of each date, their facts against plain formulas, bands by seed."""
+"""The frontier's history: each date's market, facts against plain formulas, bands by seed."""
 
 import datetime
 
