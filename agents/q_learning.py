@@ -82,7 +82,10 @@ class QLearning(Agent):
         rivals = np.repeat(shares[None], len(self.role.index), axis=0)  # [k, n, seeds]
         rivals[np.arange(len(self.role.index)), list(self.role.index)] = -1.0
         leader = rivals.argmax(axis=1)
-        return level[list(self.role.index)] * self.role.grid[0] + level[leader, np.arange(level.shape[1])]
+        return (
+            level[list(self.role.index)] * self.role.grid[0]
+            + level[leader, np.arange(level.shape[1])]
+        )
 
     def update(self) -> None:
         feedback = self.last

@@ -48,7 +48,7 @@ from ttc_env.game.types import Array
 SETTLE, WINDOW, BEFORE = 100, 15, 5
 """Rounds of greedy play before the deviation; rounds shown after it, and before it."""
 ROOM = 0.01
-"""A cartel must earn this much more than the equilibrium, relative to it: otherwise there is nothing
+"""A cartel must earn this much more than the equilibrium, relative to it, or there is nothing
 to collude on.
 """
 BETAS = (200.0, 1000.0)
