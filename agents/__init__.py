@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from agents.arena import Arena, make_role
 from agents.base import Agent, Feedback, Payoffs, Role
 from agents.policies import Policies, Policy, load_policies, load_policy
 from ttc_env.envs.config import EnvConfig
+
+if TYPE_CHECKING:
+    from agents.as_opponents import AgentOpponents
 
 AGENTS: dict[str, str] = {
     "random": "agents.fixed:Random",
@@ -63,6 +66,7 @@ __all__ = [
     "load_policy",
     "make_agents",
     "make_role",
+    "opponents",
     "parse_learners",
     "read_value",
 ]
@@ -184,6 +188,19 @@ def make_agents(
     return agents
 
 
+def opponents(learners: str) -> AgentOpponents:
+    """Agents as the opponents of `ttc_env/Provider-v0`: `gymnasium.make("ttc_env/Provider-v0",
+    opponent=agents.opponents("provider_1=hedge,rest=ucb"))`.
+
+    Args:
+        learners: as `parse_learners` reads them; a wrong name is refused when the environment is
+            made.
+    """
+    from agents.as_opponents import AgentOpponents
+
+    return AgentOpponents(learners)
+
+
 def check_options(name: str, known: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     """Hold a learner's options against those that it has.
 
@@ -213,7 +230,3 @@ def check_options(name: str, known: Mapping[str, Any], options: Mapping[str, Any
         if not fits:
             expected = " or ".join(words[one] for one in simple) or "an object"
             raise TypeError(f"learner {name!r}: {option} is {value!r}; it must be {expected}")
-
-
-seat = make_agents
-"""The old name, for `agents.opponents` until it uses the new one."""

@@ -70,10 +70,10 @@ class Arena:
     """
 
     def __init__(self, config: EnvConfig, agents: Sequence[Agent], seeds: Sequence[int]):
-        if config.actions != "discrete":
+        if config.continuous:
             raise ValueError(
                 "agents choose from a list of actions; make the environment with actions='discrete'"
-                " (a finer price grid: prices=(...))"
+                " or 'flat' (a finer price grid: prices=(...))"
             )
         n = config.market.num_providers
         played = sorted(i for agent in agents for i in agent.role.index)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from agents.base import Actions, Agent, Role, pure, sample
-from ttc_env.game.solve import AuctionSolution
+from ttc_env.game.rules.score_auction import AuctionSolution
 from ttc_env.game.types import Array
 
 

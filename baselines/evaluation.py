@@ -40,7 +40,8 @@ from agents.base import pure, sample
 from ttc_env.envs.config import EnvConfig
 from ttc_env.game.optimum import joint_profit_maximum
 from ttc_env.game.regret import assess
-from ttc_env.game.solve import AuctionSolution, Solution
+from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
 from ttc_env.game.types import Array
 
 DRAWS = 256

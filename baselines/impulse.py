@@ -48,8 +48,8 @@ from ttc_env.game.types import Array
 SETTLE, WINDOW, BEFORE = 100, 15, 5
 """Rounds of greedy play before the deviation; rounds shown after it, and before it."""
 ROOM = 0.01
-"""A cartel must earn this much more than the equilibrium, relative to it, or there is nothing
-to collude on.
+"""A cartel must earn this much more than the equilibrium, relative to it: otherwise there is
+nothing to collude on.
 """
 BETAS = (200.0, 1000.0)
 MAP_ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -93,7 +93,7 @@ class Yardstick:
         self.joint = self.reward.sum(axis=0)
         joint = np.stack(np.nonzero(there))
         offer = config.table.take(joint)
-        played = config.play(offer)
+        played = config.mechanism.play(offer, config.market)
         served = played.share.sum(axis=0)
         spent = (played.share * offer.cost).sum(axis=0) / np.where(served > 0, served, np.nan)
         self.welfare, self.compute = np.full(there.shape, np.nan), np.full(there.shape, np.nan)
@@ -261,8 +261,9 @@ def chosen(duopolies: pd.DataFrame) -> pd.DataFrame:
 
 
 def run(cases: pd.DataFrame, sessions: int, rule: Rule) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Summary, one row a case, mechanism and discount; and mean paths by round, of the sessions that
-    deviate from a path that is no cycle (a deviation shifts cycles, and their mean is a zigzag).
+    """Summary, one row a case, mechanism and discount; and mean paths by round, of the sessions
+    that deviate from a path that is no cycle (a deviation shifts cycles, and their mean is a
+    zigzag).
     """
     summaries, paths = [], []
     for case in cases.itertuples():

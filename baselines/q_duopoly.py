@@ -2,8 +2,8 @@
 
 The learner is `agents.q_learning.QLearning` with memory of both last actions, which a test holds
 this loop to, number by number: the same draws, the same tables. Exploration falls as exp(-decay t),
-and training ends by the rule of Calvano, Calzolari, Denicolo and Pastorello (AER 2020, section III):
-when neither learner's best action has changed in any state for `unchanged` rounds.
+and training ends by the rule of Calvano, Calzolari, Denicolo and Pastorello (AER 2020, section
+III): when neither learner's best action has changed in any state for `unchanged` rounds.
 """
 
 from __future__ import annotations

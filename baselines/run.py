@@ -81,9 +81,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
         wanted = {x.strip() for x in getattr(options, name).split(separator) if x.strip()}
         known = dict.fromkeys(of(cell) for cell in cells(suite))
         if unknown := sorted(wanted - set(known)):
-            parser.error(
-                f"--{name}: unknown: {', '.join(unknown)}; choose from {f'{separator} '.join(known)}"
-            )
+            choices = f"{separator} ".join(known)
+            parser.error(f"--{name}: unknown: {', '.join(unknown)}; choose from {choices}")
         if wanted:
             everything, filtered = [cell for cell in everything if of(cell) in wanted], True
     if not everything:

@@ -32,8 +32,8 @@ class Estimate:
 
 
 def interquartile_mean(x: Array) -> Array:
-    """The mean of the middle half along the last axis; a quarter of the values, rounded down, is cut
-    off at each end.
+    """The mean of the middle half along the last axis; a quarter of the values, rounded down, is
+    cut off at each end.
     """
     return trim_mean(x, 0.25, axis=-1)
 

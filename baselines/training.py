@@ -302,7 +302,7 @@ class Run:
     | manifest.json | config, versions, commit, state |
     | metrics.csv, final.csv | a row an evaluation and seed; a row a seed |
     | policies/seed_0.npz, ... | what each seed learned (`agents.load_policy`) |
-    | checkpoints/seed_0.npz, ... | all that is needed to go on, for each group of seeds |
+    | checkpoints/seed_0.npz, ... | what is needed to go on; one file for seeds trained together |
     | tensorboard/ | logs of learners that need torch |
     | curves.csv | a copy of the user's own curves |
     """

@@ -1,6 +1,8 @@
-"""One game, many roads, the same bits: the environment in plain Python, the batched rounds in
-NumPy, and both compiled by numba.
+"""One game, many implementations, the same bits: the environment in plain Python, batched rounds in
+NumPy, and compiled by numba.
 """
+
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +13,11 @@ from tests.variants import SAMPLED, VARIANTS, actions_of, as_dict
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_environment_is_the_batch_to_the_last_bit(variant):
+    """Where the rule's definition plays, sums over providers are added in another order in a batch
+    of one: there, to the last digits.
+    """
+    rtol = 1e-13 if VARIANTS[variant].get("actions") == "continuous" else 0.0
+    close = partial(np.testing.assert_allclose, rtol=rtol, atol=1e-7 if rtol else 0.0)
     options = {"max_cycles": 3, **VARIANTS[variant]}
     batch = ttc_env.vector_env(40, autoreset="disabled", **options)
     singles = [ttc_env.parallel_env(infos="basic", **options) for _ in range(40)]
@@ -23,9 +30,9 @@ def test_the_environment_is_the_batch_to_the_last_bit(variant):
         full, state = obs.full(), obs.state()
         for b, single in enumerate(singles):
             seen, reward, _, over, _ = single.step(as_dict(single, actions[b]))
-            assert list(reward.values()) == rewards[b].tolist()
-            np.testing.assert_array_equal(np.array(list(seen.values())), full[b])
-            np.testing.assert_array_equal(single.state(), state[b])
+            np.testing.assert_allclose(list(reward.values()), rewards[b], rtol=rtol)
+            close(np.array(list(seen.values())), full[b])
+            close(single.state(), state[b])
             assert set(over.values()) == {bool(truncations[b])}
 
 
@@ -52,31 +59,6 @@ def test_numba_is_numpy_to_the_last_bit(variant):
         assert ninfos.keys() == infos.keys()
         for name in infos.keys() - {"final_obs"}:
             np.testing.assert_array_equal(ninfos[name], infos[name], err_msg=name)
-
-
-@pytest.mark.parametrize("variant", DISCRETE)
-def test_the_compiled_environment_is_the_plain_one_to_the_last_bit(variant):
-    pytest.importorskip("numba")
-    options = {"max_cycles": 8, **VARIANTS[variant]}
-    plain, compiled = (
-        ttc_env.parallel_env(backend=backend, **options) for backend in ("numpy", "numba")
-    )
-    plain.reset(seed=0)
-    compiled.reset(seed=0)
-    for agent in plain.agents:
-        plain.action_space(agent).seed(7)
-    while plain.agents:
-        actions = {agent: plain.action_space(agent).sample() for agent in plain.agents}
-        seen, rewards, *_, infos = plain.step(actions)
-        cseen, crewards, *_, cinfos = compiled.step(actions)
-        assert crewards == rewards
-        for agent, info in infos.items():
-            assert [cinfos[agent][name] for name in info if name != "action_mask"] == [
-                info[name] for name in info if name != "action_mask"
-            ]
-        np.testing.assert_array_equal(np.array(list(cseen.values())), np.array(list(seen.values())))
-        np.testing.assert_array_equal(compiled.state(), plain.state())
-    assert not compiled.agents
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba", "torch"])
@@ -128,9 +110,10 @@ def test_numba_plays_markets_of_their_own():
 def test_numba_refuses_what_it_does_not_play():
     pytest.importorskip("numba")
     for options in ({"actions": "continuous"}, {"demand": "sampled"}):
-        for make in (ttc_env.parallel_env, lambda **options: ttc_env.vector_env(2, **options)):
-            with pytest.raises(ValueError, match="use backend='numpy'"):
-                make(backend="numba", **options)
+        with pytest.raises(ValueError, match="use backend='numpy'"):
+            ttc_env.vector_env(2, backend="numba", **options)
+    with pytest.raises(TypeError, match=r"ttc_env\.vector_env plays many"):
+        ttc_env.parallel_env(backend="numba")
     env = ttc_env.vector_env(600, backend="numba")
     env.reset()
     actions = actions_of(env, 0)
@@ -142,19 +125,6 @@ def test_numba_refuses_what_it_does_not_play():
     actions[580, 3, 1] = -1
     with pytest.raises(ValueError, match="environment 580, provider_3"):
         env.step(actions)
-    single = ttc_env.parallel_env(backend="numba")
-    single.reset()
-    for bad in (9, -1):
-        with pytest.raises(ValueError, match="provider_0"):
-            single.step({agent: np.array([0, bad]) for agent in single.agents})
-    with pytest.raises(ValueError, match="got float64"):
-        single.step({agent: np.array([0.0, 0.5]) for agent in single.agents})
-    seen = [
-        single.step({agent: kind for agent in single.agents})[0]["provider_0"]
-        for kind in (np.array([1, 2]), np.int32([1, 2]), [1, 2])
-    ]
-    for other in seen[1:]:
-        np.testing.assert_array_equal(other[:-1], seen[0][:-1])
 
 
 @pytest.mark.parametrize("variant", SAMPLED)

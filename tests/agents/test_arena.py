@@ -120,7 +120,7 @@ def test_what_a_seed_draws_depends_on_itself_alone() -> None:
 def test_not_a_number_names_step_provider_and_market() -> None:
     config = make_config("market", "gsm8k", "majority", prices="fixed")
     arena, _ = scripted(config, [7], 1)
-    arena.env.tables.gain[4] = np.nan  # which the rounds' flat table shares
+    arena.env.tables.numbers["gain"][4] = np.nan  # which the rounds' flat table shares
     with pytest.raises(
         NotFinite,
         match=(

@@ -17,6 +17,8 @@ import pytest
 from agents import AGENTS, NEED_SB3, NEED_TORCH, Arena, agent_class, make_agents, make_role
 from agents.base import Agent, Role
 from ttc_env.envs.config import EnvConfig, make_config
+from ttc_env.game.rules.posted_price import PostedPrice
+from ttc_env.game.rules.score_auction import SecondScore
 
 MECHANISMS = [("market", "fixed"), ("market", "grid"), ("auction", "grid"), ("auction", "fixed")]
 ROUNDS = 12
@@ -203,14 +205,10 @@ def test_who_does_not_declare_it_never_touches_the_solver(
         for attribute, value in vars(solver).items():
             if isinstance(value, types.FunctionType) and value.__module__ == solver.__name__:
                 monkeypatch.setattr(solver, attribute, poison)
-    for attribute in (
-        "solve",
-        "optimal_welfare",
-        "compare",
-        "solve_continuous",
-        "best_continuous_reply",
-    ):
-        monkeypatch.setattr(f"ttc_env.envs.config.{attribute}", poison)
+    for rule in (PostedPrice, SecondScore):
+        for hook in ("solve", "solve_continuous", "optimum", "optimal_welfare", "best_replies"):
+            monkeypatch.setattr(rule, hook, poison)
+    monkeypatch.setattr("ttc_env.envs.config.solve", poison)
     config = environment(mechanism, prices)
     if agent_type.sees_solver:
         with pytest.raises(AssertionError, match="solver was called"):

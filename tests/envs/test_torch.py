@@ -36,7 +36,7 @@ def test_torch_says_what_actions_it_wants():
         0.99
     )
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="device 'cuda' is not to be had"):
+        with pytest.raises(ValueError, match="device 'cuda' does not work"):
             ttc_env.vector_env(2, backend="torch", device="cuda")
     # those before were no rounds
     assert env.step(torch.zeros((2, 9), dtype=torch.int64))[0].public[0, -1] == pytest.approx(0.99)
@@ -109,7 +109,7 @@ def test_a_torch_step_stays_on_its_device(variant, monkeypatch):
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
-    from ttc_env.envs.backends import TorchBackend
+    from ttc_env.envs.backends.torch import TorchBackend
 
     class OneDevice(TorchDispatchMode):
         ran = 0

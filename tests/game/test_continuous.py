@@ -1,22 +1,20 @@
-"""Regrets where the price is a dial, against many bids one by one."""
+"""Regrets where prices are continuous, against many bids one by one."""
 
 import numpy as np
 import pytest
 
 import ttc_env
-from ttc_env.game.continuous import Dial, best_continuous_reply
+from ttc_env.game.continuous import PriceRange, continuous_regret
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.mechanisms import Offer, pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import make_mechanism, pay_per_token, second_price_auction
+from ttc_env.game.tariffs import Offer
 
 
 def bids_one_by_one(mechanism, market, offer, i, count=4001):
     """The most that provider i comes to, over levels, claims and `count` bids between the ends of
-    the dial.
+    the range.
     """
-    low, high = (
-        mechanism.tariff.price(mechanism.tariff.base(market)[i], mechanism.tariff.choices[k])
-        for k in (0, -1)
-    )
+    low, high = (x[i] for x in mechanism.tariff.price_range(market))
     best = -np.inf
     for level in range(int(market.available[i].sum())):
         for claim in mechanism.claims:
@@ -24,7 +22,7 @@ def bids_one_by_one(mechanism, market, offer, i, count=4001):
             offers = []
             for field, own in (
                 ("quality", market.quality[i, level]),
-                ("claim", claim * market.quality[i, level]),
+                ("seen", claim * market.quality[i, level]),
                 ("price", bids),
                 ("cost", market.cost[i, level]),
             ):
@@ -57,23 +55,23 @@ def test_regret_in_the_auction_is_against_bids_that_can_be_made(name):
         )
         level, unit = np.array([0, *rng.integers(0, 2, 2)]), rng.choice([0.0, 0.3, 1.0], 3)
         rows = np.arange(3)
-        dial = Dial.of(mechanism, market)
-        bid = dial.lowest[rows, level] + unit * (dial.highest - dial.lowest)[rows, level]
+        prices = PriceRange.of(mechanism.tariff, market)
+        bid = prices.lowest[rows, level] + unit * (prices.highest - prices.lowest)[rows, level]
         q = market.quality[rows, level]
         offer = Offer(q, q * rng.choice(mechanism.claims, 3), bid, market.cost[rows, level])
         outcome = mechanism.play(offer, market)
-        found = best_continuous_reply(mechanism, market, offer, outcome)
+        best = outcome.utility + continuous_regret(mechanism, market, outcome, prices)[0]
         expected = [bids_one_by_one(mechanism, market, offer, i) for i in range(3)]
         np.testing.assert_allclose(
-            found.best_utility, np.maximum(expected, outcome.utility), rtol=1e-9, atol=1e-12
+            best, np.maximum(expected, outcome.utility), rtol=1e-9, atol=1e-12
         )
         worth = (
             np.nanmax(market.quality - market.cost, axis=1)
-            - mechanism.allocation.rivals(offer.score, market).score
+            - mechanism.rule.rivals(offer, market).score
         )
-        binds += int((found.best_utility < np.maximum(worth, 0.0) - 1e-9).sum())
+        binds += int((best < np.maximum(worth, 0.0) - 1e-9).sum())
     if name in ("bids above cost", "modest claims"):
-        # the dial's ends matter here: what would be earned if any score could be reached is more
+        # the range's ends matter here: what would be earned if any score could be reached is more
         assert binds
 
 
@@ -90,11 +88,12 @@ def test_regret_in_the_market_is_against_every_price(beta):
             x[np.arange(3), level] for x in (market.quality, market.price, market.cost)
         )
         offer = Offer(quality, quality, factor * price, cost)
-        found = best_continuous_reply(mechanism, market, offer, mechanism.play(offer, market))
+        outcome, prices = mechanism.play(offer, market), PriceRange.of(mechanism.tariff, market)
+        best = outcome.utility + continuous_regret(mechanism, market, outcome, prices)[0]
         expected = [bids_one_by_one(mechanism, market, offer, i, 40_001) for i in range(3)]
-        assert (found.best_utility >= np.array(expected) * (1 - 1e-12)).all()
+        assert (best >= np.array(expected) * (1 - 1e-12)).all()
         # the grid of prices is that fine
-        np.testing.assert_allclose(found.best_utility, expected, rtol=1e-3)
+        np.testing.assert_allclose(best, expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("mechanism", ["market", "auction"])
@@ -103,26 +102,14 @@ def test_many_games_at_once(mechanism):
         ttc_env.load_market("gpqa", beta=beta, outside_value=v)
         for beta, v in ((0.0, 0.0), (300.0, 0.001), (1e6, 0.0))
     ]
-    env = ttc_env.parallel_env(mechanism, market=markets[0], actions="continuous").unwrapped
-    rules, batch = env.config.mechanism, MarketBatch.of(markets)
+    rules, batch = make_mechanism(mechanism, "grid"), MarketBatch.of(markets)
     rng = np.random.default_rng(0)
-    offers = [env.config.offer(list(rng.uniform(-1, 1, (9, 2))))[1] for _ in markets]
-    outcomes = [rules.play(o, m) for o, m in zip(offers, markets, strict=True)]
-    one_by_one = [
-        best_continuous_reply(rules, m, o, x)
-        for m, o, x in zip(markets, offers, outcomes, strict=True)
-    ]
-    together = Offer(
-        *(
-            np.stack([getattr(o, name) for o in offers], axis=1)
-            for name in ("quality", "claim", "price", "cost")
-        )
-    )
-    found = best_continuous_reply(
-        rules, batch, together, rules.play(together, batch), dial=Dial.of_batch(rules, batch)
-    )
-    for name in ("utility", "best_utility", "best_action", "regret", "relative"):
-        expected = np.stack([getattr(one, name) for one in one_by_one], axis=1)
-        np.testing.assert_allclose(
-            getattr(found, name), expected, rtol=1e-11, atol=1e-18, err_msg=name
-        )
+    prices = PriceRange.of_batch(rules.tariff, batch)
+    level, unit = rng.integers(0, 6, (9, 1, 3)), rng.random((9, 3))
+    quality, cost, low, high = (np.take_along_axis(x, level, 1)[:, 0] for x in prices)
+    together = Offer(quality, quality, low + unit * (high - low), cost)
+    found = continuous_regret(rules, batch, rules.play(together, batch), prices)
+    for g, market in enumerate(markets):
+        one = rules.play(together.map(lambda x, g=g: x[:, g]), market)
+        expected = continuous_regret(rules, market, one, PriceRange.of(rules.tariff, market))
+        np.testing.assert_allclose([x[:, g] for x in found], expected, rtol=1e-11, atol=1e-18)

@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 
 from ttc_env.game import demand
 from ttc_env.game.envelope import AuctionEnvelope, PostedEnvelope
-from ttc_env.game.mechanisms import Attraction, HighestScore, Offer, second_price_auction
+from ttc_env.game.mechanisms import second_price_auction
 from ttc_env.game.regret import compare
+from ttc_env.game.rules.posted_price import Attraction
+from ttc_env.game.rules.score_auction import best_rival
+from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Market
 
 BETAS = [0.0, 1e-3, 1.0, 100.0, 1e4, 1e5, 1e7]
@@ -161,18 +164,18 @@ def test_auctions_against_every_action(seed, n, a, tenths, outside, shift):
     at = there.argmax(axis=2)[:, :, None]
     played, own_worth = (np.take_along_axis(x, at, 2)[:, :, 0] for x in (score, worth))
     market = Market.from_arrays([[1.0]], [[0.0]], [[0.0]], beta=1.0, outside_value=outside)
-    rivals = HighestScore().rivals(played, market)
+    rivals = best_rival(played)
     few = envelope.replies(rivals, np.full(g, outside))
-    own_log_share = one.allocation.log_share(played, rivals, market)
+    zero = np.zeros_like(worth)
+    mine = ExactScore(Offer(own_worth, own_worth, own_worth - played, zero[..., 0]), played)
+    own_log_share = one.rule.log_share(mine, rivals, market)
     own_profit = np.where(
         own_log_share > -np.inf, own_worth - np.maximum(rivals.score, outside), 0.0
     )
     # a quality of omega at no cost, offered at a price that makes the score
-    zero = np.zeros_like(worth)
     table = Offer(worth, worth, worth - score, zero)
     for j in range(g):
-        offers = Offer(*(x[:, j] for x in (table.quality, table.claim, table.price, table.cost)))
-        exact = ExactScore(offers, score[:, j])
+        exact = ExactScore(table.map(lambda x, j=j: x[:, j]), score[:, j])
         mine = Offer(own_worth[:, j], own_worth[:, j], (own_worth - played)[:, j], zero[:, j, 0])
         every = one.deviations(exact, ExactScore(mine, played[:, j]), market)
         found, expected = (
@@ -196,12 +199,15 @@ class ExactScore(Offer):
     """An offer with its score as given, where claim - price would round it."""
 
     def __init__(self, offer, score):
-        super().__init__(offer.quality, offer.claim, offer.price, offer.cost)
+        super().__init__(offer.quality, offer.seen, offer.price, offer.cost)
         object.__setattr__(self, "_score", score)
 
     @property
     def score(self):
         return self._score
+
+    def map(self, function):
+        return ExactScore(super().map(function), function(self._score))
 
 
 def test_the_staircase_by_hand():

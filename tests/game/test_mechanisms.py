@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttc_env.game.mechanisms import Offer, pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import pay_per_token, second_price_auction
+from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Market
 
 tenths = st.integers(-3, 12).map(lambda k: k / 10)
@@ -59,7 +60,7 @@ def test_auction_is_the_loop(market, data, settlement):
     offer = table.take(actions)
     outcome = auction.play(offer, market)
     profit, user, total = auction_by_hand(
-        offer.quality, offer.claim, offer.price, offer.cost, market.outside_value, settlement
+        offer.quality, offer.seen, offer.price, offer.cost, market.outside_value, settlement
     )
     np.testing.assert_allclose(outcome.utility, profit, atol=1e-12)
     assert outcome.user_value == pytest.approx(user, abs=1e-12)
@@ -112,7 +113,7 @@ def test_no_profitable_misreport_when_delivered_quality_is_paid(
     rivals = Offer(quality, quality * factors, cost * factors[::-1], cost)
 
     def profit_of(level, bid, claim):
-        arrays = [x.copy() for x in (rivals.quality, rivals.claim, rivals.price, rivals.cost)]
+        arrays = [x.copy() for x in (rivals.quality, rivals.seen, rivals.price, rivals.cost)]
         for array, value in zip(
             arrays, (market.quality[i, level], claim, bid, market.cost[i, level]), strict=True
         ):
@@ -146,7 +147,7 @@ def test_actions_flatten_and_split_back():
     np.testing.assert_array_equal(auction.join(level, price, claim, market=market), actions)
     offer = auction.offers(market)
     np.testing.assert_allclose(offer.price[0], np.array([1.0, 2.0])[price])
-    np.testing.assert_allclose(offer.claim[0], np.array([0.5, 1.0, 2.0])[claim])
+    np.testing.assert_allclose(offer.seen[0], np.array([0.5, 1.0, 2.0])[claim])
 
 
 def test_relabelling_providers_permutes_the_outcome():

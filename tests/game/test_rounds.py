@@ -4,10 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ttc_env
 from ttc_env.game import rounds
 from ttc_env.game.demand import log_total, shares
-from ttc_env.game.mechanisms import second_price_auction
+from ttc_env.game.rules.base import Users
+from ttc_env.game.rules.score_auction import SecondScore
+from ttc_env.game.tariffs import Offer
 
 
 @settings(max_examples=60, deadline=None)
@@ -53,17 +54,15 @@ def test_powers_of_two_are_exact_down_to_the_smallest_normal_number():
     n=st.integers(1, 5),
     ties=st.booleans(),
     outside=st.sampled_from([-1.0, 0.0, 0.5, 5.0]),
+    reserve=st.sampled_from([-np.inf, -0.5, 0.25, 1.0]),
 )
-def test_auction_rounds_are_the_mechanisms_allocation(seed, n, ties, outside):
+def test_tabulated_auctions_are_the_definition(seed, n, ties, outside, reserve):
     rng = np.random.default_rng(seed)
     score = rng.integers(-2, 3, (n, 30)) / 2.0 if ties else rng.normal(size=(n, 30))
-    market = ttc_env.Market.from_arrays([[1.0]], [[0.5]], [[0.1]], beta=1.0, outside_value=outside)
-    allocation = second_price_auction().allocation
-    rivals = allocation.rivals(score, market)
-    share, charge, nobody = rounds.auction_shares(score, outside, np)
-    np.testing.assert_allclose(
-        share, np.exp(allocation.log_share(score, rivals, market)), rtol=1e-15
-    )
-    np.testing.assert_array_equal(nobody, allocation.outside_share(score, market))
-    paid = share > 0
-    np.testing.assert_array_equal(charge[paid], np.maximum(rivals.score, outside)[paid])
+    rule, users = SecondScore(reserve=reserve), Users(1.0, np.full(30, outside))
+    worth = rng.normal(size=score.shape)
+    found = rule.tabulated({"score": score, "worth": worth}, users, 10)
+    played = rule.play(Offer(worth, score, np.zeros_like(score), np.zeros_like(score)), users)
+    np.testing.assert_allclose(found.share, played.share, rtol=1e-15)
+    np.testing.assert_array_equal(found.outside, played.outside_share)
+    np.testing.assert_allclose(found.gain, 10 * played.profit, rtol=1e-13, atol=1e-13)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import ttc_env
 from tests.game.test_mechanisms import auction_by_hand, markets
-from ttc_env.game.continuous import solve_continuous
+from ttc_env.game.continuous import PriceRange, continuous_regret, solve_continuous
 from ttc_env.game.mechanisms import pay_per_token, second_price_auction
 from ttc_env.game.regret import assess
 from ttc_env.game.solve import auction_gain, solve
@@ -148,8 +148,9 @@ def test_environments_with_continuous_prices_solve_themselves():
     env = ttc_env.parallel_env("market", "gpqa", actions="continuous", beta=300)
     solution = env.unwrapped.solve()
     config = env.unwrapped.config
-    offer = solution.highest
-    assert config.regret(offer, config.play(offer)).relative.max() <= 1e-8
+    prices = PriceRange.of(config.mechanism.tariff, config.market)
+    played = config.mechanism.play(solution.highest, config.market)
+    assert continuous_regret(config.mechanism, config.market, played, prices)[1].max() <= 1e-8
     assert (
         ttc_env.parallel_env("auction", "gpqa", actions="continuous").unwrapped.solve().welfare
         == solve(config.market, "auction").welfare

@@ -232,5 +232,11 @@ def test_errors():
         sweep([])
     with pytest.raises(ValueError, match="beta"):
         sweep(ttc_env.load_market(), [-1.0])
-    with pytest.raises(ValueError, match="posted-price"):
-        sweep(ttc_env.load_market(), mechanism="auction")
+
+
+def test_other_rules_are_swept_game_by_game():
+    market = ttc_env.load_market("gpqa")
+    found = sweep(market, [10.0, 1000.0], mechanism="auction")
+    expected = ttc_env.solve(market, "auction")
+    assert found.welfare.tolist() == [[expected.welfare] * 2]
+    np.testing.assert_array_equal(found.lowest[0, 0], expected.actions)

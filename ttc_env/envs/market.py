@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from gymnasium import spaces
-from pettingzoo import AECEnv, ParallelEnv
-from pettingzoo.utils.conversions import parallel_to_aec
+from pettingzoo import ParallelEnv
+from pettingzoo.utils.conversions import parallel_to_aec_wrapper
+from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from ttc_env.envs.batch_observation import BatchObservation
-from ttc_env.envs.compiled import CompiledSingle
-from ttc_env.envs.config import EnvConfig, make_config
+from ttc_env.envs.backends.base import OneRound
+from ttc_env.envs.backends.python import PythonBackend
+from ttc_env.envs.config import EnvConfig, describe, make_config
 from ttc_env.envs.infos import Info, LazyRound, Rows
-from ttc_env.envs.observations import ObservationLayout
-from ttc_env.envs.single import SingleRounds
-from ttc_env.envs.single_infos import SingleInfos
+from ttc_env.envs.market_source import Markets, market_source
+from ttc_env.envs.observations import BatchObservation, ObservationLayout
+from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
+from ttc_env.envs.python_infos import PlainInfos
+from ttc_env.envs.round_infos import RoundInfos, columns
 from ttc_env.envs.tables import RoundTables
-from ttc_env.envs.vector import VectorMarketEnv
 from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.mechanisms import Offer, Outcome
-from ttc_env.game.solve import AuctionSolution, Solution
+from ttc_env.game.mechanisms import Mechanism
+from ttc_env.game.rules.base import Round
+from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
+from ttc_env.game.types import Market
 
 
 class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
@@ -55,6 +61,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | --- | --- | --- | --- |
     | `"discrete"` | `"grid"` (default) or numbers | `MultiDiscrete([levels, prices])` | index of the level, index of the price choice |
     | `"discrete"` | `"fixed"` | `Discrete(levels)` | index of the level; list prices (market) or truthful bids (auction) |
+    | `"flat"` | any | `Discrete(levels x prices x claims)` | `(level * prices + price) * claims + claim`: the index that `solve()` and profiles use |
     | `"continuous"` | `"grid"` or numbers | `Box(-1, 1, (2,))` | level (equal bins), price on a log scale from the lowest to the highest choice |
     | `"continuous"` | `"fixed"` | `Box(-1, 1, (1,))` | level (equal bins) |
 
@@ -66,8 +73,11 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     factor on the true one.
 
     Providers with fewer levels than others have the same space. `infos[agent]["action_mask"]` says
-    which choices exist; a level beyond the provider's own grid means its highest level. Integers
-    outside the space raise; numbers outside a Box are clipped.
+    which choices exist: int8, 1 = available; `[levels]` or `[levels x prices x claims]` for a
+    `Discrete`, and for a `MultiDiscrete` one array with the parts one after the other,
+    `[levels + prices + claims]`. `action_space(agent).sample(mask)` takes it. A Box has no mask and
+    needs none. A level beyond the provider's own grid means its highest level, at the same price and
+    claim. Integers outside the space raise; numbers outside a Box are clipped.
 
     ## Observation Space
 
@@ -86,7 +96,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     ## Infos
 
-    With `infos="full"` (default), for each agent: `action_mask` (None for a Box); `level`,
+    With `infos="full"` (default), for each agent: `action_mask` (not for a Box); `level`,
     `quality`, `price`, `cost`, `payment`, `profit` (all USD per query, `profit` per served query),
     `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
     played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per
@@ -115,17 +125,18 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | --- | --- | --- |
     | `mechanism` | `"market"` | `"market"`, `"auction"`, or a `ttc_env.game.mechanisms.Mechanism` |
     | `benchmark`, `method` | `"gsm8k"`, `"majority"` | published curves, or a path or DataFrame: see `ttc_env.load_market` |
+    | `as_of` | June 2026 | `arc_agi_1`, `arc_agi_2`: the frontier's models at a date |
     | `providers`, `beta`, `alpha`, `baseline`, `quality_function`, `outside_value`, `margin`, `prices_per_token` | the paper's | see `ttc_env.load_market` |
-    | `market` | None | a `Market`, in place of all of the above |
+    | `market` | None | a `Market`, in place of all of the above; or several (a sequence, a `MarketBatch`), or a function of a generator: each `reset` then draws one, and `market`, `solve()` and infos are about it |
     | `prices` | `"grid"` | `"grid"`, `"fixed"`, or price choices as numbers |
     | `claims`, `settlement` | `(1.0,)`, `"delivered"` | auction only: claims as factors on true quality; pay on `"delivered"` or `"claimed"` quality |
-    | `actions` | `"discrete"` | or `"continuous"` |
+    | `reserve` | none | auction only: USD/query; no score below it serves |
+    | `actions` | `"discrete"` | or `"flat"` (one index), or `"continuous"` |
     | `users` | 1000 | arrivals per round |
     | `demand` | `"expected"` | or `"sampled"` |
     | `information` | `"full"` | `"full"`, `"prices"`, `"own"` |
     | `max_cycles` | 100 | rounds per episode |
     | `infos` | `"full"` | or `"basic"` |
-    | `backend` | `"numpy"` | or `"numba"`: rounds are compiled, some seconds once (extra `fast`; discrete actions and expected demand) |
     | `render_mode` | None | `"ansi"` (a table), `"human"` (prints it), `"rgb_array"` (a figure; needs the extra `plot`) |
 
     ## Version History
@@ -142,25 +153,24 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     def __init__(
         self,
-        mechanism: Any = "market",
-        benchmark: Any = None,
+        mechanism: str | Mechanism = "market",
+        benchmark: Benchmark | None = None,
         method: str | None = None,
         *,
-        render_mode: str | None = None,
-        backend: str = "numpy",
-        **options: Any,
+        market: Markets | None = None,
+        infos: Infos = "full",
+        render_mode: RenderMode | None = None,
+        **options: Unpack[GameOptions],
     ):
-        if backend not in ("numpy", "numba"):
-            raise ValueError(
-                f"backend is {backend!r}; choose 'numpy' or 'numba' ('torch' plays batches:"
-                " ttc_env.vector_env)"
-            )
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(
                 f"render_mode is {render_mode!r}; choose"
                 f" {', '.join(map(repr, self.metadata['render_modes']))} or None"
             )
-        self.config: EnvConfig = make_config(mechanism, benchmark, method, **options)
+        self._source = market_source(market)
+        one: Any = market if self._source is None else self._source.first
+        config = make_config(mechanism, benchmark, method, market=one, infos=infos, **options)
+        self._game = _Game(config)
         self.layout = ObservationLayout(self.config)
         self.render_mode = render_mode
         self.max_cycles = self.config.max_cycles
@@ -171,35 +181,31 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         }
         self._action_spaces = {a: self.config.action_space() for a in self.possible_agents}
         self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
-        batch = MarketBatch.of(self.config.market)
-        self._tables = tables = RoundTables(self.config, batch)
-        self._single: Any = (
-            CompiledSingle(tables)
-            if backend == "numba"
-            else SingleRounds(tables)
-            if SingleRounds.can_play(tables)
-            else None
-        )
-        self._vector = (
-            VectorMarketEnv(1, self.config, batch, autoreset="disabled", copy=False)
-            if self._single is None
-            else None
-        )
-        self._first = BatchObservation.first(tables.static, 1, len(self.config.grid), tables.hidden)
+        self._rng: Any = None if config.demand == "expected" else self._generator(None)
         self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
-        self._basic_infos = {
-            a: {"action_mask": mask}
-            for a, mask in zip(self.possible_agents, self.config.action_masks)
-        }
         self._t = 0
-        # the round played last: a `SingleRound`, a `CompiledRound` or a `BatchObservation`
-        self._last: Any = None
-        self._history: list[Outcome] = []
+        self._last: OneRound | None = None  # the round played last
+        self._history: list[Round] = []
         self._levels: list[np.ndarray] = []
 
+    def _generator(self, seed: int | None) -> Any:
+        return self._game.backend.batch.generator(seed)
+
     @property
-    def market(self) -> Any:
-        """The `Market` that is played."""
+    def config(self) -> EnvConfig:
+        """All that the game is made of; with several markets, of the one that was drawn."""
+        return self._game.config
+
+    def __repr__(self) -> str:
+        return f"MarketEnv({describe(self.config)})"
+
+    @property
+    def unwrapped(self) -> MarketEnv:
+        return self
+
+    @property
+    def market(self) -> Market:
+        """The market that is played."""
         return self.config.market
 
     def observation_space(self, agent: str) -> spaces.Box:
@@ -217,18 +223,22 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
-        """Start an episode. A seed starts the environment's generator anew; without one it goes on.
+        """Start an episode; with several markets, one of them is drawn. A seed starts the generators
+        again; without one they go on.
 
         `options` has no keys; others are ignored.
         """
-        if self._vector is not None:
-            self._vector.reset(seed=seed)
+        if self._source is not None:
+            market = self._source.draw(seed)
+            self._game = _Game(dataclasses.replace(self.config, market=market))
+        if seed is not None and self._rng is not None:
+            self._rng = self._generator(seed)
         self._t = 0
         self._last = None
         self._history, self._levels = [], []
         self.agents = list(self.possible_agents)
-        observations = dict(zip(self.agents, self._first.full()[0], strict=True))
-        return observations, {agent: info.copy() for agent, info in self._basic_infos.items()}
+        observations = dict(zip(self.agents, self._game.first.full()[0], strict=True))
+        return observations, {agent: info.copy() for agent, info in self._game.basic_infos.items()}
 
     def step(
         self, actions: dict[str, Any]
@@ -258,86 +268,40 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         t = self._t + 1
         over = t >= self.max_cycles
         time_left = 0.0 if over else 1.0 - t / self.max_cycles
-        play: Any = self._play_single if self._single is not None else self._play_vector
-        rows, rewards, told = play(chosen, time_left)
-        self._t = t  # not before: a refused action is no round
+        game = self._game
+        played = game.backend.play_one(chosen, self._rng, time_left)
+        self._t, self._last = t, played  # not before: a refused action is no round
         if over:
             self.agents = []
         if self.render_mode is not None:
-            self._record(chosen)
-        if self.config.infos == "basic":
+            self._record()
+        if game.config.infos == "basic":
             infos: dict[str, dict[str, Any]] = {
-                agent: info.copy() for agent, info in self._basic_infos.items()
+                agent: info.copy() for agent, info in game.basic_infos.items()
             }
         else:
-            lazy, masks = LazyRound(partial(*told)), self.config.action_masks
+            lazy, masks = LazyRound(partial(game.infos_of, played)), game.config.action_masks
             infos = {agent: Info((lazy, i), masks[i]) for i, agent in enumerate(agents)}
         return (
-            dict(zip(agents, rows)), dict(zip(agents, rewards)),
+            dict(zip(agents, played.observations)), dict(zip(agents, played.reward)),
             self._flags[False].copy(), self._flags[over].copy(), infos,
         )  # fmt: skip
 
-    def _play_single(
-        self, chosen: list[Any], time_left: float
-    ) -> tuple[Any, list[float], tuple[Any, ...]]:
-        """A round in plain Python: observations `[n, d]`, rewards in USD, and a function that makes
-        the infos, with its arguments.
+    @property
+    def last_round(self) -> Round:
+        """The last round in expectation, arrays `[n]`: everybody's offers, shares, payments, profits.
+
+        Raises:
+            RuntimeError: none has been played since `reset`.
         """
-        single = self._single
-        assert single is not None
-        try:
-            played = single.play(single.keys(chosen), time_left)
-        except (KeyError, AttributeError, TypeError, ValueError, BufferError):
-            # Unusual containers, or actions outside the space: `choose` sorts them out, or says
-            # what is wrong.
-            flat = self.config.choose(chosen)
-            played = single.play(
-                single.keys_of(np.unravel_index(flat, self.config.grid)), time_left
-            )
-        self._last = played
-        return played.observations, played.reward, (self._infos_of, played)
+        if self._last is None:
+            raise RuntimeError("no round has been played; call step() first")
+        return columns(self._game.round_infos.round(self._last.played()), 0)
 
-    def _infos_of(self, played: Any) -> Rows:
-        return self._infos(self._single.flat(played.keys), None, played.share, played.reward, {})
-
-    def _play_vector(
-        self, chosen: list[Any], time_left: float
-    ) -> tuple[Any, list[float], tuple[Any, ...]]:
-        """The same as a batch of one: continuous actions, sampled demand, mechanisms with rules of
-        their own.
-        """
-        assert self._vector is not None
-        flat, offer = self.config.offer(chosen)
-        if self.config.actions == "continuous":
-            actions: np.ndarray = np.asarray(chosen, dtype=np.float64).reshape(1, len(flat), -1)
-        else:
-            parts = np.unravel_index(flat, self.config.grid)
-            actions = np.stack(parts, axis=1)[None] if len(parts) > 1 else parts[0][None]
-        # The horizon is this environment's own: PettingZoo's tests set `max_cycles` on it.
-        obs, reward = self._vector.play(actions, time_left)
-        last = self._vector.last
-        counts = {
-            name: getattr(last, name)[:, 0]
-            for name in ("served", "correct")
-            if getattr(last, name) is not None
-        }
-        share, rewards = last.share[:, 0].tolist(), reward[0].tolist()
-        self._last = obs.copy()
-        expected = not counts
-        told = (
-            self._infos,
-            flat.tolist(),
-            offer,
-            share if expected else None,
-            rewards if expected else None,
-            counts,
-        )
-        return obs.full()[0], rewards, told
-
-    def _record(self, chosen: list[Any]) -> None:
-        flat, offer = self.config.offer(chosen)
-        self._history.append(self.config.play(offer))
-        self._levels.append(self.config.mechanism.split(flat, self.config.market)[0])
+    def _record(self) -> None:
+        assert self._last is not None
+        self._history.append(self.last_round)
+        self._levels.append(self._game.tables.level.reshape(-1)[self._last.played().index[:, 0]])
         if self.render_mode == "human":
             self.render()
 
@@ -345,61 +309,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """The global state: all providers' private blocks and the full public block, `[state_size]`
         float32.
         """
-        if self._last is None:
-            return self._first.state()[0]
-        if isinstance(self._last, BatchObservation):
-            return self._last.state()[0]
-        last = self._last
-        return self._tables.state(
-            self._single.flat(last.keys), last.share, last.reward, last.time_left
-        )
-
-    @cached_property
-    def _single_infos(self) -> SingleInfos | None:
-        return SingleInfos(self._tables) if SingleInfos.can_tell(self._tables) else None
-
-    def _infos(
-        self,
-        flat: list[int],
-        offer: Offer | None,
-        share: list[float] | None,
-        reward: list[float] | None,
-        counts: dict[str, np.ndarray],
-    ) -> Rows:
-        """One dict per provider.
-
-        Shares and rewards are those of the round, where they are expectations; else None.
-        """
-        if self._single_infos is not None:
-            return self._single_infos.of(
-                flat, share, reward, {name: count.tolist() for name, count in counts.items()}
-            )
-        # Dialled prices, and mechanisms with rules of their own.
-        config = self.config
-        offer = config.table.take(np.array(flat)) if offer is None else offer
-        outcome = config.play(offer)
-        regret = config.regret(offer, outcome)
-        columns = {
-            "level": config.mechanism.split(np.array(flat), config.market)[0],
-            "quality": offer.quality,
-            "price": offer.price,
-            "cost": offer.cost,
-            "payment": outcome.payment,
-            "profit": outcome.profit_per_query,
-            "share": outcome.share if share is None else np.array(share),
-            "utility": outcome.utility if reward is None else np.array(reward) / config.users,
-            "regret": regret.regret,
-            "relative_regret": regret.relative,
-            **counts,
-        }
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        common = {
-            "welfare": float(outcome.welfare),
-            "optimal_welfare": config.optimal_welfare,
-            "nash_conv": regret.nash_conv,
-            "user_value": float(outcome.user_value),
-        }
-        return [{**dict(zip(columns, row, strict=True)), **common} for row in rows]
+        seen = self._game.first if self._last is None else self._last.seen()
+        return seen.state()[0]
 
     def render(self) -> str | np.ndarray | None:
         """The last round as text or figure, in the mode given at construction.
@@ -426,15 +337,99 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """Nothing is held open."""
 
 
+class MarketAEC(OrderEnforcingWrapper[str, np.ndarray, Any]):
+    """`MarketEnv` in PettingZoo's AEC API: agents act in turn, and the round is played when the last
+    one has.
+    """
+
+    def __init__(self, market_env: MarketEnv):
+        super().__init__(parallel_to_aec_wrapper(market_env))
+
+    def __repr__(self) -> str:
+        return f"MarketAEC({describe(self.unwrapped.config)})"
+
+    @property
+    def unwrapped(self) -> MarketEnv:  # type: ignore[override]
+        """The parallel environment, which has `solve()`, `market`, `config` and `layout`."""
+        env: MarketEnv = self.env.unwrapped  # type: ignore[assignment]
+        return env
+
+
+class _Game:
+    """One market's game, and what plays it: all that a reset may exchange."""
+
+    def __init__(self, config: EnvConfig):
+        self.config = config
+        self.tables = RoundTables(config, MarketBatch.of(config.market))
+        self.backend = PythonBackend(self.tables)
+        layout = self.tables.layout
+        self.first = BatchObservation.first(layout, self.tables.static, 1, layout.hidden)
+        self.basic_infos: dict[str, dict[str, Any]] = {
+            agent: {} if mask is None else {"action_mask": mask}
+            for agent, mask in zip(config.agents, config.action_masks)
+        }
+
+    def __reduce__(self) -> Any:
+        return _Game, (self.config,)
+
+    @cached_property
+    def round_infos(self) -> RoundInfos:
+        return RoundInfos(self.tables, 1)
+
+    @cached_property
+    def plain_infos(self) -> PlainInfos | None:
+        return PlainInfos.of_rule(self.tables)
+
+    def infos_of(self, played: OneRound) -> Rows:
+        """One dict per provider."""
+        if self.plain_infos is not None:
+            return self.plain_infos.rows(played.played())
+        infos, n = self.round_infos.of(played.played()), len(self.config.agents)
+        columns = [x[:, 0].tolist() if x.ndim == 2 else x.tolist() * n for x in infos.values()]
+        return [dict(zip(infos, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
 def parallel_env(
-    mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any
+    mechanism: str | Mechanism = "market",
+    benchmark: Benchmark | None = None,
+    method: str | None = None,
+    *,
+    market: Markets | None = None,
+    infos: Infos = "full",
+    render_mode: RenderMode | None = None,
+    **options: Unpack[GameOptions],
 ) -> MarketEnv:
     """The environment in PettingZoo's parallel API; options: see `MarketEnv`."""
-    return MarketEnv(mechanism, benchmark, method, **options)
+    return MarketEnv(
+        mechanism,
+        benchmark,
+        method,
+        market=market,
+        infos=infos,
+        render_mode=render_mode,
+        **options,
+    )
 
 
 def env(
-    mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any
-) -> AECEnv[str, np.ndarray, Any]:
+    mechanism: str | Mechanism = "market",
+    benchmark: Benchmark | None = None,
+    method: str | None = None,
+    *,
+    market: Markets | None = None,
+    infos: Infos = "full",
+    render_mode: RenderMode | None = None,
+    **options: Unpack[GameOptions],
+) -> MarketAEC:
     """The environment in PettingZoo's AEC API, agents in turn; options: see `MarketEnv`."""
-    return parallel_to_aec(parallel_env(mechanism, benchmark, method, **options))
+    return MarketAEC(
+        MarketEnv(
+            mechanism,
+            benchmark,
+            method,
+            market=market,
+            infos=infos,
+            render_mode=render_mode,
+            **options,
+        )
+    )

@@ -1,8 +1,7 @@
-"""What a provider sees: a bounded float32 vector, laid out once here and documented by
-`ObservationLayout.describe()`.
+"""What a provider sees: a bounded float32 vector, written down once here, as a list of blocks.
 
-An observation is a *private* block, one per provider, followed by a *public* block, the same for
-all. Every entry lies in [-1, 1].
+An observation is a *private* part, one per provider, followed by a *public* part, the same for all.
+Every entry lies in [-1, 1].
 
 Money spans four orders of magnitude in one market, so prices and costs are shown on a symmetric log
 scale, sign(x) log(1 + |x| / x_min) / log(1 + x_max / x_min), with x_min and x_max the smallest and
@@ -12,31 +11,147 @@ shares of the largest possible.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ttc_env.envs.config import EnvConfig
 from ttc_env.game.types import Array
 
+if TYPE_CHECKING:
+    from ttc_env.envs.tables import RoundTables
 
-def symmetric_log(x: Array, smallest: Any, largest: Any) -> Array:
-    """sign(x) log(1 + |x| / smallest) / log(1 + largest / smallest): into [-1, 1] for |x| <=
-    largest. Any shape.
+
+@dataclass(frozen=True)
+class Block:
+    """One part of the vector. A backend writes by `source`, and asks for no name.
+
+    `constant` and `action` blocks are tables, made by `values`; of `round` blocks the name in
+    `values` says which row of the round they show. Within the private and within the public part
+    blocks stand in the order constant, action, round, clock.
     """
-    return np.sign(x) * np.log1p(np.abs(x) / smallest) / np.log1p(largest / smallest)
+
+    name: str
+    size: str  # "one"; or "providers", "levels", "parts" (of an action): one entry each
+    whose: str  # "own": private; "all": public, an entry per provider; "clock": public, one entry
+    source: str  # "constant", "action" (as played), "round" (what it came to), "clock"
+    text: str
+    # constant: tables -> [G, n, size]; action: tables -> [rows, n, entries]; round: "share" or
+    # "profit"
+    values: Callable[[RoundTables], Array] | str = ""
+    hidden_under: tuple[str, ...] = ()  # under which `information` rivals' entries are zero
+
+
+def _constant(field: str, scaled: Callable[[Array, dict[str, Array]], Array]) -> Any:
+    """`[G, n, m]`: a table of the markets, scaled; 0 where a level does not exist."""
+
+    def values(tables: RoundTables) -> Array:
+        scale = {name: x[:, None, None] for name, x in tables.scales.items()}
+        table = np.moveaxis(getattr(tables.batch, field), 2, 0).astype(np.float64)
+        return np.nan_to_num(scaled(table, scale))
+
+    return values
+
+
+def _linear(table: Array, scale: dict[str, Array]) -> Array:
+    return table / scale["quality"]
+
+
+def _log(table: Array, scale: dict[str, Array]) -> Array:
+    return np.asarray(symmetric_log(table, scale["smallest"], scale["largest"]))
+
+
+def _identity(tables: RoundTables) -> Array:
+    n = tables.batch.num_providers
+    return np.broadcast_to(np.eye(n), (len(tables.batch), n, n))
+
+
+def _action(tables: RoundTables) -> Array:
+    grid = tables.config.grid
+    parts = np.unravel_index(tables.as_played, grid)
+    return np.stack([2.0 * part / max(k - 1, 1) - 1.0 for part, k in zip(parts, grid, strict=True)])
+
+
+def _quality(tables: RoundTables) -> Array:
+    scale = tables.per_action(tables.scales["quality"])
+    return np.clip(tables.offer.seen / scale, -1.0, 1.0)[None]
+
+
+def _price(tables: RoundTables) -> Array:
+    ends = (tables.per_action(tables.scales[name]) for name in ("smallest", "largest"))
+    return np.clip(symmetric_log(tables.offer.price, *ends), -1.0, 1.0)[None]
+
+
+BLOCKS = (
+    Block(
+        "identity", "providers", "own", "constant", "which provider this is (one-hot)", _identity
+    ),
+    Block(
+        "available", "levels", "own", "constant", "1 for each level that exists",
+        _constant("available", lambda table, scale: table),
+    ),
+    Block(
+        "quality_curve", "levels", "own", "constant",
+        "own quality per level, linear; 0 where a level does not exist, as in the next two",
+        _constant("quality", _linear),
+    ),
+    Block(
+        "price_curve", "levels", "own", "constant", "own list price per level, log scale",
+        _constant("price", _log),
+    ),
+    Block(
+        "cost_curve", "levels", "own", "constant", "own cost per level, log scale",
+        _constant("cost", _log),
+    ),
+    Block(
+        "last_action", "parts", "own", "action",
+        "own last action, each part scaled to [-1, 1]", _action,
+    ),
+    Block("last_profit", "one", "own", "round", "own profit of the last round, linear", "profit"),
+    Block(
+        "public_quality", "providers", "all", "action",
+        "every provider's quality as seen last round, linear", _quality, ("prices", "own"),
+    ),
+    Block(
+        "public_price", "providers", "all", "action",
+        "every provider's price or bid last round, log scale", _price, ("own",),
+    ),
+    Block(
+        "public_share", "providers", "all", "round",
+        "every provider's share of users last round", "share", ("prices", "own"),
+    ),
+    Block(
+        "played", "one", "clock", "clock",
+        "1 once a round has been played; before, all of last round is 0",
+    ),
+    Block("time_left", "one", "clock", "clock", "share of the episode that is left"),
+)  # fmt: skip
+"""The vector, from its start to its end."""
+
+
+def blocks(whose: str, source: str) -> tuple[Block, ...]:
+    """Those of one kind, in the vector's order."""
+    return tuple(block for block in BLOCKS if (block.whose, block.source) == (whose, source))
+
+
+def symmetric_log(x: Any, smallest: Any, largest: Any, xp: Any = np) -> Any:
+    """sign(x) log(1 + |x| / smallest) / log(1 + largest / smallest): into [-1, 1] for |x| <=
+    largest. Any shape; xp is the array module.
+    """
+    return xp.sign(x) * xp.log1p(xp.abs(x) / smallest) / xp.log1p(largest / smallest)
 
 
 def scales(
-    quality: Array, claim: Array, price: Array, cost: Array, list_price: Array, outside_value: Array
+    quality: Array, seen: Array, price: Array, cost: Array, list_price: Array, outside_value: Array
 ) -> dict[str, Array]:
     """What observations of G markets are measured in, `[G]` each, USD/query: `quality`, `profit`,
     and `smallest` and `largest` amounts of money.
 
     Args:
-        quality, claim, price, cost: `[n, G, a]`, every action's offer, NaN where it does not exist.
+        quality, seen, price, cost: `[n, G, a]`, every action's offer, NaN where it does not exist.
         list_price: `[n, G, m]`, NaN likewise.
         outside_value: `[G]`.
     """
@@ -52,7 +167,7 @@ def scales(
     none = np.atleast_1d(np.isnan(money).all(axis=(0, 2)))
     # Nobody can be paid more than the largest price, bid or settled quality, nor lose more than
     # cost and rivals' score.
-    profit = 2.0 * largest(quality, claim, price, cost) + np.abs(outside_value)
+    profit = 2.0 * largest(quality, seen, price, cost) + np.abs(outside_value)
     money = np.where(none[:, None], 1.0, money)
     return {
         "quality": or_one(largest(quality)),
@@ -60,24 +175,6 @@ def scales(
         "smallest": np.nanmin(money, axis=(0, 2)),
         "largest": np.nanmax(money, axis=(0, 2)),
     }
-
-
-def hidden(n: int, information: str, start: int, size: int) -> np.ndarray | None:
-    """`[n, size]` bool: which entries of each provider's observation are zero because they are its
-    rivals' business; None if none is.
-
-    Args:
-        information: `"full"`, `"prices"` or `"own"`.
-        start: where the public block starts.
-        size: length of an observation.
-    """
-    if information == "full":
-        return None
-    mask, rivals = np.zeros((n, size), bool), ~np.eye(n, dtype=bool)
-    for k, name in enumerate(("quality", "price", "share")):
-        if name != "price" or information == "own":
-            mask[:, start + k * n : start + (k + 1) * n] = rivals
-    return mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,66 +185,139 @@ class ObservationLayout:
 
     @cached_property
     def slices(self) -> dict[str, slice]:
-        """Name of each part -> its place in the observation vector."""
-        n, m, k = (
-            self.config.market.num_providers,
-            self.config.market.num_levels,
-            len(self.config.grid),
-        )
-        sizes = {
-            "identity": n,
-            "available": m,
-            "quality_curve": m,
-            "price_curve": m,
-            "cost_curve": m,
-            "last_action": k,
-            "last_profit": 1,
-            "public_quality": n,
-            "public_price": n,
-            "public_share": n,
-            "played": 1,
-            "time_left": 1,
+        """Name of each block -> its place in the observation vector."""
+        counts = {
+            "one": 1,
+            "providers": self.config.market.num_providers,
+            "levels": self.config.market.num_levels,
+            "parts": len(self.config.grid),
         }
-        ends = np.cumsum(list(sizes.values()))
+        sizes = [counts[block.size] for block in BLOCKS]
+        ends = np.cumsum(sizes)
         return {
-            name: slice(int(end - size), int(end))
-            for (name, size), end in zip(sizes.items(), ends, strict=True)
+            block.name: slice(int(end) - size, int(end))
+            for block, size, end in zip(BLOCKS, sizes, ends, strict=True)
         }
 
     def describe(self) -> str:
-        """One line per part of the vector."""
-        text = {
-            "identity": "which provider this is (one-hot)",
-            "available": "1 for each level that exists",
-            "quality_curve": (
-                "own quality per level, linear; 0 where a level does not exist, as in the next two"
-            ),
-            "price_curve": "own list price per level, log scale",
-            "cost_curve": "own cost per level, log scale",
-            "last_action": "own last action, each part scaled to [-1, 1]",
-            "last_profit": "own profit of the last round, linear",
-            "public_quality": "every provider's quality last round, linear",
-            "public_price": "every provider's price or bid last round, log scale",
-            "public_share": "every provider's share of users last round",
-            "played": "1 once a round has been played; before, all of last round is 0",
-            "time_left": "share of the episode that is left",
-        }
+        """One line per block of the vector."""
         return "\n".join(
-            f"[{s.start:>3}:{s.stop:>3}] {name:<15} {text[name]}" for name, s in self.slices.items()
+            f"[{at.start:>3}:{at.stop:>3}] {block.name:<15} {block.text}"
+            for block, at in zip(BLOCKS, self.slices.values(), strict=True)
         )
 
     @property
     def size(self) -> int:
         """d: length of an observation."""
-        return self.slices["time_left"].stop
+        return self.slices[BLOCKS[-1].name].stop
 
     @property
     def private_size(self) -> int:
-        """Length of the private block."""
-        return self.slices["public_quality"].start
+        """Length of the private part."""
+        return next(self.slices[block.name].start for block in BLOCKS if block.whose != "own")
+
+    @property
+    def constant_size(self) -> int:
+        """How much of the private part never changes."""
+        return self.slices[blocks("own", "constant")[-1].name].stop
+
+    @property
+    def public_size(self) -> int:
+        """Length of the public part."""
+        return self.size - self.private_size
 
     @property
     def state_size(self) -> int:
-        """Length of the global state: every private block but its identity, then the public block."""
+        """Length of the global state: every private part but its identity, then the public part."""
         n = self.config.market.num_providers
-        return n * (self.private_size - n) + self.size - self.private_size
+        return n * (self.private_size - n) + self.public_size
+
+    @cached_property
+    def hidden(self) -> np.ndarray | None:
+        """`[n, d]` bool: which entries of each provider's observation are zero because they are its
+        rivals' business; None if none is.
+        """
+        n = self.config.market.num_providers
+        mask = np.zeros((n, self.size), bool)
+        for block in BLOCKS:
+            if self.config.information in block.hidden_under:
+                mask[:, self.slices[block.name]] = ~np.eye(n, dtype=bool)
+        return mask if mask.any() else None
+
+
+@dataclass(frozen=True, eq=False)
+class BatchObservation:
+    """What all providers of all environments see, without repeating what they share. float32, in
+    [-1, 1]; NumPy arrays or torch tensors.
+
+    `full()` writes the vectors out as the PettingZoo environment shows them. The three parts, in
+    the order of `ObservationLayout`:
+    """
+
+    # [G, n, s]: identity, existing levels, own curves; environment b has market b modulo G
+    static: Any
+    own: Any  # [num_envs, n, k + 1]: own last action, own last profit
+    # [num_envs, p]: everybody's quality, price and share, then 1 once a round has been played, and
+    # the time left
+    public: Any
+    # [n, d] bool: what `full` shows to nobody but whose it is; None where nothing is hidden.
+    # `public` has it all
+    hidden: Any = None
+
+    @classmethod
+    def first(
+        cls, layout: ObservationLayout, static: Any, num_envs: int, hidden: Any
+    ) -> BatchObservation:
+        """Before the first round: nothing but the constants, and all of the time left."""
+        public = _zeros(static, (layout.public_size, num_envs))
+        public[-1] = 1.0
+        changing = layout.private_size - layout.constant_size
+        own = _zeros(static, (num_envs, static.shape[1], changing))
+        return cls(static, own, public.T, hidden)
+
+    def copy(self) -> BatchObservation:
+        """In memory of its own, laid out alike. NumPy."""
+        return replace(self, own=self.own.copy(order="K"), public=self.public.copy(order="K"))
+
+    def full(self) -> Any:
+        """`[num_envs, n, d]`: every provider's observation vector."""
+        b, n, own = self.own.shape
+        s, d = self.static.shape[2], self.static.shape[2] + own + self.public.shape[1]
+        out = _zeros(self.static, (b, n, d))
+        out[:, :, :s] = self._each_static()
+        out[:, :, s : s + own] = self.own
+        out[:, :, s + own :] = self.public[:, None, :]
+        if self.hidden is not None:
+            if isinstance(out, np.ndarray):
+                out[:, self.hidden] = 0.0
+            else:
+                out.masked_fill_(self.hidden, 0.0)  # an index would have to be counted, on the host
+        return out
+
+    def state(self) -> Any:
+        """`[num_envs, state_size]`: the global state, as `MarketEnv.state` gives it."""
+        b, n, own = self.own.shape
+        s = self.static.shape[2] - n  # providers are told apart by their place
+        private = _zeros(self.static, (b, n, s + own))
+        private[:, :, :s] = self._each_static()[:, :, n:]
+        private[:, :, s:] = self.own
+        out = _zeros(self.static, (b, n * (s + own) + self.public.shape[1]))
+        out[:, : n * (s + own)] = private.reshape(b, -1)
+        out[:, n * (s + own) :] = self.public
+        return out
+
+    def _each_static(self) -> Any:
+        """`static` of each environment's market, `[num_envs or 1, n, s]`."""
+        b, g = len(self.own), len(self.static)
+        if g == 1:
+            return self.static
+        times = -(-b // g), 1, 1
+        return (
+            np.tile(self.static, times)
+            if isinstance(self.static, np.ndarray)
+            else self.static.repeat(*times)
+        )[:b]
+
+
+def _zeros(like: Any, shape: tuple[int, ...]) -> Any:
+    return np.zeros(shape, np.float32) if isinstance(like, np.ndarray) else like.new_zeros(shape)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttc_env.game.mechanisms import Outcome
+from ttc_env.game.rules.base import Round
 
 if TYPE_CHECKING:
     from ttc_env.envs.config import EnvConfig
 
 
-def text(config: EnvConfig, history: list[Outcome], levels: list[np.ndarray]) -> str:
+def text(config: EnvConfig, history: list[Round], levels: list[np.ndarray]) -> str:
     """A table of the last round, one line per provider."""
     market = config.market
     title = (
@@ -22,11 +22,10 @@ def text(config: EnvConfig, history: list[Outcome], levels: list[np.ndarray]) ->
     if not history:
         return f"{title}\nno round played yet"
     outcome = history[-1]
-    price = "bid" if config.mechanism.name == "auction" else "price"
     lines = [
         f"{title}  round {len(history)}",
         (
-            f"{'provider':<18}{'level':>7}{'quality':>11}{price:>11}{'cost':>11}{'share':>8}{'U':>11}"
+            f"{'provider':<18}{'level':>7}{'quality':>11}{'price':>11}{'cost':>11}{'share':>8}{'U':>11}"
             "   USD/query"
         ),
     ]
@@ -42,7 +41,7 @@ def text(config: EnvConfig, history: list[Outcome], levels: list[np.ndarray]) ->
     return "\n".join(lines)
 
 
-def figure(config: EnvConfig, history: list[Outcome], levels: list[np.ndarray]) -> np.ndarray:
+def figure(config: EnvConfig, history: list[Round], levels: list[np.ndarray]) -> np.ndarray:
     """`[height, width, 3]` uint8: levels, prices and shares of the last round, and welfare over the
     episode.
 
@@ -74,7 +73,7 @@ def figure(config: EnvConfig, history: list[Outcome], levels: list[np.ndarray]) 
             "#4878a8",
         ),
         "price": (
-            "bid" if config.mechanism.name == "auction" else "price",
+            "price asked or bid",
             outcome.offer.price if outcome else np.zeros(n),
             "#b5651d",
         ),

@@ -10,15 +10,18 @@ Axis 0 is the provider; any further axes are batch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ttc_env.game.arrays import array_module
 from ttc_env.game.types import Array
 
 
-def logits(value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0) -> Array:
-    """z = beta (V - V_0), without unit. Any shape."""
-    return np.multiply(beta, np.subtract(value, outside_value))
+def logits(value: Any, beta: Any, outside_value: Any = 0.0) -> Any:
+    """z = beta (V - V_0), without unit. Any shape; NumPy arrays or torch tensors."""
+    return beta * (value - outside_value)
 
 
 def log_total(z: ArrayLike) -> Array:
@@ -48,9 +51,7 @@ def log_rivals(z: ArrayLike, outside: ArrayLike = 0.0) -> Array:
     return np.logaddexp(before, after)
 
 
-def best_rivals(
-    value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0
-) -> tuple[Array, Array]:
+def best_rivals(value: Any, beta: Any, outside_value: Any = 0.0) -> tuple[Any, Any]:
     """A_-i = S_i exp(beta r_i) for every i: r_i the highest value on offer but i's own (V_0
     included), and S_i between 1 and n.
 
@@ -58,43 +59,44 @@ def best_rivals(
     lost nine digits and beta (V - r_i) none.
 
     Args:
-        value: `[n, ...]` USD/query.
+        value: `[n, ...]` USD/query; a NumPy array or a torch tensor.
         beta: 1/USD, a number or `[...]`.
         outside_value: USD/query, a number or `[...]`.
 
     Returns:
         log S_i and r_i, both `[n, ...]`.
     """
-    value = np.asarray(value, dtype=np.float64)
-    best = np.maximum(value.max(axis=0), outside_value)
-    attraction = np.exp(logits(value, beta, best))
+    xp = array_module(value)
+    none = xp.zeros_like(value[0]) + outside_value  # V_0 in the shape of one provider's values
+    best = xp.maximum(xp.max(value, axis=0), none)
+    attraction = xp.exp(beta * (value - best))
     # All but a provider alone at the top leave a rival with attraction 1, so that nothing is lost
     # in subtracting their own.
-    rest = np.exp(logits(outside_value, beta, best)) + attraction.sum(axis=0) - attraction
-    alone = (value == best) & (
-        (value == best).sum(axis=0) + (np.asarray(outside_value) == best) == 1
-    )
-    second = np.maximum(np.where(alone, -np.inf, value).max(axis=0), outside_value)
-    others = np.where(alone, 0.0, np.exp(logits(np.minimum(value, second), beta, second)))
-    rest_of_best = np.exp(logits(outside_value, beta, second)) + others.sum(axis=0)
-    return np.log(np.where(alone, rest_of_best, rest)), np.where(alone, second, best)
+    rest = xp.exp(beta * (none - best)) + attraction.sum(axis=0) - attraction
+    at_top = value == best
+    leaders = at_top.sum(axis=0) + xp.where(none == best, 1, 0)
+    alone = at_top & (leaders == 1)
+    second = xp.maximum(xp.max(xp.where(alone, -np.inf, value), axis=0), none)
+    others = xp.where(alone, 0.0, xp.exp(beta * (xp.minimum(value, second) - second)))
+    rest_of_best = xp.exp(beta * (none - second)) + others.sum(axis=0)
+    return xp.log(xp.where(alone, rest_of_best, rest)), xp.where(alone, second, best)
 
 
-def log_share_against(z: ArrayLike, log_rivals: ArrayLike) -> Array:
+def log_share_against(z: Any, log_rivals: Any) -> Any:
     """log s_i = -log(1 + A_-i exp(-z_i)): the share of an offer with logit z against rivals A_-i.
 
-    Shapes broadcast.
+    Shapes broadcast; NumPy arrays or torch tensors.
     """
-    return -np.logaddexp(0.0, np.subtract(log_rivals, z))
+    against = log_rivals - z
+    xp = array_module(against)
+    return -xp.logaddexp(xp.zeros_like(against), against)
 
 
-def shares(
-    value: ArrayLike, beta: ArrayLike, outside_value: ArrayLike = 0.0
-) -> tuple[Array, Array]:
+def shares(value: Any, beta: Any, outside_value: Any = 0.0) -> tuple[Any, Any]:
     """s_i and s_0: the chance that a user picks provider i, or nobody.
 
     Args:
-        value: `[n, ...]` USD/query, V_i = q_i - p_i.
+        value: `[n, ...]` USD/query, V_i = q_i - p_i; a NumPy array or a torch tensor.
         beta: 1/USD, a number or `[...]`.
         outside_value: USD/query, a number or `[...]`.
 
@@ -103,10 +105,21 @@ def shares(
 
     Source: [TTC], logit choice (GAME.md, "The pay-per-token market").
     """
-    reference = np.maximum(np.max(value, axis=0), outside_value)
-    attraction, outside = (np.exp(logits(v, beta, reference)) for v in (value, outside_value))
+    xp = array_module(value)
+    none = xp.zeros_like(value[0]) + outside_value
+    reference = xp.maximum(xp.max(value, axis=0), none)
+    attraction, outside = (xp.exp(beta * (v - reference)) for v in (value, none))
     total = outside + attraction.sum(axis=0)
     return attraction / total, outside / total
+
+
+def outside_share(value: Any, beta: Any, outside_value: Any = 0.0) -> Any:
+    """s_0 alone: the chance that a user buys from nobody; see `shares`."""
+    xp = array_module(value)
+    none = xp.zeros_like(value[0]) + outside_value
+    reference = xp.maximum(xp.max(value, axis=0), none)
+    outside = xp.exp(beta * (none - reference))
+    return outside / (outside + xp.exp(beta * (value - reference)).sum(axis=0))
 
 
 def utility(profit: ArrayLike, log_share: ArrayLike) -> Array:

@@ -34,12 +34,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game.demand import log_share_against, logits
-from ttc_env.game.mechanisms import Attraction, BestRival
 from ttc_env.game.types import Array
 
 _BLOCK = 1 << 18  # table entries per pass
@@ -82,25 +82,23 @@ class PostedEnvelope:
             (1e-9 + 8.0 * np.finfo(np.float64).eps * np.nanmax(np.abs(z), axis=1)).reshape(n, g),
         )
 
-    def markets(self, which: Index | slice) -> PostedEnvelope:
-        """Those of some of the G markets, in this order."""
-        return PostedEnvelope(
-            *(getattr(self, field.name)[..., which] for field in dataclasses.fields(self))
-        )
+    def of_markets(self, which: Index) -> PostedEnvelope:
+        """Those of some of the G markets, in this order; itself where there is one market only."""
+        return self if self.value.shape[2] == 1 else PostedEnvelope(*_of_markets(self, which))
 
     def replies(
-        self, rivals: Attraction, beta: ArrayLike, outside_value: ArrayLike
+        self, rivals: Any, beta: ArrayLike, outside_value: ArrayLike
     ) -> tuple[Array, Array]:
         """Actions among which the best reply is: pi and log share `[n, b, c]`, c nearly always 1.
 
         Args:
-            rivals: log A_-i and the value that its unit refers to, `[n, b]`.
+            rivals: log A_-i and the value that its unit refers to, `[n, b]` (`Attraction`).
             beta, outside_value: `[b]`; b is the number of markets, or any if that is one.
         """
         log_rivals = rivals.log_rivals + logits(rivals.reference, beta, outside_value)
-        low, high = (
-            (log_rivals + side * self.slack >= self.start[1:]).sum(axis=0) for side in (-1.0, 1.0)
-        )
+        start = self.start[1:]
+        low = (log_rivals - self.slack >= start).sum(axis=0)
+        high = (log_rivals + self.slack >= start).sum(axis=0)
         found = []
         for step in range(int((high - low).max()) + 1):
             piece = np.minimum(low + step, high)
@@ -111,6 +109,8 @@ class PostedEnvelope:
                     log_share_against(logits(value, beta, rivals.reference), rivals.log_rivals),
                 )
             )
+        if len(found) == 1:
+            return found[0][0][..., None], found[0][1][..., None]
         profits, log_shares = zip(*found, strict=True)
         return np.stack(profits, axis=-1), np.stack(log_shares, axis=-1)
 
@@ -130,8 +130,8 @@ def _walk(value: Array, profit: Array, beta: Array, outside_value: Array) -> tup
     while True:
         here = action[rows, None]
         crossing = _crossing(
-            np.take_along_axis(value[rows], here, 1), np.take_along_axis(profit[rows], here, 1), value[rows], profit[rows],
-            beta[rows, None], outside_value[rows, None],
+            np.take_along_axis(value[rows], here, 1), np.take_along_axis(profit[rows], here, 1),
+            value[rows], profit[rows], beta[rows, None], outside_value[rows, None],
         )  # fmt: skip
         crossing = np.where(
             place[rows] > np.take_along_axis(place[rows], here, 1), crossing, np.inf
@@ -190,7 +190,7 @@ class AuctionEnvelope:
 
     @classmethod
     def of(cls, score: Array, worth: Array) -> AuctionEnvelope:
-        """score, worth: `[n, G, a]`, settled quality less cost; NaN where an action does not exist."""
+        """score, worth: `[n, G, a]`, settled quality less cost; NaN where there is no action."""
         n, g, a = score.shape
         table = score.reshape(-1, a), worth.reshape(-1, a)
         steps = [_staircase(*(x[rows] for x in table)) for rows in _blocks(n * g, a)]
@@ -200,30 +200,29 @@ class AuctionEnvelope:
         )
         return cls(*joined)
 
-    def markets(self, which: Index | slice) -> AuctionEnvelope:
-        """Those of some of the G markets, in this order."""
-        return AuctionEnvelope(
-            *(getattr(self, field.name)[..., which] for field in dataclasses.fields(self))
-        )
+    def of_markets(self, which: Index) -> AuctionEnvelope:
+        """Those of some of the G markets, in this order; itself where there is one market only."""
+        return self if self.worth.shape[2] == 1 else AuctionEnvelope(*_of_markets(self, which))
 
-    def replies(self, rivals: BestRival, outside_value: ArrayLike) -> tuple[Array, Array]:
+    def replies(self, rivals: Any, threshold: ArrayLike) -> tuple[Array, Array]:
         """Actions among which the best reply is: profit and log share `[n, b, 3]`, of staying out,
         winning and tying; NaN if impossible.
 
         Args:
-            rivals: `[n, b]`.
-            outside_value: `[b]`; b is the number of markets, or any if that is one.
+            rivals: the best rival's score and how many have it, `[n, b]` (`BestRival`).
+            threshold: USD/query, what the best score has to reach, `[b]`; b is the number of
+                markets, or any if that is one.
         """
-        charge = np.maximum(rivals.score, outside_value)
-        below = (self.score < charge).sum(axis=0)
+        beaten = np.maximum(rivals.score, threshold)
+        below = (self.score < beaten).sum(axis=0)
         ties = _take(self.score, below) == rivals.score
         win = _take(self.above, below + ties)
         profit = [
             np.where(below > 0, 0.0, np.nan),
-            np.where(win > -np.inf, win - charge, np.nan),
-            np.where(ties, _take(self.worth, below) - charge, np.nan),
+            np.where(win > -np.inf, win - beaten, np.nan),
+            np.where(ties, _take(self.worth, below) - beaten, np.nan),
         ]
-        log_share = [np.full(charge.shape, -np.inf), np.zeros(charge.shape), -np.log1p(rivals.ties)]
+        log_share = [np.full(beaten.shape, -np.inf), np.zeros(beaten.shape), -np.log1p(rivals.ties)]
         return np.stack(profit, axis=-1), np.stack(log_share, axis=-1)
 
 
@@ -248,9 +247,20 @@ def _staircase(score: Array, worth: Array) -> tuple[Array, Array, Array]:
     return score.T, worth.T, above.T
 
 
+def _of_markets(envelope: PostedEnvelope | AuctionEnvelope, which: Index) -> list[Array]:
+    fields = [getattr(envelope, field.name) for field in dataclasses.fields(envelope)]
+    in_a_row = which[-1] - which[0] == len(which) - 1
+    # a slice copies nothing
+    at = slice(which[0], which[-1] + 1) if in_a_row else which
+    return [field[..., at] for field in fields]
+
+
 def _take(table: Array, piece: Index) -> Array:
     """Of `[k, n, G]`, one piece each: `[n, b]`."""
-    return np.take_along_axis(table, piece[None], axis=0)[0]
+    _, n, g = table.shape
+    if g > 1:
+        return np.take_along_axis(table, piece[None], axis=0)[0]
+    return table.reshape(-1).take(piece * n + np.arange(n)[:, None])
 
 
 def _blocks(rows: int, columns: int) -> list[slice]:

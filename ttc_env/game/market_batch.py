@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from ttc_env.game.mechanisms import Mechanism, Offer
+from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market, PostedPriceGame, frozen_array
+
+if TYPE_CHECKING:
+    from ttc_env.game.mechanisms import Mechanism
 
 
 class _Stacked(NamedTuple):
@@ -175,9 +178,7 @@ class MarketBatch:
         """
         table = mechanism.offers(self.stacked)
         shape = (self.num_providers, len(self), -1)
-        return Offer(
-            *(x.reshape(shape) for x in (table.quality, table.claim, table.price, table.cost))
-        )
+        return table.map(lambda values: values.reshape(shape))
 
     def with_betas(self, betas: Sequence[float] | Array) -> MarketBatch:
         """Every market at every beta: G x len(betas) markets, the betas of one market next to each

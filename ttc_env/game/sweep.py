@@ -1,18 +1,19 @@
 """Equilibria and optimum of many markets at many betas in one call: a price-of-anarchy curve, or
 all of them.
 
-The roads are those of `ttc_env.game.equilibrium` and `ttc_env.game.optimum`, with the market as one
-more axis: monotone best-response sweeps close in on a bracket of equilibria (GAME.md, theorem 3),
-Dinkelbach's rounds on the optimum (theorem 4). Where a bracket closes in one point, that is the
-only equilibrium (up to actions of equal value), and nothing more is asked; the rest, usually a few
-in a hundred markets, and markets with a provider that cannot earn, are solved one by one by
-`equilibria`.
+The methods are those of `ttc_env.game.equilibrium` and `ttc_env.game.optimum`, with the market as
+one more axis: monotone best-response sweeps close in on a bracket of equilibria (GAME.md,
+theorem 3), Dinkelbach's rounds on the optimum (theorem 4). Where a bracket closes in one point,
+that is the only equilibrium (up to actions of equal value), and nothing more is asked; the rest,
+usually a few in a hundred markets, and markets with a provider that cannot earn, are solved one by
+one by `equilibria`. Other rules' games are all solved one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,15 +22,17 @@ from ttc_env.game import welfare
 from ttc_env.game.demand import log_rivals, logits, shares
 from ttc_env.game.equilibrium import equilibria
 from ttc_env.game.market_batch import MarketBatch, listed
-from ttc_env.game.mechanisms import Mechanism, get_mechanism
 from ttc_env.game.optimum import maximise_share_weighted
 from ttc_env.game.replies import Index
 from ttc_env.game.types import Array, Market, PostedPriceGame
 
+if TYPE_CHECKING:
+    from ttc_env.game.mechanisms import Mechanism
+
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """One posted-price game of M markets at K betas. USD per arriving user; profiles hold flat
+    """One game of M markets at K betas. USD per arriving user; profiles hold flat
     actions (at list prices: level indices), -1 beyond a market's providers.
     """
 
@@ -47,7 +50,7 @@ class Sweep:
 
     @property
     def price_of_anarchy(self) -> Array:
-        """`[M, K]` W* / W(worst PNE); NaN where equilibrium welfare is not positive (GAME.md, 5)."""
+        """`[M, K]` W* / W(worst PNE); NaN where W(PNE) is not positive (GAME.md, theorem 5)."""
         return _ratio(self.optimal_welfare, self.welfare)
 
     @property
@@ -79,25 +82,21 @@ def sweep(
     Args:
         markets: one or more, of any shapes; or a `MarketBatch`.
         betas: `[K]` 1/USD; None for each market's own.
-        mechanism: `"market"`, the paper's game, every level at its list price; or a `Mechanism`
-            that posts prices, such as a batched environment's (`env.config.mechanism`), whose flat
-            actions are levels and prices.
+        mechanism: a registered name, with its neutral prices, such as `"market"`, the paper's game;
+            or a `Mechanism`, such as a batched environment's (`env.config.mechanism`). Posted
+            prices are solved together, all other rules game by game.
         tolerance: on log utility, as in `equilibria`.
         max_sweeps: most best-response sweeps.
 
     Raises:
-        ValueError: no market, betas that are negative or not finite, or a mechanism in which users
-            do not choose among posted prices.
+        ValueError: no market, or betas that are negative or not finite.
 
     O(n a) per market, beta and sweep. Source: derived in docs, not in the paper (GAME.md, theorems
     3 and 4).
     """
+    from ttc_env.game.mechanisms import get_mechanism  # which imports the rules, which import this
+
     mechanism = get_mechanism(mechanism)
-    if not mechanism.posts_prices:
-        raise ValueError(
-            f"a sweep solves posted-price games; mechanism {mechanism.name!r} is none: use"
-            " ttc_env.solve, where beta plays no part"
-        )
     if isinstance(markets, MarketBatch):
         groups = {(markets.num_providers, markets.num_levels): (np.arange(len(markets)), markets)}
         count = len(markets)
@@ -120,7 +119,10 @@ def sweep(
     for at, batch in groups.values():
         if own:
             played[at, 0] = batch.beta
-        found = _solve(batch if own else batch.with_betas(values), mechanism, tolerance, max_sweeps)
+        games = batch if own else batch.with_betas(values)
+        found = mechanism.rule.solve_batch(
+            mechanism, games, tolerance=tolerance, max_sweeps=max_sweeps
+        )
         n = batch.num_providers
         profiles[:, at, :, :n] = np.moveaxis(found.profiles, 1, 2).reshape(3, len(at), k, n)
         numbers[:, at] = found.welfare.reshape(3, len(at), k)
@@ -145,18 +147,42 @@ def sweep(
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
-    profiles: Index  # [3, n, G] lowest, highest, optimum
+class Found:
+    """G games of one shape, solved (`Rule.solve_batch`)."""
+
+    profiles: Index  # [3, n, G] lowest, highest, optimum; -1 where there is none
     welfare: Array  # [3, G] worst PNE, best PNE, optimum
     flags: NDArray[np.bool_]  # [3, G] unique, complete, converged
     iterations: int
 
 
-def _solve(batch: MarketBatch, mechanism: Mechanism, tolerance: float, max_sweeps: int) -> _Found:
-    offer = batch.offers(mechanism)
+def one_by_one(mechanism: Mechanism, batch: MarketBatch, tolerance: float) -> Found:
+    """Any rule's games, each solved on its own."""
+    n, g = batch.num_providers, len(batch)
+    found = Found(
+        np.full((3, n, g), -1, dtype=np.intp), np.full((3, g), np.nan), np.zeros((3, g), bool), 0
+    )
+    for j in range(g):
+        solution = mechanism.rule.solve(mechanism, batch.market(j), tolerance=tolerance)
+        for k, profile in enumerate((solution.lowest, solution.highest, solution.optimum)):
+            if profile is not None:
+                found.profiles[k, :, j] = profile
+        found.welfare[:, j] = solution.welfare, solution.best_welfare, solution.optimal_welfare
+        found.flags[:, j] = solution.unique, solution.complete, solution.converged
+    return found
+
+
+def posted_prices(
+    value: Array,
+    profit: Array,
+    surplus: Array,
+    batch: MarketBatch,
+    tolerance: float,
+    max_sweeps: int,
+) -> Found:
+    """Games of posted prices, solved together. value, profit, surplus: `[n, G, a]` USD/query."""
     value, profit, surplus = (
-        np.ascontiguousarray(np.moveaxis(x, 1, 2))
-        for x in (offer.score, offer.price - offer.cost, offer.quality - offer.cost)
+        np.ascontiguousarray(np.moveaxis(x, 1, 2)) for x in (value, profit, surplus)
     )  # [n, a, G]
     z = logits(value, batch.beta, batch.outside_value)
     # 1. The lowest and the highest equilibrium of every market (GAME.md, theorem 3).
@@ -186,7 +212,7 @@ def _solve(batch: MarketBatch, mechanism: Mechanism, tolerance: float, max_sweep
         ]
         at_pne = _welfare_of(game, pne.profiles)
         welfares[:2, j] = (at_pne.min(), at_pne.max()) if len(at_pne) else (np.nan, np.nan)
-    return _Found(profiles, welfares, flags, sweeps)
+    return Found(profiles, welfares, flags, sweeps)
 
 
 def _bracket(

@@ -45,7 +45,7 @@ def log_sum(value: ArrayLike, beta: float, outside_value: float = 0.0) -> Array:
 
 def price_of_anarchy(optimal: float, equilibrium: float) -> tuple[float, str]:
     """W* / W(PNE), and why it is NaN where it is: a ratio to welfare that is not positive means
-    nothing (GAME.md, 5).
+    nothing (GAME.md, theorem 5).
 
     With the worst equilibrium's welfare this is the price of anarchy, with the best one's the price
     of stability. The paper's "inefficiency (%)" is 100 (PoA - 1).

@@ -289,7 +289,7 @@ def effort_bins(
         `[Q, B]` accuracy and `[Q, B]` tokens; NaN in a question no sample of which finished (report
         how many, use `np.nanmean`).
 
-    Source: [TTC], chain-of-thought experiments; see the data notes, "Known oddities", 3.
+    Source: [TTC], chain-of-thought experiments.
     """
     right = check_table("correct", correct).astype(np.float64)
     length = check_table("thinking_tokens", thinking_tokens, right.shape)

@@ -1,0 +1,40 @@
+"""A generator of its own for each environment of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class SeparateGenerators:
+    """One NumPy generator for each environment: what one draws depends on its own seed alone,
+    whatever the others are.
+    """
+
+    def __init__(self, generators: Sequence[np.random.Generator]):
+        self.generators = list(generators)
+
+    def __getitem__(self, columns: slice) -> SeparateGenerators:
+        return SeparateGenerators(self.generators[columns])
+
+    def multinomial(self, count: int, chances: np.ndarray) -> np.ndarray:
+        """`[b, k]` of chances `[b, k]`."""
+        return np.concatenate(
+            [
+                g.multinomial(count, row[None])
+                for g, row in zip(self.generators, chances, strict=True)
+            ]
+        )
+
+    def random(self, size: int) -> np.ndarray:
+        """`[b]` in [0, 1); size is b."""
+        return np.concatenate([g.random(1) for g in self.generators])
+
+    def binomial(self, count: np.ndarray, chance: np.ndarray) -> np.ndarray:
+        """`[n, b]` of counts and chances `[n, b]`."""
+        drawn = [
+            g.binomial(count[:, b : b + 1], chance[:, b : b + 1])
+            for b, g in enumerate(self.generators)
+        ]
+        return np.concatenate(drawn, axis=1)

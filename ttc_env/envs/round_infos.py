@@ -1,0 +1,138 @@
+"""Infos of a round in full, exact regrets included: worked out from the round alone, in one place,
+for one environment and for many.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ttc_env.envs.rounds import Played
+from ttc_env.envs.tables import RoundTables
+from ttc_env.game.continuous import PriceRange, continuous_regret
+from ttc_env.game.rules.base import Round, Users
+from ttc_env.game.tariffs import Offer
+from ttc_env.game.types import Array
+
+_BLOCK = 2048  # environments per pass: temporaries then stay in the processor's cache
+_ENTRIES = 1 << 18  # entries of replies per pass
+
+
+class RoundInfos:
+    """Works out infos of rounds played with some tables. Arrays are columns, `[n, b]`; NumPy."""
+
+    def __init__(self, tables: RoundTables, num_envs: int):
+        self.tables, self.config = tables, tables.config
+        self.mechanism = tables.config.mechanism
+        batch = tables.batch
+        self.market = np.arange(num_envs) % len(batch)  # which each environment plays
+        self.users = Users(batch.beta[self.market], batch.outside_value[self.market])
+
+    @cached_property
+    def _optimal_welfare(self) -> Array:
+        return self.tables.optimal_welfare[self.market]
+
+    @cached_property
+    def _noise(self) -> Array:
+        return self.tables.noise[self.market]
+
+    @cached_property
+    def _levels(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.tables.level.reshape(-1), self.tables.as_played.reshape(-1)
+
+    def offer(self, played: Played) -> Offer:
+        """The offers `[n, b]` behind a round."""
+        offer = self.tables.offer.map(lambda table: table.reshape(-1).take(played.index))
+        if played.price is None:
+            return offer
+        return Offer(offer.quality, offer.seen, played.price, offer.cost)
+
+    def round(self, played: Played) -> Round:
+        """What the round comes to in expectation: `Rule.play` of its offers."""
+        return self.mechanism.rule.play(self.offer(played), self.users)
+
+    def of(self, played: Played) -> dict[str, np.ndarray]:
+        """`[n, b]` per provider, `[b]` for the round; see `MarketEnv`, "Infos"."""
+        expected = self.round(played)
+        offer, sampled = expected.offer, played.served is not None
+        infos = {
+            "level": self._levels[0].take(played.index),
+            "action": self._levels[1].take(played.index),
+            "quality": offer.quality,
+            "price": offer.price,
+            "cost": offer.cost,
+            "payment": expected.payment,
+            "profit": expected.profit,
+            "share": expected.share if sampled else played.share,
+            "utility": expected.utility if sampled else played.reward / self.config.users,
+        }
+        for name in ("served", "correct"):
+            if (count := getattr(played, name)) is not None:
+                infos[name] = count.astype(np.int64)
+        infos["regret"], infos["relative_regret"] = self.regrets(played, expected)
+        infos["welfare"], infos["user_value"] = expected.welfare, expected.user_value
+        infos["optimal_welfare"] = self._optimal_welfare
+        infos["nash_conv"] = infos["regret"].sum(axis=0)
+        return infos
+
+    def regrets(self, played: Played, expected: Round) -> tuple[Array, Array]:
+        """Regret, USD per arriving user, and relative regret, `[n, b]`, against every action that
+        the environment allows.
+        """
+        blocks = self._blocks(played.index.shape[1])
+        if len(blocks) == 1:
+            return self._regrets(played.index, expected, self.users, self.market, self._noise)
+        found = [
+            self._regrets(
+                played.index[:, at],
+                columns(expected, at),
+                Users(*(x[at] for x in self.users)),
+                self.market[at],
+                self._noise[at],
+            )
+            for at in blocks
+        ]
+        regret, relative = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+        return regret, relative
+
+    def _regrets(
+        self, index: np.ndarray, expected: Round, users: Users, market: np.ndarray, noise: Array
+    ) -> tuple[Array, Array]:
+        if not self.config.continuous_prices:
+            action = self._levels[1].take(index)
+            return self.tables.best_replies.regrets(action, expected, users, market, noise)
+        prices = self.tables.price_range
+        if len(self.tables.batch) > 1:
+            prices = PriceRange(*(x[:, :, market] for x in prices))
+        return continuous_regret(self.mechanism, users, expected, prices, noise=noise)
+
+    def _blocks(self, b: int) -> list[slice]:
+        step = min(
+            _BLOCK,
+            max(1, _ENTRIES // (self.tables.batch.num_providers * self.tables.best_replies.width)),
+        )
+        return [slice(start, min(start + step, b)) for start in range(0, b, step)]
+
+    def deviations(self, played: Played) -> tuple[Array, Array]:
+        """What every action would have earned against the others' of this round: profit per served
+        query (USD) and log share, `[n, b, a]`; NaN where an action does not exist.
+        """
+        offer, raw = self.offer(played), self.tables.raw
+        market = self.market if len(self.tables.batch) > 1 else np.zeros(1, np.intp)
+        # [n, G, a] -> [n, a, b]; one market serves all environments.
+        table = raw.map(lambda x: np.moveaxis(x[:, market], 1, 2))
+        found = self.mechanism.rule.deviations(table, offer, self.users)
+        n, b = played.index.shape
+        shape = n, self.tables.num_actions, b
+        profit, log_share = (np.moveaxis(np.broadcast_to(x, shape), 1, 2) for x in found)
+        return profit, log_share
+
+
+def columns(expected: Round, at: slice | int) -> Round:
+    """The rounds of some environments, or of one."""
+    fields = ("log_share", "outside_share", "payment", "profit", "user_value", "welfare", "fines")
+    rows: dict[str, Any] = {name: getattr(expected, name)[..., at] for name in fields}
+    rivals = type(expected.rivals)(*(summary[:, at] for summary in expected.rivals))
+    return Round(expected.offer.map(lambda x: x[:, at]), rivals=rivals, **rows)

@@ -1,0 +1,266 @@
+"""One round of many environments, on NumPy arrays or torch tensors: actions in, shares, rewards and
+what observations show out.
+
+Inside, arrays are columns, `[n, num_envs]`, providers first. `BatchRounds.play` is a pure function
+of the actions (under sampled demand also of the generator), so that it can be compiled:
+`torch.compile(env.rounds.play)`.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ttc_env.envs.observations import blocks, symmetric_log
+from ttc_env.envs.tables import RoundTables
+from ttc_env.game import draws
+from ttc_env.game.rules.base import Users
+from ttc_env.game.tariffs import Offer
+
+
+class Played(NamedTuple):
+    """A round as it was played. All columns."""
+
+    reward: Any  # [n, b] USD
+    share: Any  # [n, b] of users: expected, or realised under sampled demand
+    index: Any  # [n, b] flat entries of the tables
+    price: Any = None  # [n, b] USD/query where prices are continuous, else None: the tables have it
+    box: Any = None  # [k, n, b] continuous actions in [-1, 1], else None
+    served: Any = None  # [n, b] users, under sampled demand, else None
+    correct: Any = (
+        None  # [n, b] right answers, under sampled demand with accuracy curves, else None
+    )
+
+
+class BatchRounds:
+    """Plays rounds for environments that share rules and differ, perhaps, in their markets."""
+
+    def __init__(
+        self, tables: RoundTables, num_envs: int, backend: str = "numpy", device: Any = None
+    ):
+        self.tables, self.config, self.num_envs = tables, tables.config, num_envs
+        self.backend, self.device = backend, device
+        config, batch = tables.config, tables.batch
+        self.n = batch.num_providers
+        self.grid = config.grid
+        self.rule, self.tariff = config.mechanism.rule, config.mechanism.tariff
+        self.arrivals, self.sampled = config.users, config.demand == "sampled"
+        if backend == "torch":
+            torch_module()
+        # Where each environment looks: its provider's row, its market's columns.
+        start = np.arange(self.n)[:, None] * (len(batch) * tables.num_actions)
+        self.start = self.put(start + np.atleast_1d(tables.columns(num_envs)))
+        self._market = np.arange(num_envs) % len(batch)
+        at = slice(None) if len(batch) == 1 else self._market
+        # [1] or [num_envs]
+        self._users = Users(self.put(batch.beta[at]), self.put(batch.outside_value[at]))
+        self.profit_scale = self.put(tables.profit_scale[at])
+        # [n, 1] or [n, num_envs]
+        self.level_counts = self.put(tables.level_counts[:, at])
+        if config.continuous_prices:
+            ends = (self.tariff.multiple(self.tariff.choices[k]) for k in (0, -1))
+            self._log_low, self._log_high = (float(np.log(end)) for end in ends)
+            self._money = tuple(self.put(tables.scales[k][at]) for k in ("smallest", "largest"))
+        self._lookup()
+
+    def _lookup(self) -> None:
+        """The tables that rounds use, on their device; 1-D, an entry per (provider, market,
+        action).
+        """
+        tables = self.tables
+
+        def flat(table: Any) -> Any:
+            return self.put(np.ascontiguousarray(table).reshape(-1))
+
+        self._numbers: dict[str, Any] | None = None
+        self._offer: Offer | None = None
+        self._terms: tuple[Any, ...] = ()
+        if tables.numbers is not None:
+            self._numbers = {name: flat(table) for name, table in tables.numbers.items()}
+        else:
+            self._offer = tables.offer.map(flat)
+        if self.config.continuous_prices:
+            self._terms = tuple(map(flat, tables.price_terms))
+        self._accuracy = None
+        if self.sampled and tables.batch.accuracy is not None:
+            shape = self.n, len(tables.batch), -1
+            accuracy = np.moveaxis(tables.batch.accuracy, 2, 1)  # [n, G, m]
+            at_level = np.take_along_axis(accuracy, tables.level.reshape(shape), axis=2)
+            self._accuracy = flat(at_level)
+        # What observations show of an action to everybody, and to the provider itself.
+        self.seen_by_all = tuple(map(flat, tables.seen_by_all))
+        self.seen_by_one = tuple(map(flat, tables.seen_by_one))
+        self._price_row = [block.name for block in blocks("all", "action")].index("public_price")
+
+    @property
+    def xp(self) -> ModuleType:
+        """The array module."""
+        return np if self.backend == "numpy" else torch_module()
+
+    def put(self, array: Any) -> Any:
+        """An array as this backend's own, on its device."""
+        if self.backend == "numpy":
+            return np.asarray(array)
+        return self.xp.tensor(np.ascontiguousarray(array), device=self.device)
+
+    def users(self, columns: slice = slice(None)) -> Users:
+        """The users of some environments, `[1]` or `[b]`."""
+        return Users(*(self._of(x, columns) for x in self._users))
+
+    def markets(self, columns: slice = slice(None)) -> np.ndarray:
+        """`[b]`: which of the G markets each environment plays."""
+        return self._market[columns]
+
+    def _of(self, x: Any, columns: slice) -> Any:
+        """The environments' own entries of `[..., 1]` or `[..., num_envs]`."""
+        return x if x.shape[-1] == 1 else x[..., columns]
+
+    def take(self, table: Any, index: Any) -> Any:
+        return table.take(index, mode="clip") if self.backend == "numpy" else table[index]
+
+    # --- actions ----------------------------------------------------------------------------------
+
+    def index(self, actions: Any, columns: slice = slice(None)) -> Any:
+        """`[n, b]` entries of the tables that integer actions `[b, n]` or `[b, n, k]` ask for."""
+        # A narrower type could not hold the entry.
+        actions = self._as(actions, "int64")
+        parts = (
+            [actions] if len(self.grid) == 1 else [actions[..., j] for j in range(len(self.grid))]
+        )
+        flat = parts[0].T
+        for part, size in zip(parts[1:], self.grid[1:], strict=True):
+            flat = flat * size + part.T
+        return flat + self._of(self.start, columns)
+
+    def binned(self, actions: Any, columns: slice = slice(None)) -> tuple[Any, Any]:
+        """Continuous actions as they are, `[k, n, b]` in [-1, 1], and the entries of the tables
+        nearest to them: levels and claims in equal bins, the nearest price choice.
+        """
+        box = self._as(actions.reshape(*actions.shape[:2], -1), "float64").clip(-1.0, 1.0)
+        box = box.transpose(2, 1, 0) if self.backend == "numpy" else box.permute(2, 1, 0)
+        unit = (box + 1.0) / 2.0
+        levels = self._of(self.level_counts, columns)
+        flat = None
+        for j, size in enumerate(self.grid):
+            count = levels if j == 0 else self.xp.full_like(levels, size)
+            part = self.xp.minimum(self._as(unit[j] * count, "int64"), count - 1)
+            flat = part if flat is None else flat * size + part
+        return box, flat + self._of(self.start, columns)
+
+    def _as(self, array: Any, dtype: str) -> Any:
+        if self.backend == "numpy":
+            return array.astype(dtype, copy=False)
+        return array.to(getattr(self.xp, dtype))
+
+    # --- one round --------------------------------------------------------------------------------
+
+    def play(self, actions: Any, rng: Any = None, columns: slice = slice(None)) -> Played:
+        """One round.
+
+        Args:
+            actions: `[b, n]` or `[b, n, k]`, in their space.
+            rng: the generator, under sampled demand.
+            columns: which environments these are, where not all.
+        """
+        box: Any = None
+        price: Any = None
+        if self.config.actions == "continuous":
+            box, index = self.binned(actions, columns)
+        else:
+            index = self.index(actions, columns)
+        users = self.users(columns)
+        if self._numbers is not None:
+            rows = {name: self.take(table, index) for name, table in self._numbers.items()}
+            share, outside, gain = self.rule.tabulated(rows, users, self.arrivals)
+        else:
+            assert self._offer is not None
+            offer = self._offer.map(lambda table: self.take(table, index))
+            if self.config.continuous_prices:
+                price = self._price(box[1], index)
+                offer = Offer(offer.quality, offer.seen, price, offer.cost)
+            played = self.rule.play(offer, users)
+            share, outside = played.share, played.outside_share
+            gain = self.arrivals * played.profit
+        if not self.sampled:
+            return Played(gain * share, share, index, price, box)
+        served = self.rule.draw(share, outside, self.arrivals, rng)
+        share = served / self.arrivals
+        correct = None
+        if self._accuracy is not None:
+            correct = draws.answers(served, self.take(self._accuracy, index), rng)
+        # no negative zeros
+        return Played(gain * share + 0.0, share, index, price, box, served, correct)
+
+    def _price(self, position: Any, index: Any) -> Any:
+        """USD/query: a continuous price `[n, b]`, on a log scale from the lowest choice's (-1) to
+        the highest choice's (1).
+        """
+        span = self._log_high - self._log_low
+        multiple = self.xp.exp(self._log_low + span * (position + 1.0) / 2.0)
+        terms = tuple(self.take(term, index) for term in self._terms)
+        return self.tariff.price(terms, self.tariff.choice(multiple))
+
+    # --- what was played --------------------------------------------------------------------------
+
+    def seen(self, played: Played, columns: slice = slice(None)) -> tuple[list[Any], list[Any]]:
+        """Rows `[n, b]` of the public part but the clock, and of the private part but constants."""
+        shown = [self.take(table, played.index) for table in self.seen_by_all]
+        if played.price is not None:
+            low, high = (self._of(x, columns) for x in self._money)
+            shown[self._price_row] = symmetric_log(played.price, low, high, self.xp)
+        if played.box is None:
+            mine = [self.take(table, played.index) for table in self.seen_by_one]
+        else:
+            mine = list(played.box)
+        return [*shown, *self._round_rows("all", played, columns)], [
+            *mine,
+            *self._round_rows("own", played, columns),
+        ]
+
+    def _round_rows(self, whose: str, played: Played, columns: slice) -> list[Any]:
+        """`[n, b]`: what observations show of what the round came to."""
+        rows = {
+            "share": lambda: played.share,
+            "profit": lambda: played.reward * self._of(self.profit_scale, columns),
+        }
+        return [rows[block.values]() for block in blocks(whose, "round")]  # type: ignore[index]
+
+    def show(self, played: Played, columns: slice, public: np.ndarray, own: np.ndarray) -> None:
+        """`seen`, written into the columns of `public` `[p, num_envs]` and `own` `[rows, n,
+        num_envs]`. NumPy.
+        """
+        n = self.n
+        if played.box is not None:
+            shown, mine = self.seen(played, columns)
+            for j, rows in enumerate(shown):
+                public[j * n : (j + 1) * n, columns] = rows
+            for j, rows in enumerate(mine):
+                own[j, :, columns] = rows
+            return
+        # The same, gathered straight into place.
+        everybody, own_parts = len(self.seen_by_all), len(self.seen_by_one)
+        for j, table in enumerate(self.seen_by_all):
+            table.take(played.index, mode="clip", out=public[j * n : (j + 1) * n, columns])
+        for j, row in enumerate(self._round_rows("all", played, columns), start=everybody):
+            public[j * n : (j + 1) * n, columns] = row
+        for j, table in enumerate(self.seen_by_one):
+            table.take(played.index, mode="clip", out=own[j, :, columns])
+        for j, row in enumerate(self._round_rows("own", played, columns), start=own_parts):
+            own[j, :, columns] = row
+
+
+def torch_module() -> ModuleType:
+    """torch.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            "backend='torch' needs torch: pip install 'ttc-env[train]', or torch alone"
+        ) from error
+    return torch

@@ -1,0 +1,424 @@
+"""The reverse second-price auction: the best score serves, and is paid down to the runner-up's.
+
+Everything known about this game stands here or is called from here (GAME.md, "The reverse
+second-price auction"). A provider bids a price and claims a quality; its score is claim minus bid.
+The highest score serves everybody if it reaches h = max(V_0, reserve), and
+
+    payment = q_w - max(second-highest score, h),
+
+so that the user keeps the runner-up's score. Scores tie where they are equal as numbers: a bid that
+is higher by any amount wins, and equal ones are equally likely to.
+
+What serving is *worth* to a provider is its settled quality less its cost; what it has to pay out
+of that is the *score to beat*, max(best rival's score, h).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ttc_env.game import continuous, draws, mixed
+from ttc_env.game.arrays import array_module
+from ttc_env.game.envelope import AuctionEnvelope
+from ttc_env.game.optimum import Optimum
+from ttc_env.game.regret import TIE, assess
+from ttc_env.game.rules import score_auction_python
+from ttc_env.game.rules.base import (
+    BestReplies,
+    PythonInfos,
+    Replies,
+    Round,
+    Rule,
+    Tabulated,
+    Users,
+    UsersLike,
+    leading,
+)
+from ttc_env.game.solution import Profile
+from ttc_env.game.tariffs import Offer
+from ttc_env.game.types import Array, Market
+from ttc_env.game.welfare import price_of_anarchy
+
+if TYPE_CHECKING:
+    from ttc_env.game.mechanisms import Mechanism
+
+
+class BestRival(NamedTuple):
+    """What a provider needs to know of its rivals in an auction."""
+
+    score: Any  # [n, ...] USD/query: the highest score among the others, -inf if there are none
+    ties: Any  # [n, ...] how many of the others have it
+
+
+def best_rival(score: Any) -> BestRival:
+    """The highest score among the others, and how many have it. score: `[n, ...]`."""
+    xp = array_module(score)
+    best, second, leads = leading(score)
+    zero = xp.zeros_like(score)
+    leaders = xp.sum(leads + zero, axis=0)
+    alone = leads & (leaders == 1)
+    seconds = xp.sum((score == second) + zero, axis=0)
+    ties = xp.where(alone, seconds, leaders - (leads + zero))
+    return BestRival(xp.where(alone, second, best), ties)
+
+
+@dataclass(frozen=True)
+class SecondScore(Rule):
+    """The highest score serves everybody and is paid its settled quality less the score to beat.
+
+    `settlement="delivered"`: quality is settled as delivered in expectation, so that an inflated
+    claim can win but is not paid for. `settlement="claimed"`: as claimed, and misreporting pays.
+    `reserve`: USD/query, no score below it serves.
+    """
+
+    settlement: str = "delivered"
+    reserve: float = -np.inf
+
+    def __post_init__(self) -> None:
+        if self.settlement not in ("delivered", "claimed"):
+            raise ValueError(
+                f"settlement {self.settlement!r} is unknown; choose 'delivered' or 'claimed'"
+            )
+        if np.isnan(self.reserve) or self.reserve == np.inf:
+            raise ValueError(
+                f"reserve is {self.reserve}; it must be a number of USD/query (-inf for none)"
+            )
+
+    def settled(self, offer: Offer) -> Any:
+        """USD/query: the quality that the winner is paid for."""
+        return offer.quality if self.settlement == "delivered" else offer.seen
+
+    def worth(self, offer: Offer) -> Any:
+        """USD/query: what serving is worth before the score to beat is paid."""
+        return self.settled(offer) - offer.cost - offer.penalty
+
+    def threshold(self, users: UsersLike) -> Any:
+        """h = max(V_0, reserve), USD/query: what the highest score has to reach."""
+        if self.reserve == -np.inf:
+            return users.outside_value
+        xp = array_module(users.outside_value)
+        return xp.where(users.outside_value > self.reserve, users.outside_value, self.reserve)
+
+    def rivals(self, offer: Offer, users: UsersLike) -> BestRival:
+        return best_rival(offer.score)
+
+    def log_share(self, offer: Offer, rivals: BestRival, users: UsersLike) -> Any:
+        xp = array_module(offer.score)
+        trades = offer.score >= self.threshold(users)
+        wins = trades & (offer.score > rivals.score)
+        ties = trades & (offer.score == rivals.score)
+        return xp.where(wins, 0.0, xp.where(ties, -xp.log1p(rivals.ties), -np.inf))
+
+    def payment(self, offer: Offer, rivals: BestRival, users: UsersLike) -> Any:
+        return self.settled(offer) - _score_to_beat(rivals, self.threshold(users))
+
+    def outside_share(self, offer: Offer, share: Any, users: UsersLike) -> Any:
+        xp = array_module(offer.score)
+        return xp.where(xp.max(offer.score, axis=0) >= self.threshold(users), 0.0, 1.0)
+
+    # --- rounds -----------------------------------------------------------------------------------
+
+    def tabulate(self, table: Offer, users: UsersLike, arrivals: int) -> dict[str, Array]:
+        """Scores, and what serving everybody is worth."""
+        return {"score": table.score, "worth": self.worth(table)}
+
+    def tabulated(self, rows: dict[str, Any], users: UsersLike, arrivals: int) -> Tabulated:
+        score, worth = rows["score"], rows["worth"]
+        xp = array_module(score)
+        threshold = self.threshold(users)
+        best, second, leads = leading(score)
+        zero = xp.zeros_like(best)  # truth values become doubles by adding to it
+        leaders = leads[0] + zero
+        for row in leads[1:]:
+            leaders = leaders + row
+        trades = best >= threshold
+        share = leads * (trades / leaders)
+        # With a tie at the top the second score equals the best one, so leaders pay it either way.
+        beaten = xp.maximum(xp.where(leads, second, best), threshold + xp.zeros_like(score))
+        gain = xp.where(share > 0, arrivals * (worth - beaten), 0.0)
+        return Tabulated(share, 1.0 - (trades + zero), gain)
+
+    def python_round(
+        self, numbers: dict[str, Array], users: UsersLike, arrivals: int
+    ) -> Callable[[Sequence[Sequence[Any]]], tuple[list[float], list[float]]]:
+        return score_auction_python.round_of(float(self.threshold(users)), arrivals)
+
+    def python_infos(
+        self, table: Offer, replies: BestReplies, users: UsersLike, noise: float
+    ) -> PythonInfos:
+        assert isinstance(replies, _Staircase)
+        columns = [table.score, self.settled(table), self.worth(table), table.cost]
+        threshold = float(self.threshold(users))
+        play = score_auction_python.infos_of(replies.envelope, threshold, noise)
+        return PythonInfos(columns, play)
+
+    def numba_round(self, numbers: dict[str, Array], users: UsersLike) -> Any:
+        from ttc_env.game.rules import score_auction_numba as compiled
+
+        score = numbers["score"]
+        exponent = np.zeros(score.shape, np.int64)
+        threshold = np.asarray(self.threshold(users))
+        return compiled.play, score, exponent, numbers["worth"], threshold
+
+    def draw(self, share: Any, outside: Any, arrivals: int, rng: Any) -> Any:
+        """One auction a round: a tie is drawn once, and its winner serves everybody."""
+        return draws.winners(share, arrivals, rng)
+
+    # --- best replies and mixed play --------------------------------------------------------------
+
+    def best_replies(self, table: Offer, users: Users) -> BestReplies:
+        worth = self.worth(table)
+        return _Staircase(self, AuctionEnvelope.of(table.score, worth), worth)
+
+    def continuous_replies(
+        self,
+        prices: continuous.PriceRange,
+        played: Round,
+        users: UsersLike,
+        claims: Sequence[float],
+    ) -> Replies:
+        """At every level and claim to win, to tie, or to stay out: the bid does not change what a
+        winner pays, and only decides between these. NaN where no bid does it.
+        """
+        rivals = played.rivals
+        # [n, ..., 1, m]
+        quality, cost, low, high = (np.moveaxis(x, 1, -1)[..., None, :] for x in prices)
+        claim = quality * np.array(claims)[:, None]  # [n, ..., c, m]
+        worth = self.worth(Offer(np.broadcast_to(quality, claim.shape), claim, low, cost))
+        rival, ties = rivals.score[..., None, None], rivals.ties[..., None, None]
+        threshold = np.asarray(self.threshold(users))[..., None, None]
+        bottom, top = claim - high, claim - low  # scores within reach
+        profit = worth - np.maximum(rival, threshold)
+        nan = np.full(np.broadcast_shapes(profit.shape, rival.shape), np.nan)
+        wins = np.where((top > rival) & (top >= threshold), profit, nan)
+        tied = np.where((bottom <= rival) & (rival <= top) & (rival >= threshold), profit, nan)
+        out = np.where((bottom < rival) | (bottom < threshold), 0.0, nan)
+        tie_log_share = np.broadcast_to(-np.log1p(ties), nan.shape)
+        log_shares = np.zeros_like(nan), tie_log_share, np.full_like(nan, -np.inf)
+        shape = (*nan.shape[:-2], -1)
+        return Replies(
+            np.concatenate([x.reshape(shape) for x in (wins, tied, out)], axis=-1),
+            np.concatenate([x.reshape(shape) for x in log_shares], axis=-1),
+            played.profit,
+            played.log_share,
+        )
+
+    def expected_utilities(
+        self, mixture: Array, table: Offer, users: UsersLike
+    ) -> mixed.ExpectedUtilities:
+        utility = mixed.expected_auction_utilities(
+            mixture, table.score, self.worth(table), self.threshold(users)
+        )
+        return mixed.ExpectedUtilities(utility, np.zeros_like(utility))
+
+    # --- solutions --------------------------------------------------------------------------------
+
+    def optimal_welfare(self, mechanism: Mechanism, market: Market) -> float:
+        """Everybody served by the best provider, or by nobody if V_0 is better."""
+        return max(float(np.nanmax(market.quality - market.cost)), market.outside_value)
+
+    def optimum(self, mechanism: Mechanism, market: Market) -> Optimum:
+        """Everybody at its dominant strategy."""
+        solution = self.solve(mechanism, market, tolerance=0.0)
+        return Optimum(solution.actions, solution.welfare, 0, True, 0.0)
+
+    def solve(self, mechanism: Mechanism, market: Market, *, tolerance: float) -> AuctionSolution:
+        """Each bidder's dominant strategy: make winning worth as much as it can be, and bid so that
+        the score is that worth.
+
+        Winning pays settled quality - cost - (the score to beat), whatever the bid; so the level
+        maximises settled quality - cost (under settlement on delivered quality w = q - c), and a
+        score equal to that worth wins exactly when winning pays (GAME.md, "Dominant strategy";
+        [TTC]). On claimed quality the worth counts the promise, so that the claim is chosen with
+        the level: the largest, unless quality is negative.
+
+        Raises:
+            ValueError: the grid leaves out the truthful bid, or the true claim.
+        """
+        choices, neutral = mechanism.tariff.choices, mechanism.tariff.neutral
+        truth = np.flatnonzero(np.isclose(choices, neutral, rtol=0, atol=1e-12))
+        if not len(truth):
+            raise ValueError(
+                f"the auction's bid grid {choices} leaves out the truthful bid {neutral}, so that"
+                " no strategy is dominant; add it"
+            )
+        claims = np.arange(len(mechanism.claims))[::-1]  # of equally good ones the largest
+        if self.settlement == "delivered":
+            if 1.0 not in mechanism.claims:
+                raise ValueError(
+                    f"the auction's claims {mechanism.claims} leave out the truth, 1.0, so that no"
+                    " strategy is dominant; add it"
+                )
+            claims = np.array([mechanism.claims.index(1.0)])
+        table = mechanism.offers(market)
+        n, m = market.available.shape
+        # flat actions of each level and claim
+        at_truth = mechanism.join(np.arange(m)[:, None], truth[0], claims, market=market)
+        at_truth = at_truth.reshape(-1)
+        actions = at_truth[np.nanargmax(self.worth(table)[:, at_truth], axis=1)]
+        offer = table.take(actions)
+        outcome = self.play(offer, market)
+        order = np.argsort(-offer.score, kind="stable")
+        trades = bool((outcome.share > 0).any())
+        return AuctionSolution(
+            market=market,
+            mechanism=mechanism,
+            actions=actions,
+            levels=mechanism.split(actions, market)[0],
+            bids=offer.price,
+            claims=offer.seen,
+            scores=offer.score,
+            winner=int(order[0]) if trades else None,
+            runner_up=int(order[1]) if trades and n > 1 else None,
+            payment=float(outcome.payment[order[0]]) if trades else 0.0,
+            outcome=outcome,
+        )
+
+    def solve_continuous(self, mechanism: Mechanism, market: Market) -> AuctionSolution:
+        """As on a grid: the truthful bid is among all bids, and a finer grid changes nothing."""
+        return self.solve(mechanism, market, tolerance=0.0)
+
+
+def _score_to_beat(rivals: BestRival, threshold: Any) -> Any:
+    """max(best rival's score, h), USD/query: what the winner pays out of its settled quality."""
+    xp = array_module(rivals.score)
+    return xp.where(rivals.score > threshold, rivals.score, threshold)
+
+
+class _Staircase(BestReplies):
+    """Best replies on the steps of `AuctionEnvelope`."""
+
+    def __init__(self, rule: SecondScore, envelope: AuctionEnvelope, worth: Array):
+        self._rule, self.envelope, self._worth = rule, envelope, worth  # worth: [n, G, a]
+        n, g, a = worth.shape
+        self._start = np.arange(0, n * g * a, g * a)[:, None]
+
+    def replies(self, action: Any, played: Round, users: Users, market: Any) -> Replies:
+        threshold = self._rule.threshold(users)
+        found = self.envelope.of_markets(market).replies(played.rivals, threshold)
+        # As the envelope's profits are: a payment computed in another order would be off by its
+        # rounding where providers tie.
+        a = self._worth.shape[2]
+        worth = self._worth.reshape(-1).take(self._start + market * a + action)
+        beaten = _score_to_beat(played.rivals, threshold)
+        own = np.where(played.log_share > -np.inf, worth - beaten, 0.0)
+        return Replies(*found, own, played.log_share)
+
+    def regrets(
+        self, action: Any, played: Round, users: Users, market: Any, noise: Any
+    ) -> tuple[Array, Array]:
+        """`ttc_env.game.regret.compare` without logarithms: shares are 1, parts of 1, or 0."""
+        found = self.replies(action, played, users, market)
+        profit = np.where(np.abs(found.profit) <= np.expand_dims(noise, -1), 0.0, found.profit)
+        own = np.where(np.abs(found.own_profit) <= noise, 0.0, found.own_profit)
+        best = np.fmax.reduce(profit * np.exp(found.log_share), axis=-1)
+        utility = own * np.exp(found.own_log_share)
+        regret = np.maximum(best - utility, 0.0)
+        earns = best > 0.0
+        worse = utility < np.where(best == 0.0, 0.0, best * (1.0 + TIE))
+        return regret, np.where(earns, regret / np.where(earns, best, 1.0), worse)
+
+
+@dataclass(frozen=True, eq=False)
+class AuctionSolution:
+    """A reverse second-price auction in dominant strategies. USD per arriving user, which is USD
+    per query here.
+
+    Where several bidders tie at the top, each serves with equal chance; `winner` is then the first
+    of them, and `provider_profit`, `welfare` and `user_value` are expectations over the draw.
+    """
+
+    market: Market
+    mechanism: Mechanism
+    actions: Profile  # [n] flat actions of the dominant strategies
+    levels: Profile  # [n] level that maximises settled quality - cost
+    bids: Array  # [n] USD/query, = cost at that level
+    # [n] USD/query, quality promised; the true one under settlement on delivered quality
+    claims: Array
+    scores: Array  # [n] USD/query, claim - bid
+    winner: int | None  # None: no score reaches the outside value and the reserve
+    # the provider with the second-highest score; None if there is no winner, or no second provider
+    runner_up: int | None
+    payment: float  # USD/query that the user pays the winner; 0 without trade
+    outcome: Round
+
+    # Dominant strategies are computed in closed form: nothing can fail to converge, and nothing is
+    # left to gain. They are the equilibrium reported; others, in which losers bid as they like, are
+    # not listed.
+    converged = True
+    complete = True
+    iterations = 0
+
+    def __repr__(self) -> str:
+        winner = (
+            "no trade"
+            if self.winner is None
+            else f"{self.market.names[self.winner]} wins for {self.payment:.6g}"
+        )
+        return f"AuctionSolution({self.market!r}: {winner}, welfare {self.welfare:.6g})"
+
+    @property
+    def gap(self) -> float:
+        """NashConv of the reported strategies."""
+        return assess(self.actions, self.mechanism, self.market).nash_conv
+
+    @property
+    def unique(self) -> bool:
+        """Whether each provider has one best level, and the winner is one provider: then the
+        outcome in dominant strategies is unique.
+        """
+        ties = (self._worth == np.nanmax(self._worth, axis=1, keepdims=True)).sum(axis=1)
+        return bool((ties == 1).all() and (self.outcome.share > 0).sum() <= 1)
+
+    @property
+    def _worth(self) -> Array:
+        """`[n, m]` USD/query: the most that serving is worth at each level."""
+        rule = self.mechanism.rule
+        assert isinstance(rule, SecondScore)
+        worth = rule.worth(self.mechanism.offers(self.market))
+        return worth.reshape(len(worth), self.market.num_levels, -1).max(axis=2)
+
+    @property
+    def lowest(self) -> Profile:
+        """`[n]`: the dominant strategies, as `highest` and `optimum` are."""
+        return self.actions
+
+    highest = lowest
+    optimum = lowest
+
+    @property
+    def user_value(self) -> float:
+        """max(second-highest score, h) where quality is as promised; V_0 without trade."""
+        return float(self.outcome.user_value)
+
+    @property
+    def welfare(self) -> float:
+        return float(self.outcome.welfare)
+
+    @property
+    def best_welfare(self) -> float:
+        return self.welfare
+
+    @property
+    def optimal_welfare(self) -> float:
+        """Everybody served by the best provider, or by nobody if V_0 is better."""
+        return self.mechanism.rule.optimal_welfare(self.mechanism, self.market)
+
+    @property
+    def price_of_anarchy(self) -> float:
+        """W* / W: 1 unless a reserve or claims that are paid for stand in the way."""
+        return price_of_anarchy(self.optimal_welfare, self.welfare)[0]
+
+    @property
+    def shares(self) -> Array:
+        """`[n]` chance to serve a user."""
+        return self.outcome.share
+
+    @property
+    def provider_profit(self) -> Array:
+        """`[n]` expected profit: w_(1) - max(w_(2), h) for the winner, 0 for the others."""
+        return self.outcome.utility

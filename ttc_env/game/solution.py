@@ -1,0 +1,218 @@
+"""What is exact about a game, in one result object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ttc_env.game import equilibrium, optimum, welfare
+from ttc_env.game.rules.base import Round
+from ttc_env.game.tariffs import Offer
+from ttc_env.game.types import Array, Market
+
+if TYPE_CHECKING:
+    from ttc_env.game.mechanisms import Mechanism
+
+Profile = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A game, solved. USD per arriving user, unless it says otherwise.
+
+    Single numbers (`welfare`, `shares`, `user_value`, ...) are at the *worst* pure Nash equilibrium
+    (PNE), the one with the least welfare; `at(profile)` gives the same for any profile. With a
+    price grid, profiles hold flat actions: `split` gives levels and prices.
+
+    Where there is no PNE, `equilibria` is empty, `welfare` and the ratios are NaN, and the rest
+    raises ValueError.
+    """
+
+    market: Market
+    mechanism: Mechanism
+    pne: equilibrium.Equilibria  # all PNE and how they were found
+    best_possible: optimum.Optimum  # the social optimum and how it was found
+
+    def __repr__(self) -> str:
+        count = (
+            f"{len(self.equilibria)}{'' if self.complete else ' or more'}"
+            f" PNE{' (unique)' if self.unique else ''}"
+        )
+        return (
+            f"Solution({self.market!r}: {count}, welfare {self.welfare:.6g} of"
+            f" {self.optimal_welfare:.6g})"
+        )
+
+    @property
+    def equilibria(self) -> Profile:
+        """`[k, n]` all PNE, in lexicographic order."""
+        return self.pne.profiles
+
+    @property
+    def lowest(self) -> Profile | None:
+        """`[n]`: the PNE in which every provider offers the least value of all PNE: providers'
+        favourite. None without PNE.
+        """
+        return self.pne.lowest
+
+    @property
+    def highest(self) -> Profile | None:
+        """`[n]`: the PNE in which every provider offers the most value: users' favourite.
+
+        None without PNE.
+        """
+        return self.pne.highest
+
+    @property
+    def unique(self) -> bool:
+        """Exactly one PNE, certified."""
+        return self.pne.unique
+
+    @property
+    def complete(self) -> bool:
+        """No PNE is missing from `equilibria`; if one may be, `reason` says why."""
+        return self.pne.complete
+
+    @property
+    def reason(self) -> str:
+        """Why `equilibria` may be incomplete; '' if it is not."""
+        return self.pne.reason
+
+    @property
+    def optimum(self) -> Profile:
+        """`[n]`: the profile of largest welfare."""
+        return self.best_possible.profile
+
+    @property
+    def optimal_welfare(self) -> float:
+        """W*: the welfare of the social optimum, computed as every other welfare here, so that
+        ratios compare like with like.
+        """
+        return float(self.at(self.optimum).welfare)
+
+    @property
+    def converged(self) -> bool:
+        """The equilibrium bracket and the optimum both ended by their own criterion."""
+        return self.pne.converged and self.best_possible.converged
+
+    @property
+    def iterations(self) -> int:
+        """Best-response sweeps for the bracket and rounds for the optimum, together."""
+        return self.pne.iterations + self.best_possible.iterations
+
+    @property
+    def gap(self) -> float:
+        """The largest regret in log utility of any provider in any reported PNE."""
+        return self.pne.gap
+
+    @property
+    def tolerance(self) -> float:
+        """The regret in log utility up to which an action counts as a best reply."""
+        return self.pne.tolerance
+
+    def at(self, profile: ArrayLike) -> Round:
+        """The expected round if everybody plays `profile`, flat actions `[n]`, or several at once,
+        `[n, k]`.
+        """
+        profile = np.asarray(profile)
+        n, actions = self._table.quality.shape
+        if (
+            profile.shape[:1] != (n,)
+            or not np.issubdtype(profile.dtype, np.integer)
+            or (profile < 0).any()
+            or (profile >= actions).any()
+        ):
+            raise ValueError(
+                f"a profile holds an action index from 0 to {actions - 1} for each of {n}"
+                f" providers; got {profile}"
+            )
+        return self.mechanism.play(self._table.take(profile), self.market)
+
+    def split(self, profile: ArrayLike) -> tuple[Profile, Profile, Profile]:
+        """Flat actions as (level, price, claim) indices."""
+        return self.mechanism.split(profile, self.market)
+
+    @cached_property
+    def _table(self) -> Offer:
+        return self.mechanism.offers(self.market)
+
+    # Why there may be no pure equilibrium, said where one is asked for.
+    _why_none = "none was found; see `complete` and `reason`, and mixed play (`ttc_env.nash_conv`)"
+
+    @cached_property
+    def _welfares(self) -> Array:
+        if not len(self.equilibria):
+            raise ValueError(f"this game has no pure Nash equilibrium: {self._why_none}")
+        return self.at(self.equilibria.T).welfare
+
+    @cached_property
+    def worst(self) -> Profile:
+        """`[n]`: the PNE with the least welfare."""
+        return self.equilibria[self._welfares.argmin()]
+
+    @cached_property
+    def best(self) -> Profile:
+        """`[n]`: the PNE with the most welfare."""
+        return self.equilibria[self._welfares.argmax()]
+
+    @cached_property
+    def outcome(self) -> Round:
+        """The expected round at the worst PNE."""
+        return self.at(self.worst)
+
+    @property
+    def welfare(self) -> float:
+        """Welfare at the worst PNE; NaN without PNE."""
+        return float(self.outcome.welfare) if len(self.equilibria) else float("nan")
+
+    @property
+    def best_welfare(self) -> float:
+        """Welfare at the best PNE; NaN without PNE."""
+        return float(self._welfares.max()) if len(self.equilibria) else float("nan")
+
+    @property
+    def price_of_anarchy(self) -> float:
+        """W* / W(worst PNE); NaN with `ratio_reason` where that welfare is not positive.
+
+        The paper's inefficiency is 100 (PoA - 1) %.
+        """
+        return welfare.price_of_anarchy(self.optimal_welfare, self.welfare)[0]
+
+    @property
+    def price_of_stability(self) -> float:
+        """W* / W(best PNE); NaN where that welfare is not positive."""
+        return welfare.price_of_anarchy(self.optimal_welfare, self.best_welfare)[0]
+
+    @property
+    def ratio_reason(self) -> str:
+        """Why the price of anarchy is NaN; '' if it is not."""
+        return welfare.price_of_anarchy(self.optimal_welfare, self.welfare)[1]
+
+    @property
+    def shares(self) -> Array:
+        """`[n]` chance that a user picks i."""
+        return self.outcome.share
+
+    @property
+    def outside_share(self) -> float:
+        """Chance that a user buys from nobody."""
+        return float(self.outcome.outside_share)
+
+    @property
+    def user_value(self) -> float:
+        """Share-weighted V: consumer surplus if users err."""
+        return float(self.outcome.user_value)
+
+    @property
+    def mean_price(self) -> float:
+        """Share-weighted p: what an arriving user pays on average."""
+        return float((self.shares * self.outcome.offer.price).sum())
+
+    @property
+    def provider_profit(self) -> Array:
+        """`[n]` expected profit U."""
+        return self.outcome.utility
