@@ -164,8 +164,9 @@ def collect(
     return progress
 
 
-#: Seconds that an interrupted run goes on checking and storing what is drawn already.
-STORE_PATIENCE = 5.0
+#: Seconds that an interrupted run goes on checking and storing what is drawn already, at most; it
+#: takes so long only where checks hang, or where the processes that check are still starting.
+STORE_PATIENCE = 20.0
 
 _Part: TypeAlias = "Sequence[tuple[Question, int]]"  # questions and their seeds
 
