@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from ttc_env.measure.backends.base import Backend, question_seed
 from ttc_env.measure.dials import Dial, Draw
-from ttc_env.measure.scoring import RULES, Verdict, WorkerPool
+from ttc_env.measure.scoring import SCORING_VERSION, Verdict, WorkerPool
 from ttc_env.measure.tasks import Question, Task
 from ttc_env.measure.traces import TraceError, TraceWriter
 
@@ -76,7 +76,7 @@ def session_facts(task: Task, backend: Backend) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "questions": len(task.questions),
-        "scoring": RULES,
+        "scoring": SCORING_VERSION,
         "constant_baseline": {"answer": answer, "accuracy": share},
         "versions": facts["versions"],
         "hardware": facts["hardware"],

@@ -36,7 +36,7 @@ KINDS = ("exact", "choice", "math")
 #: Characters of a text that are looked at, from its end: where answers stand.
 LONGEST_TEXT = 100_000
 #: Changes whenever a rule does; stored with each run, so that old verdicts can be told from new.
-RULES = 2
+SCORING_VERSION = 2
 
 _READY = "ready"
 
