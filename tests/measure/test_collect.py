@@ -119,3 +119,20 @@ def test_places_draw_what_the_whole_run_would(tmp_path):
     assert read_trace(part).records == {
         i: r for i, r in read_trace(whole).records.items() if i in (ids[3], ids[7])
     }
+
+
+def test_weights_are_hashed_once_until_they_change(tmp_path, monkeypatch):
+    """The hash is asked for with every trace, and takes a minute for a large model."""
+    from ttc_env.measure.backends import base
+
+    calls = []
+    once = base._weights_hash
+    monkeypatch.setattr(base, "_weights_hash", lambda files: calls.append(1) or once(files))
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"weights")
+    first = [base.weights_hash(tmp_path) for _ in range(3)]
+    assert len(set(first)) == 1
+    assert len(calls) == 1
+    file.write_bytes(b"other weights")
+    assert base.weights_hash(tmp_path) != first[0]
+    assert base.weights_hash(tmp_path / "nowhere") is None

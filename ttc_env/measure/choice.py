@@ -54,8 +54,7 @@ _ANSWER_TAG = re.compile(r"<(/?)(?:final[_ ]?)?answer>", re.IGNORECASE)
 
 _CUES = _set(
     "answer ans option choice solution response result selection letter pick réponse respuesta"
-    " resposta"
-    " risposta antwort ответ correct key"
+    " resposta risposta antwort ответ correct key"
 )
 _LINKS = _set("is be was equals est es ist è é")
 _SIGNS = frozenset(":=-–—→⇒>")
