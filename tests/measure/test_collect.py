@@ -61,7 +61,8 @@ def test_a_slow_question_holds_up_nobody(tmp_path):
     order = []
 
     class Server(FakeBackend):
-        lanes = 3
+        def lanes(self, n):
+            return 3
 
         def generate(self, prompts, sampling, seeds):
             if prompts[0] == first:
@@ -87,7 +88,8 @@ def test_what_breaks_the_checking_is_raised(tmp_path):
 
 def test_a_lane_that_fails_is_told(tmp_path):
     class Broken(FakeBackend):
-        lanes = 2
+        def lanes(self, n):
+            return 2
 
         def generate(self, prompts, sampling, seeds):
             raise RuntimeError("no such model")

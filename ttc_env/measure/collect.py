@@ -177,7 +177,7 @@ def _drawn(
     """Batches and their draws: one after the other, or, where the backend has several lanes, single
     questions as they are finished.
     """
-    lanes = int(getattr(backend, "lanes", 1))
+    lanes = backend.lanes(dial.sampling.n) if hasattr(backend, "lanes") else 1
     if lanes <= 1:
         for start in range(0, len(missing), batch):
             part = missing[start : start + batch]
