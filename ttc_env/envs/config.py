@@ -17,7 +17,7 @@ import pandas as pd
 from gymnasium import spaces
 
 from ttc_env.game.curves import load_market
-from ttc_env.game.mechanisms import Mechanism, make_mechanism
+from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanism_options
 from ttc_env.game.solve import solve
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market, frozen_array
@@ -225,10 +225,17 @@ def make_config(
         if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name} is {count!r}; it must be a whole number, at least 1")
     known = signature(load_market).parameters
+    named = mechanism_options(mechanism) if isinstance(mechanism, str) else ()
+    mechanism_own = {
+        name: market_options.pop(name)
+        for name in named
+        if name in market_options and name not in known
+    }
     if unknown := sorted(set(market_options) - set(known)):
         options = [
             *(n for n in signature(make_config).parameters if n != "market_options"),
             *(n for n in known if n not in ("benchmark", "method")),
+            *(n for n in named if n not in ("claims", "settlement")),
         ]
         hint = (
             "; many games at once are made by ttc_env.vector_env" if "num_envs" in unknown else ""
@@ -253,7 +260,7 @@ def make_config(
             )
     config = EnvConfig(
         market=market,
-        mechanism=_mechanism(mechanism, prices, tuple(claims), settlement),
+        mechanism=_mechanism(mechanism, prices, tuple(claims), settlement, mechanism_own),
         actions=actions,
         users=int(users),
         demand=demand,
@@ -271,6 +278,7 @@ def _mechanism(
     prices: str | Sequence[float],
     claims: tuple[float, ...],
     settlement: str,
+    own: dict[str, Any],
 ) -> Mechanism:
     if isinstance(mechanism, Mechanism):
         if prices != "grid" or claims != (1.0,) or settlement != "delivered":
@@ -281,4 +289,4 @@ def _mechanism(
     given = {"claims": claims, "settlement": settlement}
     default = {"claims": (1.0,), "settlement": "delivered"}
     options = {name: value for name, value in given.items() if value != default[name]}
-    return make_mechanism(mechanism, prices, **options)
+    return make_mechanism(mechanism, prices, **options, **own)

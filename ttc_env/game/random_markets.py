@@ -108,6 +108,8 @@ def random_markets(
         _draw(beta, count, rng),
         np.full(count, float(outside_value)),
         markets_last(accuracy),
+        alpha=alphas,
+        baseline=baseline,
     )
 
 
