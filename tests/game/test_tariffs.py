@@ -8,7 +8,7 @@ import pytest
 import ttc_env
 from tests.game.bruteforce import log_regrets, playable_profiles, profiles_of, share_weighted
 from ttc_env.game.continuous import PriceRange
-from ttc_env.game.demand import log_rivals, logits
+from ttc_env.game.demand import logits
 from ttc_env.game.free_prices import best_markup
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import make_mechanism
@@ -164,7 +164,7 @@ def test_what_a_tariff_cannot_price_is_an_error_that_says_so():
         ttc_env.solve(never, make_mechanism("pay_per_correct", base="value"))
     with pytest.raises(ValueError, match="0 for provider 0"):
         ttc_env.solve(never, "per_character")
-    with pytest.raises(ValueError, match="'list'.*or 'value'"):
+    with pytest.raises(ValueError, match=r"'list'.*or 'value'"):
         PayPerCorrect(base="both")
     for cap in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="positive number of USD/query"):
@@ -211,3 +211,117 @@ def check_against_every_profile(solution):
     welfare = share_weighted(game, profiles_of(game), game.surplus, game.outside_value)
     assert solution.optimal_welfare == pytest.approx(float(welfare.max()), rel=1e-12, abs=1e-14)
     assert listed or np.nanmax(game.profit, axis=1).min() < 0
+
+
+def by_level(solution):
+    """Levels of all equilibria, `[k, n]`."""
+    return solution.split(solution.equilibria)[0]
+
+
+def test_two_part_argmax_w_is_dominant_exactly_where_the_fee_is_positive():
+    """GAME.md, theorem 10."""
+    rng = np.random.default_rng(4)
+    signs = set()
+    for k in range(400):
+        market = random_market(rng, flavour=FLAVOURS[k % 4]).replace(
+            beta=float(10 ** rng.uniform(-1, 6))  # dominance of less than the solver's tolerance
+        )
+        x = float(rng.choice([0.1, 1.0, 40.0]))
+        solution = ttc_env.solve(market, make_mechanism("two_part", x))
+        star, row = reference_level(market), np.arange(market.num_providers)
+        surplus = market.quality - market.cost
+        fee = (market.price - market.cost)[row, star]
+        signs |= set(np.sign(fee))
+        if (fee > 0).all():
+            # of levels with equal w, up to rounding, all are as good
+            best = surplus >= surplus[row, star][:, None] - 1e-12
+            assert len(solution.equilibria)
+            assert best[row, by_level(solution)].all()
+            assert solution.unique or (best.sum(axis=1) > 1).any()
+        for profile in solution.equilibria:
+            table = solution.mechanism.offers(market)
+            profit, log_share = solution.mechanism.deviations(table, table.take(profile), market)
+            utility = profit * np.exp(log_share)
+            for i in np.flatnonzero(fee < -1e-9):
+                least = utility[i, np.nanargmin(surplus[i])]
+                assert least == pytest.approx(np.nanmax(utility[i]), rel=1e-9)
+    assert signs == {-1.0, 1.0}
+    # no fee: everything is an equilibrium
+    flat = ttc_env.Market.from_arrays(
+        [[0.5, 0.9]] * 2, [[0.1, 0.4]] * 2, [[0.1, 0.4]] * 2, beta=1.0
+    )
+    assert len(ttc_env.solve(flat, "two_part").equilibria) == 4
+
+
+def test_two_part_in_the_published_games_is_unique_and_efficient_at_any_beta():
+    """The trap of theorem 10: 5 of 9 cells used to list near-equilibria at beta = 1e5."""
+    for benchmark in ("gsm8k", "aime", "gpqa"):
+        for method in ("majority", "best_of_n", "reasoning"):
+            market = ttc_env.load_market(benchmark, method, beta=1e5)
+            solution = ttc_env.solve(market, "two_part")
+            assert solution.unique
+            np.testing.assert_array_equal(solution.worst, reference_level(market))
+            swept = ttc_env.sweep(market, [1e3, 1e5], mechanism="two_part")
+            assert swept.unique.all()
+            np.testing.assert_array_equal(swept.lowest[0, 1], reference_level(market))
+
+
+def test_pay_per_correct_at_the_value_leaves_users_the_baseline():
+    """GAME.md, theorem 11: V = alpha b at every level, pi = w - alpha b, argmax w dominant."""
+    rng = np.random.default_rng(5)
+    mechanism = make_mechanism("pay_per_correct", base="value")
+    dominant = 0
+    for k in range(300):
+        market = random_market(rng, flavour=FLAVOURS[k % 3])
+        solution = ttc_env.solve(market, mechanism)
+        game, there = solution.game, market.available
+        np.testing.assert_allclose(game.value[there], ALPHA * BASELINE, rtol=1e-13)
+        expected = (market.quality - market.cost - ALPHA * BASELINE)[there]
+        np.testing.assert_allclose(game.profit[there], expected, atol=1e-14)
+        row, star = np.arange(market.num_providers), reference_level(market)
+        best = game.profit[row, star]
+        if (best > 1e-9).all():
+            dominant += 1
+            profits = game.profit[row, solution.equilibria]
+            np.testing.assert_allclose(profits, np.tile(best, (len(profits), 1)), rtol=1e-9)
+            served = 1 - solution.outside_share
+            expected = served * ALPHA * BASELINE + solution.outside_share * market.outside_value
+            assert solution.user_value == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert dominant > 100
+
+
+@pytest.mark.parametrize("name", ["flat_fee", "price_cap", "market", "two_part"])
+def test_which_way_a_rule_errs(name):
+    """GAME.md, theorem 12, over all best replies to random rivals."""
+    rng = np.random.default_rng(6)
+    mechanism = make_mechanism(name)
+    below = above = 0
+    for _ in range(400):
+        market = random_market(rng, proportional=name == "price_cap")
+        game = mechanism.rule.game(mechanism, market)
+        star = reference_level(market)
+        z = logits(game.value, game.beta, game.outside_value)
+        # A_-i holds at least the outside option, 1
+        rivals = max(0.0, rng.uniform(-1.0, max(0.0, float(np.nanmax(z))) + 3.0))
+        for i in range(market.num_providers):
+            own = np.nanmax(game.profit[i])
+            if own <= 0:
+                continue
+            with np.errstate(invalid="ignore", divide="ignore"):
+                log_u = np.log(game.profit[i]) - np.logaddexp(0.0, rivals - z[i])
+            replies = np.flatnonzero(log_u >= np.nanmax(log_u) - 1e-12)
+            w = game.surplus[i, star[i]]
+            markup = best_markup(w, game.beta, rivals, game.outside_value)
+            value, profit = game.value[i], game.profit[i, star[i]]
+            if profit <= markup:
+                below += 1
+                assert (value[replies] <= value[star[i]] + 1e-12).all()
+                if name == "price_cap":
+                    assert star[i] in replies
+                if name == "flat_fee":
+                    assert (market.quality[i, replies] <= market.quality[i, star[i]] + 1e-12).all()
+            if profit >= markup:
+                above += 1
+                assert (value[replies] >= value[star[i]] - 1e-12).all()
+    assert below > 50
+    assert above > 50

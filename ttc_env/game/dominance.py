@@ -12,6 +12,7 @@ Copies, actions of one provider with equal V, pi and w, are one action to everyb
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def kept_actions(game: PostedPriceGame) -> Kept:
     # at beta = 0 nobody looks at V
     counts = game.value if game.beta > 0 else np.where(game.available, 0.0, np.nan)
 
-    def in_order(table: Array) -> Array:
+    def in_order(table: Any) -> Any:
         return np.take_along_axis(table, order, axis=1)
 
     # Falling V, then falling pi; NaN at the end.

@@ -22,7 +22,7 @@ from ttc_env.game.replies import Index, Mask, ReplyTable, extreme_replies, reply
 from ttc_env.game.types import Array, PostedPriceGame, validate_tolerance
 
 MOST_ROUNDING = 1e-6
-"""On log utility: where rounding of beta (V - V_0) alone may do more, a result is not `complete`."""
+"""On log utility: where rounding of beta (V - V_0) alone may do more, nothing is `complete`."""
 
 _MOST_TOLERANCE = 10.0  # on log utility; beyond it exponentials overflow and all profiles pass
 _ENTRIES = 1 << 22  # table entries per pass when many profiles are verified together

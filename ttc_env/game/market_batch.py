@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market, PostedPriceGame, frozen_array
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class _Stacked:
-    """What tariffs read of a market, of G markets at once: provider i of market g is row i G + g."""
+    """What tariffs read of a market, of G at once: provider i of market g is row i G + g."""
 
     batch: MarketBatch
 
@@ -90,7 +89,7 @@ class MarketBatch:
     characters: Array | None = None
     # [G] USD, value of a surely right answer; None where not every market has one
     alpha: Array | None = None
-    baseline: ArrayLike = 0.1  # [G] share of alpha that any answer is worth, or one number
+    baseline: Any = 0.1  # [G] share of alpha that any answer is worth, or one number
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -216,7 +215,7 @@ class MarketBatch:
             accuracy=None if self.accuracy is None else self.accuracy[:, :, g],
             characters=None if self.characters is None else self.characters[:, :, g],
             alpha=None if self.alpha is None else float(self.alpha[g]),
-            baseline=float(np.asarray(self.baseline)[g]),
+            baseline=float(self.baseline[g]),
         )
 
     def game(self, g: int) -> PostedPriceGame:
@@ -243,7 +242,7 @@ class MarketBatch:
         other.
         """
         betas = np.asarray(betas, dtype=np.float64)
-        repeated = {
+        repeated: dict[str, Any] = {
             field.name: None if table is None else np.repeat(table, len(betas), axis=-1)
             for field in dataclasses.fields(self)
             for table in (getattr(self, field.name),)

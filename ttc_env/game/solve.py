@@ -43,8 +43,8 @@ def solve(market: Market, mechanism: str | Mechanism = "market", *, tolerance: f
         `Solution` for other rules, whose `complete` says whether an equilibrium may be missing.
 
     Raises:
-        ValueError: an unknown mechanism, a tolerance that is NaN, infinite or negative, or an auction whose grid leaves out the truthful bid, so
-            that it has no dominant strategy.
+        ValueError: an unknown mechanism, a tolerance that is NaN, infinite or negative, or an
+            auction whose grid leaves out the truthful bid, so that it has no dominant strategy.
     """
     if not isinstance(market, Market):
         raise TypeError(

@@ -231,8 +231,9 @@ def _bracket(
     """Lowest and highest equilibrium, `[2, n, G]`, by sweeps from both ends; the number of sweeps;
     for which markets it is a bracket.
 
-    It is none where rounding moves log utilities by more than `MOST_ROUNDING`, and for a market with a provider that earns nothing anywhere, for which theorem 3 does
-    not hold. Sweeps cut short leave it wide.
+    It is none where rounding moves log utilities by more than `MOST_ROUNDING`, and for a market
+    with a provider that earns nothing anywhere, for which theorem 3 does not hold. Sweeps cut short
+    leave it wide.
     """
     # False for NaN; actions that earn nothing are strictly dominated where another earns
     earns = profit > 0.0

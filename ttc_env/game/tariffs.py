@@ -181,7 +181,7 @@ class CostPlus(Tariff):
 
 # Choices of the tariffs below. Steps are fine around the neutral choice, where rivals undercut each
 # other, and double beyond it. The far ends are where the published games' equilibria in free prices
-# lie at beta = 200: markups of up to 136 times the neutral one for a flat fee and 674 for a two-part
+# lie at beta = 200: markups of up to 136 times the neutral one for a flat fee, 674 for a two-part
 # tariff (GAME.md, theorem 13).
 _NEAR = (0.5, 0.8, 1.0, 1.25)
 _FAR = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
@@ -393,4 +393,4 @@ def price_choices(
         )
     if prices == "fixed":
         return (tariff.neutral,)  # type: ignore[return-value]
-    return tariff.__dataclass_fields__["choices"].default if grid is None else grid
+    return tariff.__dataclass_fields__["choices"].default if grid is None else grid  # type: ignore[return-value]

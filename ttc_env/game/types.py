@@ -263,7 +263,7 @@ class Market:
                     f"row {i} ({name!r}): NaN may only fill the end of a row, the same places in"
                     " quality, price and cost, and at least one level must be left"
                 )
-            own = {field: table[i, :m] for field, table in measured.items()}
+            own: dict[str, Any] = {field: table[i, :m] for field, table in measured.items()}
             providers.append(
                 Provider(name, np.arange(m, dtype=np.float64), q[i, :m], p[i, :m], c[i, :m], **own)
             )
