@@ -1,6 +1,7 @@
 """Imports go down only, the core stays light, and the wheel holds ttc_env alone."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -35,10 +36,6 @@ HEAVY = (
     "numba",
     "tqdm",
 )
-
-
-# The one import upwards; it goes when the Gymnasium view takes its opponents as objects.
-UPWARDS = {("ttc_env/envs/single_provider.py", "agents.opponents")}
 
 
 def imports(tree, where=""):
@@ -81,7 +78,7 @@ def test_imports_go_down_only(part):
     for path in sorted((ROOT / part).rglob("*.py")):
         file = path.relative_to(ROOT).as_posix()
         for name in imports_of(path):
-            assert is_allowed(part, name) or (file, name) in UPWARDS, (
+            assert is_allowed(part, name), (
                 f"{file} imports {name}; {part} may import"
                 f" {sorted(ALLOWED[part]) or 'nothing else of ours'}"
             )
@@ -149,3 +146,62 @@ def test_wheel_holds_the_package_and_its_data_alone(tmp_path):
         "ttc_env/data/SOURCES.md",
     ):
         assert needed in names
+    # From the wheel, with nothing else of ours on the path, Provider-v0 works as it comes.
+    elsewhere = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(elsewhere)
+    code = (
+        "import sys; sys.modules['agents'] = None; import ttc_env, gymnasium;"
+        " print(ttc_env.__file__);"
+        " env = gymnasium.make('ttc_env/Provider-v0'); env.reset(seed=0);"
+        " env.step(env.action_space.sample())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=elsewhere,
+        env={**os.environ, "PYTHONPATH": str(elsewhere)},
+    )
+    assert run.stdout.startswith(str(elsewhere))
+
+
+# Where rules are made by name; everywhere else a rule is asked, not looked at.
+MAKERS = ("ttc_env/game/mechanisms.py",)
+
+
+def of_rules():
+    """The names of all rules and tariffs, and of what they summarise rivals by."""
+    names = set()
+    for file in (ROOT / "ttc_env/game/tariffs.py", *(ROOT / "ttc_env/game/rules").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases = {getattr(base, "id", "") for base in node.bases}
+                if bases & {"Rule", "Tariff"}:
+                    names.add(node.name)
+    return names
+
+
+def test_nobody_asks_which_rule_it_is():
+    """Outside a rule's own file: no `isinstance` on rules or tariffs, no type of them compared, no
+    mechanism compared by name.
+    """
+    rules = of_rules()
+    assert {"PostedPrice", "SecondScore", "PerToken", "CostPlus"} <= rules
+    asked = []
+    for file in (ROOT / "ttc_env").rglob("*.py"):
+        where = file.relative_to(ROOT).as_posix()
+        if where.startswith("ttc_env/game/rules/") or where in MAKERS:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            words = {getattr(x, "id", getattr(x, "attr", "")) for x in ast.walk(node)}
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+                if words & rules:
+                    asked.append(f"{where}:{node.lineno}: {ast.unparse(node)}")
+            elif isinstance(node, ast.Compare):
+                by_name = "mechanism" in words and words & {"name", "kind"}
+                if by_name or (words & rules and "type" in words):
+                    asked.append(f"{where}:{node.lineno}: {ast.unparse(node)}")
+            elif isinstance(node, ast.Attribute) and node.attr in ("posts_prices", "settlement"):
+                asked.append(f"{where}:{node.lineno}: {ast.unparse(node)}")
+    assert not asked, "ask the rule instead: " + "; ".join(asked)

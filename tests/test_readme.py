@@ -5,12 +5,14 @@ import inspect
 import io
 import re
 from pathlib import Path
+from typing import get_type_hints
 
 import pettingzoo
 import pytest
 
 import ttc_env
 from ttc_env.envs.config import make_config
+from ttc_env.envs.options import GameOptions
 from ttc_env.registration import PETTINGZOO_IDS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -38,12 +40,8 @@ def test_every_id_is_in_the_table_and_can_be_made():
 
 
 def test_every_option_is_documented():
-    names = [name for name in inspect.signature(make_config).parameters if name != "market_options"]
-    names += [
-        n
-        for n in inspect.signature(ttc_env.load_market).parameters
-        if n not in ("benchmark", "method")
-    ]
+    names = [name for name in inspect.signature(make_config).parameters if name != "options"]
+    names += get_type_hints(GameOptions)
     for name in names:
         assert f"`{name}`" in README, f"README does not name the option {name}"
         assert f"`{name}`" in ttc_env.MarketEnv.__doc__, (

@@ -21,6 +21,13 @@ VARIANTS = {
     "one provider": {"providers": ["Qwen2-7B"]},
     "one bidder": {"mechanism": "auction", "providers": ["Qwen2-7B"]},
     "uneven grids": {"market": UNEVEN},
+    "flat": {"actions": "flat"},
+    "flat auction, claims": {
+        "actions": "flat",
+        "mechanism": "auction",
+        "claims": (0.8, 1.0, 1.25),
+        "market": UNEVEN,
+    },
     "auction": {"mechanism": "auction"},
     "auction, truthful": {"mechanism": "auction", "prices": "fixed"},
     "auction, claims": {

@@ -5,32 +5,46 @@
 
 Start at `MarketEnv` (the environment), `load_market` (where quality curves come from) and `solve`
 (equilibria and optimum).
+
+Names are loaded when they are first used (PEP 562). What is loaded at once is what makes the ids
+known: the registries of Gymnasium and PettingZoo, where these can be imported (`registration.py`
+says why).
 """
 
-from ttc_env.envs.market import MarketEnv, env, parallel_env
-from ttc_env.envs.vector import VectorMarketEnv, vector_env
-from ttc_env.game.curves import load_market
-from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanisms, register_mechanism
-from ttc_env.game.random_markets import random_markets
-from ttc_env.game.regret import nash_conv, regret, relative_regret
-from ttc_env.game.rules.base import Rule
-from ttc_env.game.rules.score_auction import AuctionSolution
-from ttc_env.game.solution import Solution
-from ttc_env.game.solve import auction_gain, solve
-from ttc_env.game.sweep import Sweep, sweep
-from ttc_env.game.types import Market, Provider, QualityFunction
-from ttc_env.registration import register as _register
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ttc_env.envs.market import MarketAEC, MarketEnv, env, parallel_env
+    from ttc_env.envs.provider import ProviderEnv
+    from ttc_env.envs.vector import VectorMarketEnv, vector_env
+    from ttc_env.game.curves import load_market
+    from ttc_env.game.list_prices import prices_from
+    from ttc_env.game.market_batch import MarketBatch
+    from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanisms, register_mechanism
+    from ttc_env.game.random_markets import random_markets
+    from ttc_env.game.regret import nash_conv, regret, relative_regret
+    from ttc_env.game.resampling import resample
+    from ttc_env.game.rules.base import Rule
+    from ttc_env.game.rules.score_auction import AuctionSolution
+    from ttc_env.game.solution import Solution
+    from ttc_env.game.solve import auction_gain, solve
+    from ttc_env.game.sweep import Sweep, sweep
+    from ttc_env.game.types import Market, Provider, QualityFunction
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AuctionSolution",
     "Market",
+    "MarketAEC",
     "MarketBatch",
     "MarketEnv",
     "Mechanism",
     "Provider",
+    "ProviderEnv",
     "QualityFunction",
     "Rule",
     "Solution",
@@ -43,13 +57,62 @@ __all__ = [
     "mechanisms",
     "nash_conv",
     "parallel_env",
+    "prices_from",
     "random_markets",
     "register_mechanism",
     "regret",
     "relative_regret",
+    "resample",
     "solve",
     "sweep",
     "vector_env",
 ]
 
-_register()
+_NAMES = {
+    "ttc_env.envs.market": ("MarketAEC", "MarketEnv", "env", "parallel_env"),
+    "ttc_env.envs.provider": ("ProviderEnv",),
+    "ttc_env.envs.vector": ("VectorMarketEnv", "vector_env"),
+    "ttc_env.game.curves": ("load_market",),
+    "ttc_env.game.list_prices": ("prices_from",),
+    "ttc_env.game.market_batch": ("MarketBatch",),
+    "ttc_env.game.resampling": ("resample",),
+    "ttc_env.game.mechanisms": (
+        "Mechanism",
+        "make_mechanism",
+        "mechanisms",
+        "register_mechanism",
+    ),
+    "ttc_env.game.random_markets": ("random_markets",),
+    "ttc_env.game.regret": ("nash_conv", "regret", "relative_regret"),
+    "ttc_env.game.rules.base": ("Rule",),
+    "ttc_env.game.rules.score_auction": ("AuctionSolution",),
+    "ttc_env.game.solution": ("Solution",),
+    "ttc_env.game.solve": ("auction_gain", "solve"),
+    "ttc_env.game.sweep": ("Sweep", "sweep"),
+    "ttc_env.game.types": ("Market", "Provider", "QualityFunction"),
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that exists
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+        globals()[name] = value  # found without this function from now on
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+try:
+    from ttc_env.registration import register as _register
+
+    _register()
+except ImportError:
+    # Without Gymnasium and PettingZoo there are no registries to enter, and `ttc_env.game` still
+    # solves: it needs NumPy alone.
+    pass

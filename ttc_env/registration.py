@@ -4,6 +4,12 @@
     gymnasium.make("ttc_env/Provider-v0", opponent="best_response")
 
 Every id takes all options of the environment; an id only sets some of them.
+
+`import ttc_env` registers at once, so that ids work whichever of the libraries is imported first.
+Neither has a way to register without being imported: Gymnasium 1.0 dropped its plugins (its
+`"ttc_env:ttc_env/Provider-v0"` imports this module by name, which works, too), and PettingZoo has
+none. Importing both registries takes about as long as importing NumPy; the environments themselves,
+and pandas, are imported when one is made.
 """
 
 from __future__ import annotations
@@ -12,10 +18,12 @@ from typing import Any
 
 PETTINGZOO_IDS: dict[str, dict[str, Any]] = {
     "ttc_env/Market-v0": {"mechanism": "market"},
+    "ttc_env/MarketFlat-v0": {"mechanism": "market", "actions": "flat"},
     "ttc_env/MarketFixedPrice-v0": {"mechanism": "market", "prices": "fixed"},
     "ttc_env/MarketContinuous-v0": {"mechanism": "market", "actions": "continuous"},
     "ttc_env/MarketSampled-v0": {"mechanism": "market", "demand": "sampled"},
     "ttc_env/Auction-v0": {"mechanism": "auction"},
+    "ttc_env/AuctionFlat-v0": {"mechanism": "auction", "actions": "flat"},
     "ttc_env/AuctionTruthful-v0": {"mechanism": "auction", "prices": "fixed"},
     "ttc_env/AuctionContinuous-v0": {"mechanism": "auction", "actions": "continuous"},
     "ttc_env/AuctionMisreport-v0": {
@@ -26,9 +34,7 @@ PETTINGZOO_IDS: dict[str, dict[str, Any]] = {
 }
 """Multi-agent ids and the options that each sets."""
 
-GYMNASIUM_IDS: dict[str, str] = {
-    "ttc_env/Provider-v0": "ttc_env.envs.single_provider:SingleProviderEnv"
-}
+GYMNASIUM_IDS: dict[str, str] = {"ttc_env/Provider-v0": "ttc_env.envs.provider:ProviderEnv"}
 """Single-agent ids: the market as one provider sees it."""
 
 

@@ -5,7 +5,8 @@ space. This one checks, for whole episodes:
 
 1. spaces: the same object on every call, equal for all agents, sampling and masks agree;
 2. observations: in their space on every step, exact dtype and shape, finite; so is the state;
-3. rewards are finite floats, flags are bools, dict keys are the live agents, infos' masks fit;
+3. rewards are finite floats, flags are bools, dict keys are the live agents, infos' masks fit
+   their spaces (for a MultiDiscrete: one array, the parts one after the other; for a Box: none);
 4. seeds: two environments with one seed agree on every step of two episodes; the second episode
    differs from the first where the first episode drew random numbers only if the generator goes on;
 5. horizon: all agents are truncated together after `max_cycles`, final observations are returned,
@@ -94,7 +95,17 @@ def _check_observation(env: ParallelEnv[Any, Any, Any], agent: Any, observation:
 
 
 def _sample(env: ParallelEnv[Any, Any, Any], agent: Any, info: dict[str, Any]) -> Any:
-    return env.action_space(agent).sample(info.get("action_mask"))
+    """A random action that exists."""
+    space, mask = env.action_space(agent), info.get("action_mask")
+    if isinstance(space, spaces.MultiDiscrete) and isinstance(mask, np.ndarray):
+        assert mask.shape == (space.nvec.sum(),), (
+            f"{agent}: action_mask has shape {mask.shape}; {space} needs ({space.nvec.sum()},), the"
+            " parts one after the other"
+        )
+        mask = tuple(np.split(mask, np.cumsum(space.nvec)[:-1]))
+    if isinstance(space, spaces.Box):
+        assert "action_mask" not in info, f"{agent}: a Box has no action_mask; leave the key out"
+    return space.sample(mask)
 
 
 def _seed_spaces(env: ParallelEnv[Any, Any, Any], seed: int) -> None:

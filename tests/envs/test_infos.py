@@ -63,3 +63,17 @@ def test_infos_read_late_are_those_of_their_round():
     late = dict(early["provider_2"])
     late.pop("action_mask")
     assert late == now
+
+
+def test_infos_without_a_mask_are_not_empty_before_they_are_read():
+    """json, for one, asks the dict's memory whether it is empty."""
+
+    def info():
+        return Info((LazyRound(lambda: [{"share": 0.25}]), 0), None)
+
+    assert json.loads(json.dumps(info())) == info() == {"share": 0.25}
+    assert list(info()) == ["share"]
+    assert "action_mask" not in info()
+    assert info().get("action_mask") is None
+    assert len(info()) == 1
+    assert pickle.loads(pickle.dumps(info())) == {"share": 0.25}

@@ -33,6 +33,13 @@ VARIANTS = {
         "actions": "continuous",
         "prices": "fixed",
     },
+    "uneven grids, flat": {"market": UNEVEN, "actions": "flat"},
+    "uneven grids, flat claims": {
+        "market": UNEVEN,
+        "actions": "flat",
+        "mechanism": "auction",
+        "claims": (1.0, 2.0),
+    },
     "reasoning, own": {"benchmark": "aime", "method": "reasoning", "information": "own"},
     "prices public": {"benchmark": "gpqa", "information": "prices", "infos": "basic"},
     "sampled auction": {"mechanism": "auction", "demand": "sampled", "claims": (1.0, 2.0)},
@@ -103,7 +110,7 @@ def test_rewards_are_the_pure_function(variant):
         "atol": 1e-200 if exact_zeros else 1e-14 * config.users * amount,
     }
     while env.agents:
-        actions = {a: env.action_space(a).sample(infos[a]["action_mask"]) for a in env.agents}
+        actions = {a: env.action_space(a).sample(infos[a].get("action_mask")) for a in env.agents}
         _, rewards, _, _, infos = env.step(actions)
         outcome = config.mechanism.play(env.unwrapped.last_round.offer, config.market)
         np.testing.assert_allclose(list(rewards.values()), config.users * outcome.utility, **close)
@@ -153,6 +160,7 @@ class Replayer:
         "ttc_env/AuctionMisreport-v0",
         "ttc_env/MarketFixedPrice-v0",
         "uneven grids",
+        "uneven grids, flat claims",
     ],
 )
 def test_regret_in_infos_is_what_a_deviation_would_have_earned(variant):
@@ -165,7 +173,7 @@ def test_regret_in_infos_is_what_a_deviation_would_have_earned(variant):
         _, infos = env.reset(seed=seed)
         for k, agent in enumerate(env.agents):
             env.action_space(agent).seed(seed * 10 + k)
-        actions = {a: env.action_space(a).sample(infos[a]["action_mask"]) for a in env.agents}
+        actions = {a: env.action_space(a).sample(infos[a].get("action_mask")) for a in env.agents}
         infos = env.step(actions)[4]
         expected = brute_force_regret(Replayer(env), actions)
         found = [infos[a]["regret"] for a in infos]
@@ -362,12 +370,12 @@ def test_truth_is_no_regret_in_the_auction():
         ({"mechanism": "lottery"}, "choose market, auction"),
         ({"prices": "free"}, "'grid', 'fixed'"),
         ({"prices": (1.0, 0.5)}, "rising order"),
-        ({"actions": "binary"}, "'discrete' or 'continuous'"),
+        ({"actions": "binary"}, "'discrete' or 'flat' or 'continuous'"),
         ({"demand": "guessed"}, "'expected' or 'sampled'"),
         ({"information": "all"}, "'full' or 'prices' or 'own'"),
         ({"users": 0}, "at least 1"),
         ({"max_cycles": 2.5}, "whole number"),
-        ({"claims": (1.0, 2.0)}, "only option is prices"),
+        ({"claims": (1.0, 2.0)}, "of mechanism 'market': none"),
         ({"market": UNEVEN, "beta": 3.0}, "market.replace"),
         ({"render_mode": "hologram"}, "'rgb_array'"),
     ],

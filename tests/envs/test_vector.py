@@ -160,8 +160,8 @@ def test_gymnasium_knows_it():
     assert env.max_cycles == 2
     assert (
         repr(env)
-        == "VectorMarketEnv(4 environments, numpy: market, MarketBatch(1 markets: 9 providers, up"
-        " to 6 levels))"
+        == "VectorMarketEnv(4 environments, numpy: 'market', MarketBatch(1 markets: 9 providers, up"
+        " to 6 levels), actions=MultiDiscrete([6 9]))"
     )
     wrapped = gymnasium.wrappers.vector.TransformReward(env, lambda rewards: 2.0 * rewards)
     twin = ttc_env.vector_env(4, max_cycles=2, observations="full")
@@ -233,7 +233,7 @@ def test_options_of_the_wrong_kind_are_refused():
     with pytest.raises(TypeError, match=r"there is no option foo; options are mechanism, .*, beta"):
         ttc_env.vector_env(4, foo=3)
     with pytest.raises(
-        TypeError, match=r"no option num_envs; many games at once are made by ttc_env\.vector_env"
+        TypeError, match=r"no option num_envs; ttc_env\.vector_env plays many games at once"
     ):
         ttc_env.parallel_env(num_envs=3)
     for call in (lambda: ttc_env.vector_env(4, market="gsm8k"), lambda: ttc_env.sweep("gsm8k")):

@@ -5,19 +5,25 @@ batched).
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Sequence
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from gymnasium import spaces
 
+from ttc_env.envs.options import Benchmark
+from ttc_env.envs.spaces import MaskedMultiDiscrete
+from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.curves import load_market
+from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanism_options
+from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
 from ttc_env.game.solve import solve
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market, frozen_array
@@ -34,7 +40,7 @@ class EnvConfig:
 
     market: Market
     mechanism: Mechanism
-    actions: str  # "discrete" | "continuous"
+    actions: str  # "discrete" | "flat" | "continuous"
     users: int  # arrivals per round
     demand: str  # "expected" | "sampled"
     information: str  # one of INFORMATION
@@ -55,111 +61,195 @@ class EnvConfig:
         return self.mechanism.offers(self.market)
 
     @cached_property
-    def optimal_welfare(self) -> float:
-        """The most welfare that any profile reaches, USD per arriving user (with continuous prices
-        it is reached at one end of their range).
-        """
-        return self.mechanism.rule.optimal_welfare(self.mechanism, self.market)
-
-    @property
-    def continuous_prices(self) -> bool:
-        """Whether any price between the lowest and the highest choice may be asked."""
-        return self.actions == "continuous" and self.mechanism.tariff.continuous
+    def parts(self) -> tuple[int, int, int]:
+        """How many (levels, price choices, claims) a provider has."""
+        return self.mechanism.grid(self.market)
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
         """How many choices each part of an action has: levels, then prices and claims where there
-        is more than one.
+        is more than one. With `actions="flat"` an action has one part, its flat index.
         """
-        levels, *rest = self.mechanism.grid(self.market)
+        levels, *rest = self.parts
+        if self.actions == "flat":
+            return (math.prod(self.parts),)
         return (levels, *(k for k in rest if k > 1))
+
+    @property
+    def continuous(self) -> bool:
+        """Whether actions are numbers in a Box, not indices."""
+        return self.actions == "continuous"
+
+    @property
+    def continuous_prices(self) -> bool:
+        """Whether any price between the lowest and the highest choice may be asked."""
+        return self.continuous and self.mechanism.tariff.continuous
 
     @cached_property
     def level_counts(self) -> np.ndarray:
         """`[n]`: how many levels each provider has."""
         return self.market.available.sum(axis=1)
 
+    @cached_property
+    def optimal_welfare(self) -> float:
+        """The most welfare that any profile reaches, USD per arriving user (with continuous prices
+        it is reached at one end of their range).
+        """
+        return self.mechanism.rule.optimal_welfare(self.mechanism, self.market)
+
     def action_space(self) -> spaces.Space[Any]:
         """A new space for one provider; all providers have equal ones."""
-        if self.actions == "continuous":
+        if self.continuous:
             return spaces.Box(-1.0, 1.0, (len(self.grid),), np.float32)
-        return (
-            spaces.Discrete(self.grid[0])
-            if len(self.grid) == 1
-            else spaces.MultiDiscrete(list(self.grid))
-        )
-
-    def action_mask(self, i: int) -> Any:
-        """Which choices exist for provider i, as Gymnasium's `space.sample(mask)` takes it: int8, 1
-        = available; None for a Box.
-
-        A Box needs none: its level dial is divided into as many bins as the provider has levels.
-        New arrays on each call.
-        """
-        mask = self.action_masks[i]
-        return (
-            tuple(part.copy() for part in mask)
-            if isinstance(mask, tuple)
-            else None
-            if mask is None
-            else mask.copy()
-        )
+        if len(self.grid) == 1:
+            return spaces.Discrete(self.grid[0])
+        return MaskedMultiDiscrete(list(self.grid))
 
     @cached_property
-    def action_masks(self) -> tuple[Any, ...]:
-        """`action_mask` of every provider; the arrays are read-only, and the same from step to
-        step.
+    def action_masks(self) -> tuple[np.ndarray | None, ...]:
+        """Which choices exist for each provider: int8, 1 = available, read-only.
+
+        `[levels]` for a `Discrete` of levels, `[levels x prices x claims]` for flat actions; for a
+        `MultiDiscrete` one array, the parts one after the other, `[levels + prices + claims]`. None
+        for a Box, which needs none: a number picks one of as many equal bins as the provider has
+        levels.
         """
-        if self.actions == "continuous":
+        if self.continuous:
             return (None,) * len(self.agents)
-        levels = [frozen_array(row, np.int8) for row in self.market.available]
-        rest = tuple(frozen_array(np.ones(k), np.int8) for k in self.grid[1:])
-        return tuple(level if len(self.grid) == 1 else (level, *rest) for level in levels)
+        return tuple(frozen_array(mask, np.int8) for mask in action_masks(self.market, self))
+
+    # --- actions of the environment, and flat actions ---
+
+    @cached_property
+    def _counts(self) -> tuple[int, ...]:
+        return tuple(int(count) for count in self.level_counts)
+
+    @cached_property
+    def _per_level(self) -> int:
+        """Flat actions per level: prices x claims."""
+        return self.parts[1] * self.parts[2]
+
+    def parse(self, provider: int, action: Any) -> int:
+        """One provider's discrete action as a flat action; an absent level as its highest one.
+
+        Args:
+            provider: its index.
+            action: an integer, or as many integers as `grid` has parts.
+
+        Raises:
+            ValueError: an action outside the space, naming the provider.
+        """
+        grid = self.grid
+        given = action.tolist() if isinstance(action, (np.ndarray, np.generic)) else action
+        parts = [given] if len(grid) == 1 and not isinstance(given, (list, tuple)) else given
+        try:
+            inside = len(parts) == len(grid)
+            flat = 0
+            for part, size in zip(parts, grid, strict=False):
+                index = operator.index(part)
+                inside = inside and 0 <= index < size and part is not True and part is not False
+                flat = flat * size + index
+        except TypeError:
+            inside = False
+        if not inside:
+            raise ValueError(
+                f"provider_{provider}: action {action!r} is not in {self.action_space()}"
+            )
+        most = self._counts[provider] * self._per_level
+        return flat if flat < most else most - self._per_level + flat % self._per_level
+
+    @cached_property
+    def discrete_actions(self) -> tuple[Any, ...]:
+        """Every flat action as the discrete environment takes it: integers, or read-only arrays of
+        as many integers as `grid` has parts.
+        """
+        if len(self.grid) == 1:
+            return tuple(range(self.grid[0]))
+        rows = frozen_array(
+            np.stack(np.unravel_index(np.arange(math.prod(self.grid)), self.grid), 1), np.int64
+        )
+        return tuple(rows)
+
+    def action_of(self, provider: int, flat: int) -> Any:
+        """A flat action in the form that the environment takes, for a Box `[k]` float64: the middle
+        of the level's and the claim's bin, and the exact price choice.
+        """
+        if not self.continuous:
+            return self.discrete_actions[flat]
+        level, price, claim = self.mechanism.split(flat, self.market)
+        choice = self.mechanism.tariff.choices[int(price)]
+        return self.box_action(provider, int(level), choice, int(claim))
+
+    def box_action(self, provider: int, level: int, choice: float, claim: int = 0) -> Array:
+        """The action `[k]` in the Box, float64, that plays a level at any price choice.
+
+        Args:
+            provider: its index.
+            level: index.
+            choice: a number as in `Tariff.choices`; beyond the ends of the range, the end.
+            claim: index.
+        """
+        _, prices, claims = self.parts
+        entries = [2.0 * (level + 0.5) / self._counts[provider] - 1.0]
+        if prices > 1:
+            low, high = self.price_scale
+            multiple = self.mechanism.tariff.multiple(choice)
+            entries.append(2.0 * (np.log(multiple) - low) / (high - low) - 1.0)
+        if claims > 1:
+            entries.append(2.0 * (claim + 0.5) / claims - 1.0)
+        return np.clip(np.array(entries), -1.0, 1.0)
+
+    @cached_property
+    def price_scale(self) -> tuple[float, float]:
+        """The ends of the scale of continuous prices: log `Tariff.multiple` of the lowest and of
+        the highest choice.
+        """
+        choices, multiple = self.mechanism.tariff.choices, self.mechanism.tariff.multiple
+        return float(np.log(multiple(choices[0]))), float(np.log(multiple(choices[-1])))
 
     def choose(self, actions: Sequence[Any]) -> np.ndarray:
-        """Environment actions as flat actions `[n]`.
+        """Everybody's environment actions as flat actions `[n]`.
 
         A level beyond a provider's own grid means its highest level. With continuous actions the
-        level is exact and the price choice is the nearest one; `offer` takes the exact price.
+        level is exact and the price choice that of its bin, of as many equal bins as there are
+        choices.
 
         Raises:
             ValueError: an action outside its space, naming the provider.
         """
-        if self.actions == "continuous":
+        if self.continuous:
             unit = (self._box(actions) + 1.0) / 2.0
             counts = [self.level_counts, *(np.full(len(unit), k) for k in self.grid[1:])]
             parts = [
                 np.minimum((unit[:, j] * count).astype(np.intp), count - 1)
                 for j, count in enumerate(counts)
             ]
-        else:
-            array = np.array(
-                actions,
-                dtype=None if len({np.shape(action) for action in actions}) == 1 else object,
+            flat = parts[0]
+            for part, size in zip(parts[1:], self.grid[1:], strict=True):
+                flat = flat * size + part
+            return flat
+        array = np.array(
+            actions,
+            dtype=None if len({np.shape(action) for action in actions}) == 1 else object,
+        )
+        if array.ndim == 1:
+            array = array[:, None]
+        if array.shape != (len(self.agents), len(self.grid)) or not np.issubdtype(
+            array.dtype, np.integer
+        ):
+            raise ValueError(
+                f"actions: expected {len(self.grid)} integer(s) for each of {len(self.agents)}"
+                f" providers; got {array.dtype} {array.shape}"
             )
-            if array.ndim == 1:
-                array = array[:, None]
-            if array.shape != (len(self.agents), len(self.grid)) or not np.issubdtype(
-                array.dtype, np.integer
-            ):
-                raise ValueError(
-                    f"actions: expected {len(self.grid)} integer(s) for each of {len(self.agents)}"
-                    f" providers; got {array.dtype} {array.shape}"
-                )
-            outside = ((array < 0) | (array >= self.grid)).any(axis=1)
-            if outside.any():
-                at = int(np.flatnonzero(outside)[0])
-                raise ValueError(
-                    f"provider_{at}: action {array[at].tolist()} is not in {self.action_space()}"
-                )
-            parts = [np.minimum(array[:, 0], self.level_counts - 1), *array.T[1:]]
-        return self._flat(parts)
-
-    def _flat(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        level, *rest = parts
-        has_price = len(self.mechanism.tariff.choices) > 1
-        price = rest.pop(0) if has_price else 0
-        return self.mechanism.join(level, price, rest[0] if rest else 0, market=self.market)
+        outside = ((array < 0) | (array >= self.grid)).any(axis=1)
+        if outside.any():
+            at = int(np.flatnonzero(outside)[0])
+            raise ValueError(
+                f"provider_{at}: action {array[at].tolist()} is not in {self.action_space()}"
+            )
+        flat = np.ravel_multi_index(tuple(array.T), self.grid)
+        level, rest = np.divmod(flat, self._per_level)
+        return np.minimum(level, self.level_counts - 1) * self._per_level + rest
 
     def _box(self, actions: Sequence[Any]) -> Array:
         array = np.asarray(actions, dtype=np.float64).reshape(len(self.agents), -1)
@@ -176,45 +266,45 @@ class EnvConfig:
         Raises:
             ValueError: an action outside its space, naming the provider.
         """
-        if self.actions == "continuous":
+        if self.continuous:
             return self._box(actions)[None]
         parts = np.unravel_index(self.choose(actions), self.grid)
         return np.stack(parts, axis=1)[None] if len(parts) > 1 else parts[0][None]
 
-    def solve(self) -> Any:
+    def solve(self) -> Solution | AuctionSolution | ContinuousSolution:
         """The exact solution of the game that this environment plays."""
-        rule = self.mechanism.rule
         if self.continuous_prices:
-            return rule.solve_continuous(self.mechanism, self.market)
+            return self.mechanism.rule.solve_continuous(self.mechanism, self.market)
         return solve(self.market, self.mechanism)
 
 
 def make_config(
     mechanism: str | Mechanism = "market",
-    benchmark: str | os.PathLike[str] | pd.DataFrame | None = None,
+    benchmark: Benchmark | None = None,
     method: str | None = None,
     *,
     market: Market | None = None,
     prices: str | Sequence[float] = "grid",
-    claims: Sequence[float] = (1.0,),
-    settlement: str = "delivered",
     actions: str = "discrete",
     users: int = 1000,
     demand: str = "expected",
     information: str = "full",
     max_cycles: int = 100,
     infos: str = "full",
-    **market_options: Any,
+    **options: Any,
 ) -> EnvConfig:
     """Validate options and build the config. The environment's class docstring says what each
     option means.
+
+    Args:
+        options: those of `ttc_env.load_market`; all others go to the mechanism.
 
     Raises:
         ValueError, TypeError: an option that is unknown or out of range, or options that contradict
             each other.
     """
     for name, value, allowed in (
-        ("actions", actions, ("discrete", "continuous")),
+        ("actions", actions, ("discrete", "flat", "continuous")),
         ("demand", demand, ("expected", "sampled")),
         ("information", information, INFORMATION),
         ("infos", infos, ("full", "basic")),
@@ -225,24 +315,10 @@ def make_config(
         if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name} is {count!r}; it must be a whole number, at least 1")
     known = signature(load_market).parameters
-    named = mechanism_options(mechanism) if isinstance(mechanism, str) else ()
-    mechanism_own = {
-        name: market_options.pop(name)
-        for name in named
-        if name in market_options and name not in known
-    }
-    if unknown := sorted(set(market_options) - set(known)):
-        options = [
-            *(n for n in signature(make_config).parameters if n != "market_options"),
-            *(n for n in known if n not in ("benchmark", "method")),
-            *(n for n in named if n not in ("claims", "settlement")),
-        ]
-        hint = (
-            "; many games at once are made by ttc_env.vector_env" if "num_envs" in unknown else ""
-        )
-        raise TypeError(
-            f"there is no option {', '.join(unknown)}{hint}; options are {', '.join(options)}"
-        )
+    market_options = {name: value for name, value in options.items() if name in known}
+    mechanism_options = {name: value for name, value in options.items() if name not in known}
+    # First, so that a misspelt option is named before a market is read.
+    rules = _mechanism(mechanism, prices, mechanism_options)
     if market is None:
         market = load_market("gsm8k" if benchmark is None else benchmark, method, **market_options)
     elif not isinstance(market, Market):
@@ -260,7 +336,7 @@ def make_config(
             )
     config = EnvConfig(
         market=market,
-        mechanism=_mechanism(mechanism, prices, tuple(claims), settlement, mechanism_own),
+        mechanism=rules,
         actions=actions,
         users=int(users),
         demand=demand,
@@ -273,20 +349,56 @@ def make_config(
     return config
 
 
+def describe(config: EnvConfig, market: str | None = None) -> str:
+    """Mechanism, market (or other words for it) and actions in a few words, for `repr`."""
+    what = repr(config.mechanism.name)
+    if config.demand == "sampled":
+        what += ", sampled demand"
+    return f"{what}, {market or repr(config.market)}, actions={config.action_space()}"
+
+
+def action_masks(market: Market | MarketBatch, config: EnvConfig) -> np.ndarray:
+    """`EnvConfig.action_masks` of a market `[n, k]`, or of G markets of one shape `[n, G, k]`, as
+    booleans; `config` gives the rules.
+    """
+    available = market.available
+    available = available if available.ndim == 2 else np.moveaxis(available, 2, 1)
+    if config.actions == "flat":
+        return np.repeat(available, math.prod(config.parts[1:]), axis=-1)
+    rest = np.ones((*available.shape[:-1], sum(config.grid[1:])), bool)
+    return np.concatenate([available, rest], axis=-1)
+
+
 def _mechanism(
-    mechanism: str | Mechanism,
-    prices: str | Sequence[float],
-    claims: tuple[float, ...],
-    settlement: str,
-    own: dict[str, Any],
+    mechanism: str | Mechanism, prices: str | Sequence[float], options: Mapping[str, Any]
 ) -> Mechanism:
+    """The mechanism of a name, with its price choices and options; or the one given.
+
+    Raises:
+        ValueError: an unknown name, price choices that cannot be, or prices for a `Mechanism`.
+        TypeError: an option that the mechanism does not have.
+    """
     if isinstance(mechanism, Mechanism):
-        if prices != "grid" or claims != (1.0,) or settlement != "delivered":
-            raise ValueError(
-                "a Mechanism object carries its own prices, claims and settlement; set them there"
-            )
-        return mechanism
-    given = {"claims": claims, "settlement": settlement}
-    default = {"claims": (1.0,), "settlement": "delivered"}
-    options = {name: value for name, value in given.items() if value != default[name]}
-    return make_mechanism(mechanism, prices, **options, **own)
+        if options:
+            raise TypeError(_no_such_option(options, "a Mechanism object, which has its own", ()))
+        return make_mechanism(mechanism, None if prices == "grid" else prices)
+    known = mechanism_options(mechanism)
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(_no_such_option(unknown, f"mechanism {mechanism!r}", known))
+    return make_mechanism(mechanism, prices, **options)
+
+
+def _no_such_option(unknown: Iterable[str], mechanism: str, known: Sequence[str]) -> str:
+    """A message that names the options that exist."""
+    names = sorted(unknown)
+    elsewhere = (
+        "; ttc_env.vector_env plays many games at once, and takes num_envs and backend"
+        if {"num_envs", "backend"} & set(names)
+        else ""
+    )
+    environment = [n for n in signature(make_config).parameters if n != "options"]
+    market = [n for n in signature(load_market).parameters if n not in ("benchmark", "method")]
+    return (
+        f"there is no option {', '.join(names)}{elsewhere}; options are"
+        f" {', '.join([*environment, *market])}; of {mechanism}: {', '.join(known) or 'none'}"
+    )

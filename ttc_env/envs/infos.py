@@ -35,6 +35,10 @@ class LazyRound:
         return self._rows[i]
 
 
+_UNREAD: Any = object()
+"""A key that stands in for the entries until they are worked out, where there is no mask."""
+
+
 class Info(dict[str, Any]):
     """One provider's infos of one round. Copies, pickles and unions are plain dicts."""
 
@@ -42,12 +46,17 @@ class Info(dict[str, Any]):
 
     def __init__(self, pending: tuple[LazyRound, int], mask: Any):
         self._pending: tuple[LazyRound, int] | None = pending  # the round, the provider
-        # there from the start: C code may ask whether a dict is empty without asking the dict
-        self["action_mask"] = mask
+        # Something is there from the start: C code may ask whether a dict is empty without asking
+        # the dict.
+        if mask is None:
+            dict.__setitem__(self, _UNREAD, None)
+        else:
+            self["action_mask"] = mask
 
     def _fill(self) -> None:
         if self._pending is not None:
             (lazy, i), self._pending = self._pending, None
+            dict.pop(self, _UNREAD, None)
             mine = dict.copy(self)  # what a wrapper wrote before anybody read
             dict.update(self, lazy.row(i))
             dict.update(self, mine)

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from gymnasium import spaces
-from pettingzoo import AECEnv, ParallelEnv
-from pettingzoo.utils.conversions import parallel_to_aec
+from pettingzoo import ParallelEnv
+from pettingzoo.utils.conversions import parallel_to_aec_wrapper
+from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
 from ttc_env.envs.backends.base import OneRound
 from ttc_env.envs.backends.python import PythonBackend
-from ttc_env.envs.config import EnvConfig, make_config
+from ttc_env.envs.config import EnvConfig, describe, make_config
 from ttc_env.envs.infos import Info, LazyRound, Rows
+from ttc_env.envs.market_source import Markets, market_source
 from ttc_env.envs.observations import BatchObservation, ObservationLayout
+from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
 from ttc_env.envs.python_infos import PlainInfos
 from ttc_env.envs.round_infos import RoundInfos, columns
 from ttc_env.envs.tables import RoundTables
+from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.mechanisms import Mechanism
 from ttc_env.game.rules.base import Round
+from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
+from ttc_env.game.types import Market
 
 
 class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
@@ -52,6 +61,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | --- | --- | --- | --- |
     | `"discrete"` | `"grid"` (default) or numbers | `MultiDiscrete([levels, prices])` | index of the level, index of the price choice |
     | `"discrete"` | `"fixed"` | `Discrete(levels)` | index of the level; list prices (market) or truthful bids (auction) |
+    | `"flat"` | any | `Discrete(levels x prices x claims)` | `(level * prices + price) * claims + claim`: the index that `solve()` and profiles use |
     | `"continuous"` | `"grid"` or numbers | `Box(-1, 1, (2,))` | level (equal bins), price on a log scale from the lowest to the highest choice |
     | `"continuous"` | `"fixed"` | `Box(-1, 1, (1,))` | level (equal bins) |
 
@@ -63,8 +73,11 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     factor on the true one.
 
     Providers with fewer levels than others have the same space. `infos[agent]["action_mask"]` says
-    which choices exist; a level beyond the provider's own grid means its highest level. Integers
-    outside the space raise; numbers outside a Box are clipped.
+    which choices exist: int8, 1 = available; `[levels]` or `[levels x prices x claims]` for a
+    `Discrete`, and for a `MultiDiscrete` one array with the parts one after the other,
+    `[levels + prices + claims]`. `action_space(agent).sample(mask)` takes it. A Box has no mask and
+    needs none. A level beyond the provider's own grid means its highest level, at the same price and
+    claim. Integers outside the space raise; numbers outside a Box are clipped.
 
     ## Observation Space
 
@@ -83,7 +96,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     ## Infos
 
-    With `infos="full"` (default), for each agent: `action_mask` (None for a Box); `level`,
+    With `infos="full"` (default), for each agent: `action_mask` (not for a Box); `level`,
     `quality`, `price`, `cost`, `payment`, `profit` (all USD per query, `profit` per served query),
     `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
     played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per
@@ -112,11 +125,13 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | --- | --- | --- |
     | `mechanism` | `"market"` | `"market"`, `"auction"`, or a `ttc_env.game.mechanisms.Mechanism` |
     | `benchmark`, `method` | `"gsm8k"`, `"majority"` | published curves, or a path or DataFrame: see `ttc_env.load_market` |
+    | `as_of` | June 2026 | `arc_agi_1`, `arc_agi_2`: the frontier's models at a date |
     | `providers`, `beta`, `alpha`, `baseline`, `quality_function`, `outside_value`, `margin`, `prices_per_token` | the paper's | see `ttc_env.load_market` |
-    | `market` | None | a `Market`, in place of all of the above |
+    | `market` | None | a `Market`, in place of all of the above; or several (a sequence, a `MarketBatch`), or a function of a generator: each `reset` then draws one, and `market`, `solve()` and infos are about it |
     | `prices` | `"grid"` | `"grid"`, `"fixed"`, or price choices as numbers |
     | `claims`, `settlement` | `(1.0,)`, `"delivered"` | auction only: claims as factors on true quality; pay on `"delivered"` or `"claimed"` quality |
-    | `actions` | `"discrete"` | or `"continuous"` |
+    | `reserve` | none | auction only: USD/query; no score below it serves |
+    | `actions` | `"discrete"` | or `"flat"` (one index), or `"continuous"` |
     | `users` | 1000 | arrivals per round |
     | `demand` | `"expected"` | or `"sampled"` |
     | `information` | `"full"` | `"full"`, `"prices"`, `"own"` |
@@ -138,24 +153,24 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     def __init__(
         self,
-        mechanism: Any = "market",
-        benchmark: Any = None,
+        mechanism: str | Mechanism = "market",
+        benchmark: Benchmark | None = None,
         method: str | None = None,
         *,
-        render_mode: str | None = None,
-        **options: Any,
+        market: Markets | None = None,
+        infos: Infos = "full",
+        render_mode: RenderMode | None = None,
+        **options: Unpack[GameOptions],
     ):
-        if "backend" in options:
-            raise TypeError(
-                "one environment has no backends to choose from; ttc_env.vector_env plays many at"
-                f" once, and takes backend={options['backend']!r}"
-            )
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(
                 f"render_mode is {render_mode!r}; choose"
                 f" {', '.join(map(repr, self.metadata['render_modes']))} or None"
             )
-        self.config: EnvConfig = make_config(mechanism, benchmark, method, **options)
+        self._source = market_source(market)
+        one: Any = market if self._source is None else self._source.first
+        config = make_config(mechanism, benchmark, method, market=one, infos=infos, **options)
+        self._game = _Game(config)
         self.layout = ObservationLayout(self.config)
         self.render_mode = render_mode
         self.max_cycles = self.config.max_cycles
@@ -166,27 +181,31 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         }
         self._action_spaces = {a: self.config.action_space() for a in self.possible_agents}
         self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
-        self._tables = RoundTables(self.config, MarketBatch.of(self.config.market))
-        self._backend = PythonBackend(self._tables)
-        self._rng: Any = None if self.config.demand == "expected" else self._generator(None)
-        hidden = self.layout.hidden
-        self._first = BatchObservation.first(self.layout, self._tables.static, 1, hidden)
+        self._rng: Any = None if config.demand == "expected" else self._generator(None)
         self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
-        self._basic_infos = {
-            a: {"action_mask": mask}
-            for a, mask in zip(self.possible_agents, self.config.action_masks)
-        }
         self._t = 0
         self._last: OneRound | None = None  # the round played last
         self._history: list[Round] = []
         self._levels: list[np.ndarray] = []
 
     def _generator(self, seed: int | None) -> Any:
-        return self._backend.batch.generator(seed)
+        return self._game.backend.batch.generator(seed)
 
     @property
-    def market(self) -> Any:
-        """The `Market` that is played."""
+    def config(self) -> EnvConfig:
+        """All that the game is made of; with several markets, of the one that was drawn."""
+        return self._game.config
+
+    def __repr__(self) -> str:
+        return f"MarketEnv({describe(self.config)})"
+
+    @property
+    def unwrapped(self) -> MarketEnv:
+        return self
+
+    @property
+    def market(self) -> Market:
+        """The market that is played."""
         return self.config.market
 
     def observation_space(self, agent: str) -> spaces.Box:
@@ -195,7 +214,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     def action_space(self, agent: str) -> spaces.Space[Any]:
         return self._action_spaces[agent]
 
-    def solve(self) -> Any:
+    def solve(self) -> Solution | AuctionSolution | ContinuousSolution:
         """The exact solution of the game that this environment plays; with a price grid, profiles
         hold flat actions (`Solution.split`).
         """
@@ -204,18 +223,22 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
-        """Start an episode. A seed starts the environment's generator anew; without one it goes on.
+        """Start an episode; with several markets, one of them is drawn. A seed starts the generators
+        again; without one they go on.
 
         `options` has no keys; others are ignored.
         """
+        if self._source is not None:
+            market = self._source.draw(seed)
+            self._game = _Game(dataclasses.replace(self.config, market=market))
         if seed is not None and self._rng is not None:
             self._rng = self._generator(seed)
         self._t = 0
         self._last = None
         self._history, self._levels = [], []
         self.agents = list(self.possible_agents)
-        observations = dict(zip(self.agents, self._first.full()[0], strict=True))
-        return observations, {agent: info.copy() for agent, info in self._basic_infos.items()}
+        observations = dict(zip(self.agents, self._game.first.full()[0], strict=True))
+        return observations, {agent: info.copy() for agent, info in self._game.basic_infos.items()}
 
     def step(
         self, actions: dict[str, Any]
@@ -245,39 +268,24 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         t = self._t + 1
         over = t >= self.max_cycles
         time_left = 0.0 if over else 1.0 - t / self.max_cycles
-        played = self._backend.play_one(chosen, self._rng, time_left)
+        game = self._game
+        played = game.backend.play_one(chosen, self._rng, time_left)
         self._t, self._last = t, played  # not before: a refused action is no round
         if over:
             self.agents = []
         if self.render_mode is not None:
             self._record()
-        if self.config.infos == "basic":
+        if game.config.infos == "basic":
             infos: dict[str, dict[str, Any]] = {
-                agent: info.copy() for agent, info in self._basic_infos.items()
+                agent: info.copy() for agent, info in game.basic_infos.items()
             }
         else:
-            lazy, masks = LazyRound(partial(self._infos_of, played)), self.config.action_masks
+            lazy, masks = LazyRound(partial(game.infos_of, played)), game.config.action_masks
             infos = {agent: Info((lazy, i), masks[i]) for i, agent in enumerate(agents)}
         return (
             dict(zip(agents, played.observations)), dict(zip(agents, played.reward)),
             self._flags[False].copy(), self._flags[over].copy(), infos,
         )  # fmt: skip
-
-    @cached_property
-    def _round_infos(self) -> RoundInfos:
-        return RoundInfos(self._tables, 1)
-
-    @cached_property
-    def _plain_infos(self) -> PlainInfos | None:
-        return PlainInfos.of_rule(self._tables)
-
-    def _infos_of(self, played: OneRound) -> Rows:
-        """One dict per provider."""
-        if self._plain_infos is not None:
-            return self._plain_infos.rows(played.played())
-        infos, n = self._round_infos.of(played.played()), len(self.possible_agents)
-        columns = [x[:, 0].tolist() if x.ndim == 2 else x.tolist() * n for x in infos.values()]
-        return [dict(zip(infos, row, strict=True)) for row in zip(*columns, strict=True)]
 
     @property
     def last_round(self) -> Round:
@@ -288,12 +296,12 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """
         if self._last is None:
             raise RuntimeError("no round has been played; call step() first")
-        return columns(self._round_infos.round(self._last.played()), 0)
+        return columns(self._game.round_infos.round(self._last.played()), 0)
 
     def _record(self) -> None:
         assert self._last is not None
         self._history.append(self.last_round)
-        self._levels.append(self._tables.level.reshape(-1)[self._last.played().index[:, 0]])
+        self._levels.append(self._game.tables.level.reshape(-1)[self._last.played().index[:, 0]])
         if self.render_mode == "human":
             self.render()
 
@@ -301,7 +309,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """The global state: all providers' private blocks and the full public block, `[state_size]`
         float32.
         """
-        seen = self._first if self._last is None else self._last.seen()
+        seen = self._game.first if self._last is None else self._last.seen()
         return seen.state()[0]
 
     def render(self) -> str | np.ndarray | None:
@@ -329,15 +337,99 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """Nothing is held open."""
 
 
+class MarketAEC(OrderEnforcingWrapper[str, np.ndarray, Any]):
+    """`MarketEnv` in PettingZoo's AEC API: agents act in turn, and the round is played when the last
+    one has.
+    """
+
+    def __init__(self, market_env: MarketEnv):
+        super().__init__(parallel_to_aec_wrapper(market_env))
+
+    def __repr__(self) -> str:
+        return f"MarketAEC({describe(self.unwrapped.config)})"
+
+    @property
+    def unwrapped(self) -> MarketEnv:  # type: ignore[override]
+        """The parallel environment, which has `solve()`, `market`, `config` and `layout`."""
+        env: MarketEnv = self.env.unwrapped  # type: ignore[assignment]
+        return env
+
+
+class _Game:
+    """One market's game, and what plays it: all that a reset may exchange."""
+
+    def __init__(self, config: EnvConfig):
+        self.config = config
+        self.tables = RoundTables(config, MarketBatch.of(config.market))
+        self.backend = PythonBackend(self.tables)
+        layout = self.tables.layout
+        self.first = BatchObservation.first(layout, self.tables.static, 1, layout.hidden)
+        self.basic_infos: dict[str, dict[str, Any]] = {
+            agent: {} if mask is None else {"action_mask": mask}
+            for agent, mask in zip(config.agents, config.action_masks)
+        }
+
+    def __reduce__(self) -> Any:
+        return _Game, (self.config,)
+
+    @cached_property
+    def round_infos(self) -> RoundInfos:
+        return RoundInfos(self.tables, 1)
+
+    @cached_property
+    def plain_infos(self) -> PlainInfos | None:
+        return PlainInfos.of_rule(self.tables)
+
+    def infos_of(self, played: OneRound) -> Rows:
+        """One dict per provider."""
+        if self.plain_infos is not None:
+            return self.plain_infos.rows(played.played())
+        infos, n = self.round_infos.of(played.played()), len(self.config.agents)
+        columns = [x[:, 0].tolist() if x.ndim == 2 else x.tolist() * n for x in infos.values()]
+        return [dict(zip(infos, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
 def parallel_env(
-    mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any
+    mechanism: str | Mechanism = "market",
+    benchmark: Benchmark | None = None,
+    method: str | None = None,
+    *,
+    market: Markets | None = None,
+    infos: Infos = "full",
+    render_mode: RenderMode | None = None,
+    **options: Unpack[GameOptions],
 ) -> MarketEnv:
     """The environment in PettingZoo's parallel API; options: see `MarketEnv`."""
-    return MarketEnv(mechanism, benchmark, method, **options)
+    return MarketEnv(
+        mechanism,
+        benchmark,
+        method,
+        market=market,
+        infos=infos,
+        render_mode=render_mode,
+        **options,
+    )
 
 
 def env(
-    mechanism: Any = "market", benchmark: Any = None, method: str | None = None, **options: Any
-) -> AECEnv[str, np.ndarray, Any]:
+    mechanism: str | Mechanism = "market",
+    benchmark: Benchmark | None = None,
+    method: str | None = None,
+    *,
+    market: Markets | None = None,
+    infos: Infos = "full",
+    render_mode: RenderMode | None = None,
+    **options: Unpack[GameOptions],
+) -> MarketAEC:
     """The environment in PettingZoo's AEC API, agents in turn; options: see `MarketEnv`."""
-    return parallel_to_aec(parallel_env(mechanism, benchmark, method, **options))
+    return MarketAEC(
+        MarketEnv(
+            mechanism,
+            benchmark,
+            method,
+            market=market,
+            infos=infos,
+            render_mode=render_mode,
+            **options,
+        )
+    )

@@ -22,11 +22,10 @@ def text(config: EnvConfig, history: list[Round], levels: list[np.ndarray]) -> s
     if not history:
         return f"{title}\nno round played yet"
     outcome = history[-1]
-    price = "bid" if config.mechanism.name == "auction" else "price"
     lines = [
         f"{title}  round {len(history)}",
         (
-            f"{'provider':<18}{'level':>7}{'quality':>11}{price:>11}{'cost':>11}{'share':>8}{'U':>11}"
+            f"{'provider':<18}{'level':>7}{'quality':>11}{'price':>11}{'cost':>11}{'share':>8}{'U':>11}"
             "   USD/query"
         ),
     ]
@@ -74,7 +73,7 @@ def figure(config: EnvConfig, history: list[Round], levels: list[np.ndarray]) ->
             "#4878a8",
         ),
         "price": (
-            "bid" if config.mechanism.name == "auction" else "price",
+            "price asked or bid",
             outcome.offer.price if outcome else np.zeros(n),
             "#b5651d",
         ),

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ttc_env.envs.backends.base import BATCH_BACKENDS, make_backend
-from ttc_env.envs.config import EnvConfig, make_config
+from ttc_env.envs.config import EnvConfig, action_masks, describe, make_config
 from ttc_env.envs.observations import BatchObservation, ObservationLayout
+from ttc_env.envs.options import Benchmark, GameOptions, Infos
 from ttc_env.envs.round_infos import RoundInfos
 from ttc_env.envs.rounds import Played
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.mechanisms import Mechanism
+from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
 from ttc_env.game.types import Market
 
 
@@ -51,10 +55,12 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
 
     ## Infos
 
-    `infos="basic"` (default here) gives none; `infos="full"` adds `round_infos()` to every step:
-    quality, price, cost, payment, share, profit, utility, exact regret and relative regret, all
-    `[num_envs, n]`, and welfare, user value and NashConv `[num_envs]`, as NumPy arrays (with torch
-    they leave the device: call `round_infos` now and then instead).
+    `infos="basic"` (default here) gives none; `infos="full"` adds `action_mask`
+    `[num_envs, n, k]` (int8, of discrete actions; as in `MarketEnv`) to every reset and step, and
+    `round_infos()` to every step: quality, price, cost, payment, share, profit, utility, exact
+    regret and relative regret, all `[num_envs, n]`, and welfare, user value and NashConv
+    `[num_envs]`, as NumPy arrays (with torch they leave the device: call `round_infos` now and then
+    instead).
 
     ## Markets
 
@@ -85,14 +91,15 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         backend: str = "numpy",
         device: Any = None,
         compile: bool = False,
-        autoreset: str = "same_step",
+        autoreset: str | AutoresetMode = "same_step",
         observations: str = "blocks",
         copy: bool = True,
         check_actions: bool = True,
     ):
-        autoreset = {AutoresetMode.SAME_STEP: "same_step", AutoresetMode.DISABLED: "disabled"}.get(
-            autoreset, autoreset
-        )  # type: ignore[call-overload]
+        if autoreset is AutoresetMode.SAME_STEP:
+            autoreset = "same_step"
+        elif autoreset is AutoresetMode.DISABLED:
+            autoreset = "disabled"
         for name, value, allowed in (
             ("backend", backend, BATCH_BACKENDS),
             ("autoreset", autoreset, ("same_step", "disabled")),
@@ -139,7 +146,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
     def __repr__(self) -> str:
         return (
             f"VectorMarketEnv({self.num_envs} environments, {self.backend}:"
-            f" {self.config.mechanism.name}, {self.batch!r})"
+            f" {describe(self.config, repr(self.batch))})"
         )
 
     @property
@@ -178,18 +185,31 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
 
     def _action_space(self, *envs: int) -> spaces.Space[Any]:
         shape, grid = (*envs, self.num_agents), self.config.grid
-        if self.config.actions == "continuous":
+        if self.config.continuous:
             return spaces.Box(-1.0, 1.0, (*shape, len(grid)), np.float32)
         return spaces.MultiDiscrete(
             np.broadcast_to(grid, (*shape, len(grid))) if len(grid) > 1 else np.full(shape, grid[0])
         )
 
-    def action_mask(self) -> np.ndarray:
-        """`[G, n, levels]` int8: which levels each provider of each market has.
+    def action_mask(self) -> np.ndarray | None:
+        """Which actions each provider of each market has: `[G, n, k]` int8, as in `MarketEnv`; None
+        for continuous actions.
 
         A level beyond them means the highest one.
         """
-        return np.moveaxis(self.batch.available, 2, 0).astype(np.int8)
+        if self.config.continuous:
+            return None
+        return action_masks(self.batch, self.config).swapaxes(0, 1).astype(np.int8)
+
+    @cached_property
+    def _mask_info(self) -> dict[str, np.ndarray]:
+        """`action_mask` of every environment, `[num_envs, n, k]`, read-only, as infos carry it."""
+        mask = self.action_mask() if self.config.infos == "full" else None
+        if mask is None:
+            return {}
+        mask = mask[np.arange(self.num_envs) % len(mask)]
+        mask.setflags(write=False)
+        return {"action_mask": mask}
 
     def reset(
         self, *, seed: int | Sequence[int] | None = None, options: Mapping[str, Any] | None = None
@@ -219,7 +239,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
                 )
             self._rng = self._backend.generator(seed)
         self._t, self._running, self._last = 0, True, None
-        return self._shown(self._backend.first()), {}
+        return self._shown(self._backend.first()), dict(self._mask_info)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Play one round in every environment.
@@ -237,7 +257,9 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         over = t >= self.config.max_cycles
         obs, reward = self.play(actions, max(0.0, 1.0 - t / self.config.max_cycles))
         self._t = t  # not before: a refused action is no round
-        infos: dict[str, Any] = self.round_infos() if self.config.infos == "full" else {}
+        infos: dict[str, Any] = dict(self._mask_info)
+        if self.config.infos == "full":
+            infos.update(self.round_infos())
         if over and self.autoreset == "same_step":
             # Copied in any case: the buffers are about to become the next episode's.
             infos["final_obs"] = (
@@ -295,7 +317,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
                 f"actions have shape {tuple(actions.shape)}; expected"
                 f" {(*shape, k) if k > 1 else shape}: [num_envs, providers, parts]"
             )
-        if k == 1 and len(actions.shape) == 3 and self.config.actions == "discrete":
+        if k == 1 and len(actions.shape) == 3 and not self.config.continuous:
             actions = actions[..., 0]
         return self._backend.checked(actions, self.check_actions)
 
@@ -334,7 +356,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
     def _infos(self) -> RoundInfos:
         return RoundInfos(self.tables, self.num_envs)
 
-    def solve(self) -> list[Any]:
+    def solve(self) -> list[Solution | AuctionSolution]:
         """The exact solution of each of the G markets (`ttc_env.solve`); for sweeps of many see
         `ttc_env.game.sweep`.
         """
@@ -360,20 +382,20 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
 
 def vector_env(
     num_envs: int,
-    mechanism: Any = "market",
-    benchmark: Any = None,
+    mechanism: str | Mechanism = "market",
+    benchmark: Benchmark | None = None,
     method: str | None = None,
     *,
     market: Market | Sequence[Market] | MarketBatch | None = None,
-    backend: str = "numpy",
+    infos: Infos = "basic",
+    backend: Literal["numpy", "numba", "torch"] = "numpy",
     device: Any = None,
     compile: bool = False,
-    autoreset: str = "same_step",
-    observations: str = "blocks",
+    autoreset: Literal["same_step", "disabled"] | AutoresetMode = "same_step",
+    observations: Literal["blocks", "full"] = "blocks",
     copy: bool = True,
     check_actions: bool = True,
-    infos: str = "basic",
-    **options: Any,
+    **options: Unpack[GameOptions],
 ) -> VectorMarketEnv:
     """`num_envs` games at once, in NumPy, numba or torch.
 

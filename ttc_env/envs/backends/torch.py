@@ -158,11 +158,11 @@ class TorchBackend(Backend):
             ValueError: a tensor of another kind; or, if `check` and on the CPU, actions outside
                 their space.
         """
-        if self.config.actions == "discrete" and (
+        if not self.config.continuous and (
             actions.is_floating_point() or actions.dtype == self.rounds.xp.bool
         ):
             raise ValueError(f"actions are {actions.dtype}; expected integers")
-        if check and self.device.type == "cpu" and self.config.actions == "discrete":
+        if check and self.device.type == "cpu" and not self.config.continuous:
             for part, size in zip(parts_of(actions), self.config.grid, strict=True):
                 if ((part < 0) | (part >= size)).any():
                     b, i = ((part < 0) | (part >= size)).nonzero()[0].tolist()

@@ -84,6 +84,11 @@ class Replicas:
             drawn[c::copies] = self._receive(self._workers[c][1])
         return drawn
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        connection = self._workers[0][1]
+        connection.send(list(token_ids))
+        return str(self._receive(connection))
+
     def _receive(self, connection: Connection) -> Any:
         try:
             problem, value = connection.recv()
@@ -117,7 +122,9 @@ def _serve(
         backend = make_backend(name, model, **options)
         connection.send((None, backend.describe()))
         while True:
-            connection.send((None, backend.generate(*connection.recv())))
+            job = connection.recv()
+            answer = backend.decode(job) if isinstance(job, list) else backend.generate(*job)
+            connection.send((None, answer))
     except (EOFError, BrokenPipeError):
         return
     except Exception as error:
