@@ -127,6 +127,8 @@ def random_markets(
         _draw("beta", beta, count, rng),
         np.full(count, outside_value),
         markets_last(accuracy),
+        alpha=alphas,
+        baseline=baseline,
     )
 
 

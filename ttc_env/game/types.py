@@ -20,6 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
+SMALLEST_PROFIT = 1e-290
+"""USD/query. Of numbers below 1e-308 doubles hold fewer and fewer digits, and none of 1 / them."""
+
 
 def frozen_array(values: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:
     """A read-only copy of `values`."""
@@ -240,6 +243,8 @@ class Provider:
     price: Array  # [m] USD/query, p: the list price of one query
     cost: Array  # [m] USD/query, c
     curve: Curve | None = None
+    accuracy: Array | None = None  # [m] chance of a right answer; the curve's, where there is one
+    characters: Array | None = None  # [m] mean characters billed per query; likewise
 
     def __repr__(self) -> str:
         return f"Provider({self.name!r}, {len(self.levels)} levels)"
@@ -269,6 +274,23 @@ class Provider:
                     f"provider {self.name!r}: {field} at level index {at} is {values[at]}; it must"
                     f" be a finite number{unit}"
                 )
+        self._measured("accuracy", 1.0)
+        self._measured("characters", np.inf)
+
+    def _measured(self, field: str, most: float) -> None:
+        """Take a measured number of each level from the curve, unless it was given itself."""
+        values = getattr(self, field)
+        if values is None:
+            values = getattr(self.curve, field, None)
+        if values is None:
+            return
+        values = numbers(field, values)
+        object.__setattr__(self, field, values)
+        if values.shape != self.levels.shape or not _within(values, most).all():
+            raise ValueError(
+                f"provider {self.name!r}: {field} needs one number from 0 to {most:g} per level,"
+                f" {self.levels.shape}; got {values}"
+            )
 
     __setstate__ = _restore
 
@@ -369,6 +391,10 @@ class Market:
         beta: float,
         outside_value: float = 0.0,
         names: Sequence[str] | None = None,
+        accuracy: ArrayLike | None = None,
+        characters: ArrayLike | None = None,
+        alpha: float | None = None,
+        baseline: float = 0.1,
     ) -> Market:
         """A market from numbers alone, without accuracy curves behind them.
 
@@ -378,6 +404,9 @@ class Market:
             beta: user rationality, 1/USD.
             outside_value: V_0, USD/query.
             names: `[n]` provider names; `provider_0`, ... by default.
+            accuracy, characters: `[n, m]` chance of a right answer, and mean characters billed per
+                query, for the tariffs that read them.
+            alpha, baseline: USD and a share, for the same; `quality` is taken as it is given.
 
         Raises:
             ValueError: shapes differ, a NaN stands before a number, an infinite number, a provider
@@ -390,6 +419,16 @@ class Market:
                 f"quality, price and cost must be [n, m] and of one shape; got {q.shape},"
                 f" {p.shape}, {c.shape}"
             )
+        measured = {
+            field: _measured_table(field, table, q, most)
+            for field, table, most in (
+                ("accuracy", accuracy, 1.0),
+                ("characters", characters, np.inf),
+            )
+            if table is not None
+        }
+        if alpha is not None:
+            validate_quality(alpha, baseline)
         n, m = q.shape
         if names is None:
             names = [f"provider_{i}" for i in range(n)]
@@ -433,7 +472,16 @@ class Market:
                 Provider._of_checked(name, grids[k], *(row[:k] for row in three))
                 for k, (name, *three) in zip(counts.tolist(), rows, strict=True)
             ]
-        market = cls(tuple(providers), beta=beta, outside_value=outside_value)
+        for field, table in measured.items():
+            for provider, row, count in zip(providers, table, counts, strict=True):
+                object.__setattr__(provider, field, row[:count])
+        market = cls(
+            tuple(providers),
+            beta=beta,
+            outside_value=outside_value,
+            alpha=alpha,
+            baseline=baseline,
+        )
         market.__dict__.update(quality=q, price=p, cost=c)  # what the cached properties would hold
         return market
 
@@ -524,9 +572,54 @@ class Market:
         """`[n, m]` USD/query, NaN where a provider has fewer levels."""
         return self._padded("cost")
 
+    @cached_property
+    def accuracy(self) -> Array | None:
+        """`[n, m]` chance of a right answer, NaN likewise; None where a provider's is unknown."""
+        return self._measured("accuracy")
+
+    @cached_property
+    def characters(self) -> Array | None:
+        """`[n, m]` mean characters billed per query; None likewise."""
+        return self._measured("characters")
+
+    def _measured(self, field: str) -> Array | None:
+        known = all(getattr(provider, field) is not None for provider in self.providers)
+        return self._padded(field) if known else None
+
 
 # Cached properties of a market that depend on its providers alone.
-_TABLES = ("num_levels", "names", "available", "quality", "price", "cost")
+_TABLES = (
+    "num_levels",
+    "names",
+    "available",
+    "quality",
+    "price",
+    "cost",
+    "accuracy",
+    "characters",
+)
+
+
+def _within(values: Array, most: float) -> NDArray[np.bool_]:
+    """Which numbers lie in [0, most], but for the rounding of means."""
+    return (values >= -1e-9) & (values <= most + 1e-9)
+
+
+def _measured_table(field: str, values: ArrayLike, quality: Array, most: float) -> Array:
+    """`[n, m]` a measured number of every level that has a quality."""
+    table = numbers(field, values)
+    if table.shape != quality.shape:
+        raise ValueError(
+            f"{field} has shape {table.shape}, quality {quality.shape}; give one of the same"
+        )
+    wrong = ~np.isnan(quality) & ~_within(table, most)
+    if wrong.any():
+        i, at = np.argwhere(wrong)[0].tolist()
+        raise ValueError(
+            f"{field} of provider {i}, level index {at}, is {table[i, at]}; it needs one number"
+            f" from 0 to {most:g} per level"
+        )
+    return table
 
 
 def _validate_names(names: Sequence[object]) -> None:
@@ -549,6 +642,14 @@ def validate_quality(alpha: float, baseline: float) -> None:
         raise ValueError(f"alpha is {alpha!r}; it must be a positive number of USD")
     if not _is_number(baseline) or not 0.0 <= baseline <= 1.0:
         raise ValueError(f"baseline is {baseline!r}; it is a share of alpha and must lie in [0, 1]")
+
+
+def validate_tolerance(tolerance: float) -> None:
+    """Raise unless tolerance is a finite number >= 0: with any other, every profile, or none, would
+    pass for an equilibrium.
+    """
+    if not (np.isfinite(tolerance) and tolerance >= 0):
+        raise ValueError(f"tolerance is {tolerance!r}; it must be a finite number >= 0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -586,6 +687,37 @@ class PostedPriceGame:
             at = int(np.flatnonzero(~self.available.any(axis=1))[0])
             raise ValueError(
                 f"provider {at} has no action: its row of value is all NaN; give it at least one"
+            )
+        for field in ("value", "profit", "surplus"):
+            table = getattr(self, field)
+            wrong = self.available & ~np.isfinite(table)
+            if field == "profit":
+                wrong |= ~self.available & ~np.isnan(table)
+            if wrong.any():
+                i, a = np.argwhere(wrong)[0]
+                raise ValueError(
+                    f"{field} of provider {i}, action {a}, is {table[i, a]}; value, profit and"
+                    " surplus must be finite numbers of USD/query, or NaN where the action does not"
+                    " exist"
+                )
+        if not (np.isfinite(self.beta) and self.beta >= 0):
+            raise ValueError(f"beta is {self.beta!r}; it must be a finite number >= 0 (1/USD)")
+        if not np.isfinite(self.outside_value):
+            raise ValueError(
+                f"outside_value is {self.outside_value!r}; it must be a finite number of USD/query"
+            )
+        with np.errstate(over="ignore"):
+            z = self.beta * (self.value - self.outside_value)
+        if np.isinf(z).any():
+            raise ValueError(
+                f"beta (V - V_0) overflows at beta={self.beta:g}; choose a smaller beta, or see"
+                " ttc_env.game.limits for perfectly rational users"
+            )
+        size = np.abs(self.profit)
+        if ((size > 0) & (size < SMALLEST_PROFIT)).any():
+            raise ValueError(
+                f"a profit is {size[size > 0].min()} USD/query; profits that are not 0 must be at"
+                f" least {SMALLEST_PROFIT:g}, so that their ratios keep their digits"
             )
 
     @classmethod
