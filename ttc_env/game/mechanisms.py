@@ -8,6 +8,7 @@ says who serves and who pays what (`ttc_env.game.rules`, one file each).
 | --- | --- | --- |
 | `market`: pay per token | `PerToken`: factor x list price | `PostedPrice` |
 | `auction`: reverse second-price | `CostPlus`: cost x (1 + markup) | `SecondScore` |
+| `first_score`: the same, held to its own score | `CostPlus` | `FirstScore` |
 
 A mechanism of your own is registered by name, and every face of the package then knows it:
 
@@ -28,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game.rules.base import Round, Rule, UsersLike
+from ttc_env.game.rules.first_score import FirstScore
 from ttc_env.game.rules.posted_price import PostedPrice
 from ttc_env.game.rules.score_auction import SecondScore
 from ttc_env.game.tariffs import CostPlus, Offer, PerToken, Tariff, price_choices
@@ -127,6 +129,24 @@ def second_price_auction(
     return Mechanism("auction", tariff, SecondScore(settlement, float(reserve)), tuple(claims))
 
 
+def first_score_auction(
+    prices: str | ArrayLike = "grid",
+    settlement: str = "delivered",
+    claims: Sequence[float] = (1.0,),
+    reserve: float = -np.inf,
+) -> Mechanism:
+    """The first-score auction: the winner is held to its own score (GAME.md, theorem 14).
+
+    Args:
+        prices: bids as markups over cost; a grid by default, since nobody gains by bidding its
+            cost.
+        settlement, claims, reserve: as in `second_price_auction`.
+    """
+    tariff = CostPlus(price_choices(CostPlus, prices))
+    rule = FirstScore(settlement, float(reserve))
+    return Mechanism("first_score", tariff, rule, tuple(claims))
+
+
 _FACTORIES: dict[str, Factory] = {}
 
 
@@ -221,3 +241,4 @@ def get_mechanism(mechanism: str | Mechanism) -> Mechanism:
 
 register_mechanism("market", pay_per_token)
 register_mechanism("auction", second_price_auction)
+register_mechanism("first_score", first_score_auction)
