@@ -9,6 +9,7 @@ says who serves and who pays what (`ttc_env.game.rules`, one file each).
 | `market`: pay per token | `PerToken`: factor x list price | `PostedPrice` |
 | `auction`: reverse second-price | `CostPlus`: cost x (1 + markup) | `SecondScore` |
 | `first_score`: the same, held to its own score | `CostPlus` | `FirstScore` |
+| `taste_auction`: second score, user by user | `CostPlus` | `TasteAuction` |
 
 A mechanism of your own is registered by name, and every face of the package then knows it:
 
@@ -32,6 +33,7 @@ from ttc_env.game.rules.base import Round, Rule, UsersLike
 from ttc_env.game.rules.first_score import FirstScore
 from ttc_env.game.rules.posted_price import PostedPrice
 from ttc_env.game.rules.score_auction import SecondScore
+from ttc_env.game.rules.taste_auction import TasteAuction
 from ttc_env.game.tariffs import CostPlus, Offer, PerToken, Tariff, price_choices
 from ttc_env.game.types import Array, Market
 
@@ -147,6 +149,20 @@ def first_score_auction(
     return Mechanism("first_score", tariff, rule, tuple(claims))
 
 
+def second_score_with_tastes(
+    prices: str | ArrayLike = "fixed",
+    settlement: str = "delivered",
+    claims: Sequence[float] = (1.0,),
+) -> Mechanism:
+    """The second-score auction with tastes, held for every user (GAME.md, theorem 16).
+
+    Args:
+        prices, settlement, claims: as in `second_price_auction`.
+    """
+    tariff = CostPlus(price_choices(CostPlus, prices))
+    return Mechanism("taste_auction", tariff, TasteAuction(settlement), tuple(claims))
+
+
 _FACTORIES: dict[str, Factory] = {}
 
 
@@ -242,3 +258,4 @@ def get_mechanism(mechanism: str | Mechanism) -> Mechanism:
 register_mechanism("market", pay_per_token)
 register_mechanism("auction", second_price_auction)
 register_mechanism("first_score", first_score_auction)
+register_mechanism("taste_auction", second_score_with_tastes)

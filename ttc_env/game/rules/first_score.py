@@ -269,9 +269,9 @@ def _undominated(score: Array, gain: Array, h: float) -> np.ndarray:
     14).
     """
     exists = ~np.isnan(score)
-    earns: np.ndarray = exists & (gain > 0) & (score >= h)
-    safe: np.ndarray = exists & ((score < h) | (gain >= 0))
-    some_earn, some_safe = earns.any(axis=1)[:, None], safe.any(axis=1)[:, None]
+    earns = exists & (gain > 0) & (score >= h)
+    safe = exists & ((score < h) | (gain >= 0))
+    some_earn, some_safe = (np.any(x, axis=1, keepdims=True) for x in (earns, safe))
     return np.where(some_earn, earns, np.where(some_safe, safe, exists))
 
 
