@@ -24,7 +24,7 @@ LETTERS = "ABCD"
 
 
 def read_row(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """One row as `question, subject, choices, answer` (0 to 3); None for a header row among the data.
+    """One row as `question, subject, choices, answer` (0 to 3); None for a header row.
 
     Raises:
         ValueError: columns of neither schema, an empty text, or an answer that is no choice.

@@ -1,7 +1,7 @@
-"""Turn a model in one GGUF file, whole or in parts, into a Hugging Face folder that vLLM and transformers load.
+"""Turn a model in a GGUF file, whole or in parts, into a Hugging Face folder for vLLM.
 
-    python -m scripts.gguf_to_hf Qwen2.5-Coder-0.5B-Instruct.gguf --out models/qwen-coder-0.5b
-    python -m scripts.gguf_to_hf part1.bin part2.bin part3.bin --sha256 1d961463 --out models/qwen-coder-0.5b
+    python -m scripts.gguf_to_hf Qwen2.5-Coder-0.5B-Instruct.gguf --out models/qwen-0.5b
+    python -m scripts.gguf_to_hf part1.bin part2.bin --sha256 1d961463 --out models/qwen-0.5b
 
 Several inputs are parts of one file: they are joined in the order given. `--sha256` is compared
 with the hash of the joined file, or with its beginning, before anything is converted. Quantized
@@ -54,12 +54,14 @@ def check_hash(path: str | Path, expected: str) -> str:
     wanted = expected.strip().lower()
     if not 8 <= len(wanted) <= 64 or set(wanted) - set("0123456789abcdef"):
         raise ConversionError(
-            f"--sha256 {expected!r} is no sha256; give its 64 hexadecimal digits, or the first 8 or more"
+            f"--sha256 {expected!r} is no sha256; give its 64 hexadecimal digits, or at least"
+            " the first 8"
         )
     found = sha256_of(path)
     if not found.startswith(wanted):
         raise ConversionError(
-            f"the model's sha256 is {found}, but {wanted} was expected; are all parts there, and in order?"
+            f"the model's sha256 is {found}, but {wanted} was expected; are all parts there, and in"
+            " order?"
         )
     return found
 
@@ -68,7 +70,8 @@ def join_parts(parts: Sequence[str | Path], target: str | Path) -> Path:
     """Write the parts' bytes, one part after the other, to `target`.
 
     Raises:
-        ConversionError: no part is given, one is missing or stands twice, or the whole is no GGUF file.
+        ConversionError: no part is given, one is missing or stands twice, or the first does not
+            begin as a GGUF file does.
     """
     paths = [Path(part) for part in parts]
     if not paths:
