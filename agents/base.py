@@ -130,8 +130,8 @@ class Payoffs:
         return np.where(sign == -2.0, np.inf, np.minimum(loss, 2.0))
 
     def rank(self) -> Array:
-        """`[k, a, seeds]` keys that order a provider's actions by U within this round, exactly; -inf
-        for all that are worse in sign than the best, or do not exist.
+        """`[k, a, seeds]` keys that order a provider's actions by U within this round, exactly;
+        -inf for all that are worse in sign than the best, or do not exist.
         """
         sign, log = self.sign, self.log_size
         top = sign.max(axis=1, keepdims=True)

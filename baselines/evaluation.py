@@ -5,7 +5,7 @@ Columns (unit; without one they are ratios):
 
 - `nash_conv` (USD per arriving user): sum of regrets, exact, also for mixed play.
 - `relative_regret`: share-weighted mean of 1 - U / U_best. `relative_regret_i` is provider i's.
-- `mean_relative_regret`: plain mean over providers; `worst_relative_regret`: the largest. A
+- `mean_provider_regret`: plain mean over providers; `worst_provider_regret`: the largest. A
   provider that serves nobody counts here as much as the leader, and not at all in the
   share-weighted mean.
 - `median_relative_regret`, `largest_counted_regret`: median and largest over providers with a share
@@ -126,8 +126,8 @@ class Evaluator:
             "median_relative_regret": (
                 float(np.median(regret.relative[counted])) if counted.any() else 0.0
             ),
-            "mean_relative_regret": float(regret.relative.mean()),
-            "worst_relative_regret": float(regret.relative.max()),
+            "mean_provider_regret": float(regret.relative.mean()),
+            "worst_provider_regret": float(regret.relative.max()),
             "largest_counted_regret": (
                 float(regret.relative[counted].max()) if counted.any() else 0.0
             ),

@@ -93,7 +93,7 @@ class Yardstick:
         self.joint = self.reward.sum(axis=0)
         joint = np.stack(np.nonzero(there))
         offer = config.table.take(joint)
-        played = config.play(offer)
+        played = config.mechanism.play(offer, config.market)
         served = played.share.sum(axis=0)
         spent = (played.share * offer.cost).sum(axis=0) / np.where(served > 0, served, np.nan)
         self.welfare, self.compute = np.full(there.shape, np.nan), np.full(there.shape, np.nan)

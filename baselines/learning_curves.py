@@ -203,9 +203,9 @@ def front(folder: Path, seeds: int = 0, steps: int = 0) -> Figure:
             columns[title].append(Curves.read(out))
     drawn = figure(columns)
     drawn.suptitle(
-        "Learners of every kind end at the solver's exact equilibrium:\n"
+        "Learners of every kind come to the solver's exact equilibrium:\n"
         "too much compute in the market, the efficient amount in the auction"
-        " (GSM8K, majority vote)",
+        " (GSM8K, majority vote, beta = 1000)",
         fontsize=12.5,
     )
     return drawn

@@ -18,6 +18,7 @@ import ttc_env
 from ttc_env.game.curves import BENCHMARKS, METHODS, STUDIED_BETAS, published_results
 from ttc_env.game.dynamics import Path, nearest_improving_dynamics
 from ttc_env.game.mechanisms import pay_per_token
+from ttc_env.game.regret import assess
 from ttc_env.game.solve import AuctionGain, auction_gain, solve
 from ttc_env.game.types import Array, Market
 
@@ -134,8 +135,7 @@ def play_best_responses(market: Market, max_rounds: int = 10_000) -> tuple[np.nd
     for rounds in range(1, max_rounds + 1):
         env.step(dict(zip(env.agents, levels.tolist(), strict=True)))
         mover = rounds % len(levels)
-        offer = config.offer(levels)[1]
-        reply = config.regret(offer, config.play(offer))
+        reply = assess(levels, config.mechanism, market)
         if reply.relative[mover] > 1e-12:
             levels[mover] = reply.best_action[mover]
             content = 0

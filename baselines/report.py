@@ -274,7 +274,7 @@ def statistics(final: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (setting, learner), runs in final.groupby(["setting", "learner"], sort=False):
         row = {"setting": setting, "learner": learner, "runs": len(runs)}
-        for column in ("relative_regret", "welfare_to_equilibrium", "worst_relative_regret"):
+        for column in ("relative_regret", "welfare_to_equilibrium", "worst_provider_regret"):
             if column not in runs or runs[column].isna().any():
                 continue
             games = [x.to_numpy() for _, x in runs.groupby(["benchmark", "method", "beta"])[column]]
@@ -299,7 +299,7 @@ def statistics_table(table: pd.DataFrame) -> str:
         + " |",
         "| --- " * (8 + len(THRESHOLDS)) + "|",
     ]
-    worst = "iqm_worst_relative_regret"
+    worst = "iqm_worst_provider_regret"
     for row in table.to_dict("records"):
         if row["learner"] in ("random", "truthful", "shaded", "planner", "equilibrium"):
             continue
@@ -391,7 +391,12 @@ are 95% over sessions. Over-compute is in doublings of the compute of the social
 Mean paths: `results/impulse_paths.csv`.
 
 """
-    text += "\n".join(lines) + "\n\n![impulse](results/impulse.png)\n"
+    text += "\n".join(lines) + (
+        "\n\nIn the auction the loser earns nothing whatever it does, so that it can stand aside at no"
+        " cost: the index there is what the winner gains by that, at users' expense. It is no"
+        " collusion on compute, which stays near the optimum.\n"
+    )
+    text += "\n![impulse](results/impulse.png)\n"
     if (results / "collusion_map.csv").exists():
         text += (
             "\nThe collusion index for other values of a right answer and other users"
@@ -412,12 +417,13 @@ def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
         ["nash_conv", "relative_regret", "welfare_to_equilibrium", "welfare_ratio"]
     ].mean()
     write_csv(results / "curves.csv", rounded(curves))
+    write_csv(results / "table.csv", rounded(aggregate(final)))
     write_page(final, out, suite, missing)
     _draw(results, "all_figures", rows, final, out)
 
 
 def rewrite(out: Path, suite: tuple[Entry, ...]) -> None:
-    """Write the page, the tables and the figures that need no more anew from
+    """Write the page, its statistics and the figures that need no more anew from
     `out`/results/final.csv.
     """
     path = out / "results" / "final.csv"
@@ -441,8 +447,7 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
 def write_page(
     final: pd.DataFrame, out: Path, suite: tuple[Entry, ...], missing: list[str]
 ) -> None:
-    """README.md, table.csv and statistics.csv."""
-    write_csv(out / "results" / "table.csv", rounded(aggregate(final)))
+    """README.md and statistics.csv."""
     numbers = statistics(final)
     write_csv(out / "results" / "statistics.csv", rounded(numbers))
     met, misses = targets(final)
@@ -468,7 +473,9 @@ def write_page(
         "(results/profiles.png)\n"
     )
     text += (
-        "\n## Figures\n\n![NashConv against steps](results/nash_conv.png)\n\n![Learned"
+        "\n## Figures\n\n![Learning curves](results/learning_curves.png)\n\nFour learners from before the first"
+        " round, interquartile means over seeds with 95% bands: `python -m baselines.learning_curves`."
+        "\n\n![NashConv against steps](results/nash_conv.png)\n\n![Learned"
         " welfare](results/welfare.png)\n" + impulse_section(out)
     )
     done = len(list(cells(suite))) - len(missing)

@@ -14,14 +14,14 @@ from baselines.evaluation import Evaluator
 from baselines.training import Plan, Run, TrainConfig, evaluate_policies
 
 SMALL = {"providers": "Llama-3-8B,Qwen2-7B,Qwen2.5-3B", "max_cycles": 5}
-STEPS = {"dqn": 40}
 
 
 def trained(learner: str, folder: Path, **options: object) -> Run:
     """A short run of two seeds in a small market."""
-    if learner.split("=")[-1] in NEED_TORCH:
+    names = {part.split("=")[-1] for part in learner.split(",")}
+    if names & NEED_TORCH:
         pytest.importorskip("torch")
-    if learner.split("=")[-1] in NEED_SB3:
+    if names & NEED_SB3:
         pytest.importorskip("stable_baselines3")
     config = TrainConfig(
         learner=learner,

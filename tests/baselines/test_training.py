@@ -354,7 +354,8 @@ def test_logs_of_several_agents_have_tags_of_their_own_and_no_step_twice(tmp_pat
     tags = events.Tags()["scalars"]
     assert {"ppo_torch_0/entropy", "ppo_torch_1/entropy", "play/nash_conv"} <= set(tags)
     for tag in tags:
-        assert [event.step for event in events.Scalars(tag)] == [0, 32, 64, 96, 128]
+        start = [0] if tag.startswith("play/") else []  # networks have nothing to tell before
+        assert [event.step for event in events.Scalars(tag)] == [*start, 32, 64, 96, 128]
 
 
 def test_a_killed_process_leaves_its_events_to_the_next_save(tmp_path: Path) -> None:

@@ -222,6 +222,11 @@ def test_short_rows_folders_and_latin_letters_are_refused_by_name(tmp_path):
         load_market(path, alpha=1)
 
 
+def test_a_price_too_large_for_a_number_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="provider 'a': price at level index 0 is inf"):
+        load_market(write(tmp_path, "a,1,0.5,1e300,1e300"), alpha=1)
+
+
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
     path = tmp_path / "excel.csv"
     path.write_text(f"{HEADER}\r\na,1,0.5,10,1e-6\r\n", encoding="utf-8-sig")
@@ -295,3 +300,23 @@ def test_random_curves_round_trip(tmp_path_factory, made, order):
             assert curve.price_per_token == (columns["price_per_token"] or [None])[0]
             effort = columns["effort"]
             assert curve.effort == (None if effort is None else tuple(effort[j] for j in rank))
+
+
+GOOD = f"{HEADER},se,effort\na,1,0.5,10,1e-6,0.1,low\nb,2,0.25,20,2e-6,0.1,high\n".encode()
+EDITS = st.tuples(st.integers(0, len(GOOD)), st.integers(0, 12), st.binary(max_size=6))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(max_size=60).map(lambda x: [(0, len(GOOD), x)]), st.lists(EDITS)))
+def test_a_damaged_file_is_read_or_refused_with_its_name(tmp_path_factory, edits):
+    content = GOOD
+    for at, length, new in edits:
+        content = content[:at] + new + content[at + length :]
+    path = tmp_path_factory.mktemp("damaged") / "mine.csv"
+    path.write_bytes(content)
+    refusal, market = "", None
+    try:
+        market = load_market(path, alpha=1)
+    except ValueError as error:
+        refusal = str(error)
+    assert "mine.csv" in refusal or np.isfinite(market.quality[market.available]).all()

@@ -258,3 +258,14 @@ def test_an_interrupted_run_ends_at_once():
         timeout=60,
     )
     assert done.stdout.strip() == "stopped", done.stderr
+
+
+def test_lanes_keep_the_server_busy_and_no_more():
+    for concurrency, at_once, n, lanes in (
+        (16, None, 64, 16),  # one request a question
+        (16, 1, 64, 1),  # 64 requests a question: one question fills it
+        (16, 1, 1, 16),
+        (16, 4, 8, 8),
+    ):
+        backend = OpenAIServer("m", concurrency=concurrency, samples_per_request=at_once)
+        assert backend.lanes(n) == lanes

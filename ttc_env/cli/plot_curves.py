@@ -96,7 +96,11 @@ def _draw(tables: list[tuple[str, Any]], x: str) -> Any:
                     lw=0,
                 )
         if positive:
-            panel.set_xscale("log", base=2 if x == "level" else 10)
+            panel.set_xscale("log")
+            # ticks where the first provider has points: those of a log axis overlap in small panels
+            first = table[table["provider"] == table["provider"].iloc[0]][x].sort_values()
+            panel.set_xticks(list(first), [f"{value:.3g}" for value in first], fontsize=8)
+            panel.set_xticks([], minor=True)
         panel.set_title(title, fontsize=10)
         panel.set_xlabel("billed tokens a question" if x == "tokens" else "level")
         panel.set_ylabel("accuracy")

@@ -129,6 +129,12 @@ def frontier_models() -> pd.DataFrame:
     return _frame("frontier_models.csv")
 
 
+def release_dates() -> list[datetime.date]:
+    """When each of the frontier's models was released, in order; one entry for each model."""
+    released = _packaged("frontier_models.csv").columns["released"]
+    return sorted(datetime.date.fromisoformat(day) for day in released)
+
+
 def published_results() -> pd.DataFrame:
     """The paper's printed results: `benchmark, method, beta, quantity, value` (data/SOURCES.md)."""
     return _frame("published_results.csv")

@@ -13,6 +13,8 @@ says who serves and who pays what (`ttc_env.game.rules`, one file each).
 | `price_cap`: pay per token up to a cap | `PriceCap`: min(x rho T, cap) | `PostedPrice` |
 | `per_character`: pay per character | `PerCharacter`: x kappa x characters | `PostedPrice` |
 | `auction`: reverse second-price | `CostPlus`: cost x (1 + markup) | `SecondScore` |
+| `first_score`: the same, held to its own score | `CostPlus` | `FirstScore` |
+| `taste_auction`: second score, user by user | `CostPlus` | `TasteAuction` |
 
 A mechanism of your own is registered by name, and every face of the package then knows it:
 
@@ -33,8 +35,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game.rules.base import Round, Rule, UsersLike
+from ttc_env.game.rules.first_score import FirstScore
 from ttc_env.game.rules.posted_price import PostedPrice
 from ttc_env.game.rules.score_auction import SecondScore
+from ttc_env.game.rules.taste_auction import TasteAuction
 from ttc_env.game.tariffs import (
     CostPlus,
     FlatFee,
@@ -191,6 +195,38 @@ def second_price_auction(
     return Mechanism("auction", tariff, SecondScore(settlement, float(reserve)), tuple(claims))
 
 
+def first_score_auction(
+    prices: str | ArrayLike = "grid",
+    settlement: str = "delivered",
+    claims: Sequence[float] = (1.0,),
+    reserve: float = -np.inf,
+) -> Mechanism:
+    """The first-score auction: the winner is held to its own score (GAME.md, theorem 14).
+
+    Args:
+        prices: bids as markups over cost; a grid by default, since nobody gains by bidding its
+            cost.
+        settlement, claims, reserve: as in `second_price_auction`.
+    """
+    tariff = CostPlus(price_choices(CostPlus, prices))
+    rule = FirstScore(settlement, float(reserve))
+    return Mechanism("first_score", tariff, rule, tuple(claims))
+
+
+def second_score_with_tastes(
+    prices: str | ArrayLike = "fixed",
+    settlement: str = "delivered",
+    claims: Sequence[float] = (1.0,),
+) -> Mechanism:
+    """The second-score auction with tastes, held for every user (GAME.md, theorem 16).
+
+    Args:
+        prices, settlement, claims: as in `second_price_auction`.
+    """
+    tariff = CostPlus(price_choices(CostPlus, prices))
+    return Mechanism("taste_auction", tariff, TasteAuction(settlement), tuple(claims))
+
+
 _FACTORIES: dict[str, Factory] = {}
 
 
@@ -290,3 +326,5 @@ register_mechanism("pay_per_correct", pay_per_correct)
 register_mechanism("two_part", two_part)
 register_mechanism("price_cap", price_cap)
 register_mechanism("per_character", per_character)
+register_mechanism("first_score", first_score_auction)
+register_mechanism("taste_auction", second_score_with_tastes)

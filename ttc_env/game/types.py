@@ -208,7 +208,8 @@ class Curve:
         if self.price_per_query is not None:
             return self.price_per_query
         assert self.price_per_token is not None
-        return self.price_per_token * self.known_tokens()
+        with np.errstate(over="ignore"):  # an infinite price is refused by Provider, by its name
+            return self.price_per_token * self.known_tokens()
 
     def known_tokens(self) -> Array:
         """`[m]` tokens/query.

@@ -40,7 +40,9 @@ _SPACE = " "
 
 # Words of other languages become ours; Chinese and Japanese have no blanks between words.
 _WORDS = {
-    "答案": "answer", "答え": "answer", "正解": "answer", "정답": "answer", "选项": "option",
+    "答案": "answer", "答え": "answer", "正解": "answer", "답": "answer",
+    "です": ".",
+    "정답": "answer", "选项": "option",
     "選項": "option", "选择": "choose", "選擇": "choose", "应选": "choose", "故选": "choose",
     "選": "choose", "选": "choose", "是": "is", "为": "is", "為": "is", "は": "is", "은": "is",
     "는": "is", "正确": "correct", "正確": "correct", "所以": "so", "因此": "so", "或": "or",
@@ -51,8 +53,8 @@ _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|center)>")
 _ANSWER_TAG = re.compile(r"<(/?)(?:final[_ ]?)?answer>", re.IGNORECASE)
 
 _CUES = _set(
-    "answer ans option choice solution response selection letter pick réponse respuesta resposta"
-    " risposta antwort ответ correct key"
+    "answer ans option choice solution response result selection letter pick réponse respuesta"
+    " resposta risposta antwort ответ correct key"
 )
 _LINKS = _set("is be was equals est es ist è é")
 _SIGNS = frozenset(":=-–—→⇒>")
@@ -67,17 +69,18 @@ _CHOOSING = _set("choose chose choosing pick picked picking select selected sele
 _PHRASES = (("go", "with"), ("going", "with"), ("opt", "for"), ("settle", "on"), ("vote", "for"))
 _CONCLUSIONS = _set("so thus therefore hence conclusion finally ergo then")
 _POINTING = _set(
-    "s must be should would to matches leaves leaving gives means namely ie with option choice"
+    "s say must be should would to matches leaves leaving gives means namely ie with option choice"
     " answer letter only definitely clearly probably likely surely"
 )
 _NOUNS = _set("option choice answer letter statement")
 _PRAISE = _set("correct right answer best accurate appropriate suitable")
+_FITTING = _set("satisfies works fits matches holds remains does")
 _IT = _set("it this that which one choice option answer")
 _DEGREES = _set(
     "the a an my our only most best clearly definitely likely single therefore thus indeed also one"
     " final"
 )
-_SUPPOSING = _set("if whether suppose supposing assume assuming unless why that")
+_SUPPOSING = _set("if whether suppose supposing assume assuming unless why")
 # What may follow the letters A and I when they are options and no words.
 _GOES_ON = _set(
     "because since as due is was based by which that given for so from where with and or follows"
@@ -170,7 +173,7 @@ def _tokens(text: str) -> list[_Token]:
     text = _ANSWER_TAG.sub(lambda tag: "\n" if tag[1] else " answer: ", text)
     text = _TRANSLATED.sub(lambda match: f" {_WORDS[match[0]]} ", text)
     text = _COMMAND.sub(_SPACE, text)  # \text, \mathrm, \textbf: what they hold stays
-    text = re.sub(r"[*_`$#{}\\~|\"“”]", _SPACE, text)
+    text = re.sub(r"[*_`$#{}\\~|\"“”【】「」]", _SPACE, text)
     tokens: list[_Token] = []
     end = -1
     for match in _TOKEN.finditer(text):
@@ -204,7 +207,8 @@ class _Reader:
         start = i
         while opened < 4 and i < len(self.tokens) and self.tokens[i].text in _OPENING:
             opened, i = opened + 1, i + 1
-        letter = self._letter(i, bracketed=opened > 0 or boxed)
+        named = self.word(i - 1) in {"option", "choice", "letter"}
+        letter = self._letter(i, bracketed=opened > 0 or boxed or named)
         if letter is None:
             return
         j = i + 1
@@ -289,9 +293,13 @@ class _Reader:
         # up to the verb: "the answer to question 3 is"
         for j in range(i + 1, min(i + 1 + _WALK, len(self.tokens))):
             token = self.tokens[j]
-            if token.word in _LINKS or token.text in _SIGNS:
+            if token.word in _LINKS or token.text in _SIGNS or (token.text == ")" and j == i + 1):
                 if self.word(j + 1) not in _NEGATIONS:
                     yield from self._after(j + 1)
+                    return
+                for k in range(j + 2, min(j + 8, len(self.tokens))):
+                    if self.word(k) == "but":  # "is not B but C"
+                        yield from self._after(k + 1)
                 return
             if token.word == "." and self.word(i) == "ans":
                 yield from self._after(j + 1)
@@ -346,7 +354,9 @@ class _Reader:
             verbs, j = verbs + 1, j + 1
             if verbs > 4:
                 return
-        if not verbs:
+        if not verbs and self.word(before) == "only" and self.word(j) in _FITTING:
+            yield _Statement(i, self.tokens[i].text.upper())
+        if not verbs and self.word(before) not in {"makes", "making"}:
             return
         for _ in range(4):
             if self.word(j) in _PRAISE:
@@ -425,7 +435,11 @@ class _Reader:
             i = start
             if self.tokens[i].text.isdigit() and self.word(i + 1) == ".":
                 i += 2  # a list's number
-            if self.word(i) in _NOUNS | {">", "-", "•", "–"}:
+            for _ in range(4):  # "=> C", "- C", "∴ C"
+                mark = self.word(i)
+                if mark and not mark.isalnum() and mark not in _OPENING and mark != "\n":
+                    i += 1
+            if self.word(i) in _NOUNS:
                 i += 1
             if i < end and self._alone(i):
                 yield from self.letter_at(i)

@@ -164,8 +164,9 @@ def collect(
     return progress
 
 
-#: Seconds that an interrupted run goes on checking and storing what is drawn already.
-STORE_PATIENCE = 5.0
+#: Seconds that an interrupted run goes on checking and storing what is drawn already, at most; it
+#: takes so long only where checks hang, or where the processes that check are still starting.
+STORE_PATIENCE = 20.0
 
 _Part: TypeAlias = "Sequence[tuple[Question, int]]"  # questions and their seeds
 
@@ -176,7 +177,7 @@ def _drawn(
     """Batches and their draws: one after the other, or, where the backend has several lanes, single
     questions as they are finished.
     """
-    lanes = int(getattr(backend, "lanes", 1))
+    lanes = backend.lanes(dial.sampling.n) if hasattr(backend, "lanes") else 1
     if lanes <= 1:
         for start in range(0, len(missing), batch):
             part = missing[start : start + batch]

@@ -43,6 +43,11 @@ class Draw:
 class Dial(Protocol):
     """A way to spend compute on a prompt."""
 
+    @property
+    def sampling(self) -> Sampling:
+        """How it samples, n samples a question."""
+        ...
+
     def settings(self) -> dict[str, Any]:
         """What a trace's header records, and what must not change within a trace."""
         ...

@@ -71,14 +71,14 @@ def describe(campaign: Campaign, tasks: Mapping[str, Task], jobs: Sequence[Job])
             f" {100 * share:.1f}%"
         )
     for job in {job.task: job for job in reversed(jobs)}.values():
-        question = job.asked.questions[0]
-        lines.append(f"\n--- {job.task}, {question.id} (gold {question.gold!r})")
-        prompt = question.prompt
-        lines += (
-            [prompt]
-            if isinstance(prompt, str)
-            else [f"[{m['role']}] {m['content']}" for m in prompt]
-        )
+        for question in job.asked.questions[:2]:
+            lines.append(f"\n--- {job.task}, {question.id} (gold {question.gold!r})")
+            prompt = question.prompt
+            lines += (
+                [prompt]
+                if isinstance(prompt, str)
+                else [f"[{m['role']}] {m['content']}" for m in prompt]
+            )
     prices = campaign.prices()
     lines.append("\ntrace, at most so many tokens (most answers end earlier):")
     for job in jobs:

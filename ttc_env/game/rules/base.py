@@ -210,6 +210,13 @@ class Rule(ABC):
         served = (share * (offer.quality - payment)).sum(axis=0)
         return served + outside * users.outside_value
 
+    def welfare(self, offer: Offer, share: Any, outside: Any, users: UsersLike) -> Any:
+        """`[...]` USD per arriving user: sum_i s_i (q_i - c_i) + s_0 V_0. A rule whose users have
+        tastes adds what these are worth, here as in `user_value`.
+        """
+        served = (share * (offer.quality - offer.cost)).sum(axis=0)
+        return served + outside * users.outside_value
+
     # --- what follows from it -------------------------------------------------------------------
 
     @final
@@ -229,8 +236,7 @@ class Rule(ABC):
             payment=payment,
             profit=xp.where(serves, payment - offer.cost - offer.penalty, 0.0),
             user_value=self.user_value(offer, share, outside, payment, users),
-            welfare=(share * (offer.quality - offer.cost)).sum(axis=0)
-            + outside * users.outside_value,
+            welfare=self.welfare(offer, share, outside, users),
             fines=(share * offer.penalty).sum(axis=0),
             rivals=rivals,
         )

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from ttc_env.game.arrays import array_module
 from ttc_env.game.envelope import AuctionEnvelope
 from ttc_env.game.optimum import Optimum
 from ttc_env.game.regret import TIE, assess
-from ttc_env.game.rules import score_auction_python
+from ttc_env.game.rules import score_auction_python, scores
 from ttc_env.game.rules.base import (
     BestReplies,
     PythonInfos,
@@ -38,6 +38,7 @@ from ttc_env.game.rules.base import (
     UsersLike,
     leading,
 )
+from ttc_env.game.rules.scores import BestRival, best_rival
 from ttc_env.game.solution import Profile
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market
@@ -45,25 +46,6 @@ from ttc_env.game.welfare import price_of_anarchy
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
-
-
-class BestRival(NamedTuple):
-    """What a provider needs to know of its rivals in an auction."""
-
-    score: Any  # [n, ...] USD/query: the highest score among the others, -inf if there are none
-    ties: Any  # [n, ...] how many of the others have it
-
-
-def best_rival(score: Any) -> BestRival:
-    """The highest score among the others, and how many have it. score: `[n, ...]`."""
-    xp = array_module(score)
-    best, second, leads = leading(score)
-    zero = xp.zeros_like(score)
-    leaders = xp.sum(leads + zero, axis=0)
-    alone = leads & (leaders == 1)
-    seconds = xp.sum((score == second) + zero, axis=0)
-    ties = xp.where(alone, seconds, leaders - (leads + zero))
-    return BestRival(xp.where(alone, second, best), ties)
 
 
 @dataclass(frozen=True)
@@ -79,18 +61,12 @@ class SecondScore(Rule):
     reserve: float = -np.inf
 
     def __post_init__(self) -> None:
-        if self.settlement not in ("delivered", "claimed"):
-            raise ValueError(
-                f"settlement {self.settlement!r} is unknown; choose 'delivered' or 'claimed'"
-            )
-        if np.isnan(self.reserve) or self.reserve == np.inf:
-            raise ValueError(
-                f"reserve is {self.reserve}; it must be a number of USD/query (-inf for none)"
-            )
+        scores.check_settlement(self.settlement)
+        scores.check_reserve(self.reserve)
 
     def settled(self, offer: Offer) -> Any:
         """USD/query: the quality that the winner is paid for."""
-        return offer.quality if self.settlement == "delivered" else offer.seen
+        return scores.settled(offer, self.settlement)
 
     def worth(self, offer: Offer) -> Any:
         """USD/query: what serving is worth before the score to beat is paid."""
@@ -98,27 +74,19 @@ class SecondScore(Rule):
 
     def threshold(self, users: UsersLike) -> Any:
         """h = max(V_0, reserve), USD/query: what the highest score has to reach."""
-        if self.reserve == -np.inf:
-            return users.outside_value
-        xp = array_module(users.outside_value)
-        return xp.where(users.outside_value > self.reserve, users.outside_value, self.reserve)
+        return scores.threshold(self.reserve, users)
 
     def rivals(self, offer: Offer, users: UsersLike) -> BestRival:
         return best_rival(offer.score)
 
     def log_share(self, offer: Offer, rivals: BestRival, users: UsersLike) -> Any:
-        xp = array_module(offer.score)
-        trades = offer.score >= self.threshold(users)
-        wins = trades & (offer.score > rivals.score)
-        ties = trades & (offer.score == rivals.score)
-        return xp.where(wins, 0.0, xp.where(ties, -xp.log1p(rivals.ties), -np.inf))
+        return scores.log_share(offer.score, rivals, self.threshold(users))
 
     def payment(self, offer: Offer, rivals: BestRival, users: UsersLike) -> Any:
         return self.settled(offer) - _score_to_beat(rivals, self.threshold(users))
 
     def outside_share(self, offer: Offer, share: Any, users: UsersLike) -> Any:
-        xp = array_module(offer.score)
-        return xp.where(xp.max(offer.score, axis=0) >= self.threshold(users), 0.0, 1.0)
+        return scores.outside_share(offer.score, self.threshold(users))
 
     # --- rounds -----------------------------------------------------------------------------------
 
@@ -239,27 +207,8 @@ class SecondScore(Rule):
         Raises:
             ValueError: the grid leaves out the truthful bid, or the true claim.
         """
-        choices, neutral = mechanism.tariff.choices, mechanism.tariff.neutral
-        truth = np.flatnonzero(np.isclose(choices, neutral, rtol=0, atol=1e-12))
-        if not len(truth):
-            raise ValueError(
-                f"the auction's bid grid {choices} leaves out the truthful bid {neutral}, so that"
-                " no strategy is dominant; add it"
-            )
-        claims = np.arange(len(mechanism.claims))[::-1]  # of equally good ones the largest
-        if self.settlement == "delivered":
-            if 1.0 not in mechanism.claims:
-                raise ValueError(
-                    f"the auction's claims {mechanism.claims} leave out the truth, 1.0, so that no"
-                    " strategy is dominant; add it"
-                )
-            claims = np.array([mechanism.claims.index(1.0)])
         table = mechanism.offers(market)
-        n, m = market.available.shape
-        # flat actions of each level and claim
-        at_truth = mechanism.join(np.arange(m)[:, None], truth[0], claims, market=market)
-        at_truth = at_truth.reshape(-1)
-        actions = at_truth[np.nanargmax(self.worth(table)[:, at_truth], axis=1)]
+        actions = scores.dominant_actions(mechanism, market, self.worth(table), self.settlement)
         offer = table.take(actions)
         outcome = self.play(offer, market)
         order = np.argsort(-offer.score, kind="stable")
@@ -273,7 +222,7 @@ class SecondScore(Rule):
             claims=offer.seen,
             scores=offer.score,
             winner=int(order[0]) if trades else None,
-            runner_up=int(order[1]) if trades and n > 1 else None,
+            runner_up=int(order[1]) if trades and len(order) > 1 else None,
             payment=float(outcome.payment[order[0]]) if trades else 0.0,
             outcome=outcome,
         )

@@ -135,7 +135,6 @@ class OpenAIServer:
         self._next_start = 0.0
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self.lanes = concurrency  # questions that may be asked side by side
         self._slots = threading.BoundedSemaphore(concurrency)
         self._rendered: dict[str, tuple[int, ...]] = {}  # by messages and opening
 
@@ -154,6 +153,11 @@ class OpenAIServer:
                 **({"chat_template_kwargs": self._template} if self._template else {}),
             },
         }
+
+    def lanes(self, n: int) -> int:
+        """Questions of n samples to ask side by side for `concurrency` requests under way."""
+        requests = -(-n // min(self.samples_per_request or n, n))
+        return -(-self.concurrency // requests)
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
