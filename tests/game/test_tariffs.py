@@ -325,3 +325,50 @@ def test_which_way_a_rule_errs(name):
                 assert (value[replies] >= value[star[i]] - 1e-12).all()
     assert below > 50
     assert above > 50
+
+
+def test_every_market_of_a_batch_has_its_own_value_of_an_answer():
+    def market(alpha, baseline):
+        right = np.array([[0.2, 0.9], [0.5, 0.6]])
+        return ttc_env.Market.from_arrays(
+            alpha * (baseline + (1 - baseline) * right),
+            0.1 * right,
+            0.05 * right,
+            accuracy=right,
+            alpha=alpha,
+            baseline=baseline,
+            beta=1.0,
+        )
+
+    markets = [market(1.0, 0.1), market(3.0, 0.5), market(7.0, 0.0)]
+    mechanism = make_mechanism("pay_per_correct", base="value")
+    table = MarketBatch.of(markets).offers(mechanism)
+    for g, one in enumerate(markets):
+        np.testing.assert_allclose(table.price[:, g], mechanism.offers(one).price, rtol=1e-15)
+    mixed = MarketBatch.of(
+        [*markets, ttc_env.Market.from_arrays(*[[[0.5, 0.6]] * 2] * 3, beta=1.0)]
+    )
+    with pytest.raises(ValueError, match="chance of a right answer"):
+        mixed.offers(mechanism)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_sweeps_agree_with_solve(name, options):
+    """Copies (price_cap) and dominated actions included."""
+    rng = np.random.default_rng([7, CASES.index((name, options))])
+    mechanism = make_mechanism(name, (0.5, 1.0, 2.0, 4.0), **options)
+    markets = [random_market(rng, flavour=FLAVOURS[k % 4]) for k in range(60)]
+    swept = ttc_env.sweep(markets, mechanism=mechanism)
+    for k, market in enumerate(markets):
+        solution, n = ttc_env.solve(market, mechanism), market.num_providers
+        for found, expected in (
+            (swept.lowest, solution.lowest),
+            (swept.highest, solution.highest),
+            (swept.optimum, solution.optimum),
+        ):
+            np.testing.assert_array_equal(found[k, 0, :n], -1 if expected is None else expected)
+        for field in ("welfare", "best_welfare", "optimal_welfare", "price_of_anarchy"):
+            np.testing.assert_allclose(
+                getattr(swept, field)[k, 0], getattr(solution, field), rtol=1e-11, err_msg=field
+            )
+        assert swept.complete[k, 0] == solution.complete

@@ -42,6 +42,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     - `mechanism="market"`: pay per token. Users choose by logit among quality minus price, with
       rationality `beta`.
+    - `mechanism="flat_fee"`, `"pay_per_correct"`, `"two_part"`, `"price_cap"`, `"per_character"`:
+      the same users, and another price of a level (`ttc_env.game.tariffs`).
     - `mechanism="auction"`: a reverse second-price auction. Providers bid a price and claim their
       quality; the best score (claim minus bid) serves everybody and is paid so that users keep the
       runner-up's score.
@@ -129,6 +131,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `providers`, `beta`, `alpha`, `baseline`, `quality_function`, `outside_value`, `margin`, `prices_per_token` | the paper's | see `ttc_env.load_market` |
     | `market` | None | a `Market`, in place of all of the above; or several (a sequence, a `MarketBatch`), or a function of a generator: each `reset` then draws one, and `market`, `solve()` and infos are about it |
     | `prices` | `"grid"` | `"grid"`, `"fixed"`, or price choices as numbers |
+    | `base` | `"list"` | pay_per_correct only: what a right answer costs, by the provider's list price, or by its `"value"` |
+    | `cap` | the list price at the efficient level | price_cap only: USD/query, one for all |
     | `claims`, `settlement` | `(1.0,)`, `"delivered"` | auction only: claims as factors on true quality; pay on `"delivered"` or `"claimed"` quality |
     | `reserve` | none | auction only: USD/query; no score below it serves |
     | `actions` | `"discrete"` | or `"flat"` (one index), or `"continuous"` |
