@@ -121,7 +121,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     | argument | default | meaning |
     | --- | --- | --- |
-    | `mechanism` | `"market"` | `"market"`, `"auction"`, or a `ttc_env.game.mechanisms.Mechanism` |
+    | `mechanism` | `"market"` | `"market"`, `"auction"`, `"first_score"`, `"taste_auction"`, or a `ttc_env.game.mechanisms.Mechanism` |
     | `benchmark`, `method` | `"gsm8k"`, `"majority"` | published curves, or a path or DataFrame: see `ttc_env.load_market` |
     | `providers`, `beta`, `alpha`, `baseline`, `quality_function`, `outside_value`, `margin`, `prices_per_token` | the paper's | see `ttc_env.load_market` |
     | `market` | None | a `Market`, in place of all of the above |
