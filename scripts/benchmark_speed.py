@@ -260,11 +260,12 @@ def _batch(bench: Bench, env: Any, actions: np.ndarray, target: float, how: str)
             note="no C compiler found",
         )
     else:
-        columns, tables, prices = actions.transpose(2, 1, 0), env.tables, env.config.grid[1]
+        columns, prices = actions.transpose(2, 1, 0), env.config.grid[1]
+        numbers = env.tables.numbers
         share, reward = np.empty((n, size)), np.empty((n, size))
 
         def c_loop() -> None:
-            loop(columns, tables.attraction, tables.gain, share, reward, prices)
+            loop(columns, numbers["attraction"], numbers["gain"], share, reward, prices)
 
         c_loop()
         np.testing.assert_array_equal(env.rewards(actions).T, reward)  # the same bits

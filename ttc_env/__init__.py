@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ttc_env.envs.market import MarketAEC, MarketEnv, env, parallel_env
     from ttc_env.envs.provider import ProviderEnv
     from ttc_env.envs.vector import VectorMarketEnv, vector_env
+    from ttc_env.game.audit import Audit, audit
     from ttc_env.game.curves import load_market
     from ttc_env.game.list_prices import prices_from
     from ttc_env.game.market_batch import MarketBatch
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AuctionSolution",
+    "Audit",
     "Market",
     "MarketAEC",
     "MarketBatch",
@@ -51,6 +53,7 @@ __all__ = [
     "Sweep",
     "VectorMarketEnv",
     "auction_gain",
+    "audit",
     "env",
     "load_market",
     "make_mechanism",
@@ -72,6 +75,7 @@ _NAMES = {
     "ttc_env.envs.market": ("MarketAEC", "MarketEnv", "env", "parallel_env"),
     "ttc_env.envs.provider": ("ProviderEnv",),
     "ttc_env.envs.vector": ("VectorMarketEnv", "vector_env"),
+    "ttc_env.game.audit": ("Audit", "audit"),
     "ttc_env.game.curves": ("load_market",),
     "ttc_env.game.list_prices": ("prices_from",),
     "ttc_env.game.market_batch": ("MarketBatch",),

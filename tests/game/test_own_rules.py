@@ -11,8 +11,10 @@ import ttc_env
 from ttc_env.game import enumeration
 from ttc_env.game.mechanisms import pay_per_token, second_price_auction
 from ttc_env.game.rules.base import Users
+from ttc_env.game.rules.first_score import FirstScore
 from ttc_env.game.rules.posted_price import PostedPrice
 from ttc_env.game.rules.score_auction import SecondScore, best_rival
+from ttc_env.game.rules.taste_auction import TasteAuction
 
 
 def example():
@@ -189,7 +191,11 @@ def test_definitions_are_equal_in_torch():
     rng = np.random.default_rng(2)
     from ttc_env.game.tariffs import Offer
 
-    for rule in (PostedPrice(), SecondScore(), SecondScore("claimed", 0.2), Luce()):
+    rules = [
+        *(PostedPrice(), SecondScore(), SecondScore("claimed", 0.2), Luce()),
+        *(FirstScore(), FirstScore("claimed", 0.2), TasteAuction(), TasteAuction("claimed")),
+    ]
+    for rule in rules:
         parts = [rng.uniform(0.1, 1.0, (4, 50)) for _ in range(4)]
         parts[2][:, ::3] = parts[2][0, ::3]  # some ties
         offer = Offer(*parts)

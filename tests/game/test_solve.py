@@ -249,3 +249,26 @@ def test_profiles_are_checked_before_they_are_played():
             solution.at(profile)
     with pytest.raises(TypeError, match="needs a Market"):
         solve(5)
+
+
+def test_the_auction_says_what_is_tied():
+    """0.4 - 0.2 is more than 0.3 - 0.1 by its last bit: neither a winner nor a level by more."""
+    assert 0.4 - 0.2 > 0.3 - 0.1
+
+    def auction(quality, cost, **options):
+        return solve(Market.from_arrays(quality, cost, cost, beta=1, **options), "auction")
+
+    apart = auction([[0.4], [0.35]], [[0.2], [0.1]])
+    assert apart.unique
+    assert not apart.tied_within_rounding
+    decimal = auction([[0.4], [0.3]], [[0.2], [0.1]])
+    assert (decimal.shares == [1, 0]).all()  # scores tie where they are equal as numbers
+    assert decimal.tied_within_rounding
+    assert not decimal.unique
+    exact = auction([[0.5], [0.5]], [[0.25], [0.25]])
+    assert exact.tied_within_rounding
+    assert not exact.unique
+    levels = auction([[0.4, 0.3], [0.2, 0.3]], [[0.2, 0.1], [0.1, 0.25]])
+    assert not levels.tied_within_rounding
+    assert not levels.unique
+    assert auction([[0.4], [0.3]], [[0.2], [0.1]], outside_value=1.0).unique  # nobody serves

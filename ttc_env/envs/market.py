@@ -125,7 +125,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     | argument | default | meaning |
     | --- | --- | --- |
-    | `mechanism` | `"market"` | `"market"`, `"auction"`, or a `ttc_env.game.mechanisms.Mechanism` |
+    | `mechanism` | `"market"` | `"market"`, `"auction"`, `"first_score"`, `"taste_auction"`, or a `ttc_env.game.mechanisms.Mechanism` |
     | `benchmark`, `method` | `"gsm8k"`, `"majority"` | published curves, or a path or DataFrame: see `ttc_env.load_market` |
     | `as_of` | June 2026 | `arc_agi_1`, `arc_agi_2`: the frontier's models at a date |
     | `providers`, `beta`, `alpha`, `baseline`, `quality_function`, `outside_value`, `margin`, `prices_per_token` | the paper's | see `ttc_env.load_market` |

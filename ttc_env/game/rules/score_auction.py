@@ -289,7 +289,8 @@ class AuctionSolution:
     # [n] USD/query, quality promised; the true one under settlement on delivered quality
     claims: Array
     scores: Array  # [n] USD/query, claim - bid
-    winner: int | None  # None: no score reaches the outside value and the reserve
+    # None: no score reaches the outside value and the reserve; see `tied_within_rounding`
+    winner: int | None
     # the provider with the second-highest score; None if there is no winner, or no second provider
     runner_up: int | None
     payment: float  # USD/query that the user pays the winner; 0 without trade
@@ -318,10 +319,28 @@ class AuctionSolution:
     @property
     def unique(self) -> bool:
         """Whether each provider has one best level, and the winner is one provider: then the
-        outcome in dominant strategies is unique.
+        outcome in dominant strategies is unique. What is `tied_within_rounding` is not unique: by
+        doubles alone 0.4 - 0.2 is more than 0.3 - 0.1.
         """
-        ties = (self._worth == np.nanmax(self._worth, axis=1, keepdims=True)).sum(axis=1)
-        return bool((ties == 1).all() and (self.outcome.share > 0).sum() <= 1)
+        worth = self._worth
+        best = np.nanmax(worth, axis=1, keepdims=True)
+        levels = (worth >= best - self._slack).sum(axis=1)
+        return bool((levels == 1).all()) and not self.tied_within_rounding
+
+    @property
+    def tied_within_rounding(self) -> bool:
+        """Whether several providers have the highest score, or one within `regret.TIE` of it,
+        relative to the amounts that scores are differences of, so that which of them is the
+        `winner` is a matter of rounding.
+        """
+        if self.winner is None:
+            return False
+        return bool((self.scores >= self.scores.max() - self._slack).sum() > 1)
+
+    @property
+    def _slack(self) -> float:
+        """USD/query: scores and worths that differ by less are equal but for rounding."""
+        return TIE * float(np.abs([self.claims, self.bids]).max())
 
     @property
     def _worth(self) -> Array:
