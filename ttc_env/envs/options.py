@@ -6,6 +6,7 @@ What each means is in the docstring of `ttc_env.MarketEnv`; `config.make_config`
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
@@ -26,8 +27,9 @@ RenderMode: TypeAlias = Literal["ansi", "human", "rgb_array"]
 class MarketOptions(TypedDict, total=False):
     """Options of `ttc_env.load_market`."""
 
+    as_of: str | datetime.date | None
     providers: Sequence[str] | None
-    beta: float
+    beta: float | None
     alpha: float | None
     baseline: float
     quality_function: str | QualityFunction
