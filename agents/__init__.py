@@ -1,8 +1,11 @@
 """Players for every game of ttc_env, by name.
 
     config = make_config("market", "gsm8k", prices="fixed")
-    arena = Arena(config, seat(config, {"provider_0": "ppo", "rest": "best_response"},
-    seeds=range(8), horizon=1000), seeds=range(8))
+    players = make_agents(
+        config, "provider_0=ucb,rest=best_response", seeds=range(8), horizon=1000
+    )
+    arena = Arena(config, players, seeds=range(8))
+    arena.step()
 
 Agents that need torch are imported when they are asked for.
 """
@@ -11,10 +14,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from agents.arena import Arena, make_seats
-from agents.base import Agent, Feedback, Payoffs, Seats
+from agents.arena import Arena, make_role
+from agents.base import Agent, Feedback, Payoffs, Role
+from agents.policies import Policies, Policy, load_policies, load_policy
 from ttc_env.envs.config import EnvConfig
 
 if TYPE_CHECKING:
@@ -54,12 +58,17 @@ __all__ = [
     "Arena",
     "Feedback",
     "Payoffs",
-    "Seats",
+    "Policies",
+    "Policy",
+    "Role",
     "agent_class",
-    "make_seats",
+    "load_policies",
+    "load_policy",
+    "make_agents",
+    "make_role",
     "opponents",
     "parse_learners",
-    "seat",
+    "read_value",
 ]
 
 
@@ -107,7 +116,7 @@ def parse_learners(text: str, num_providers: int) -> dict[int, tuple[str, dict[s
                 raise ValueError(
                     f"cannot read {setting!r} in {part!r}; options are written {name}:key=value"
                 )
-            options[key] = _value(value)
+            options[key] = read_value(value)
         if who == "rest":
             rest = (name, options)
         elif who in providers:
@@ -125,18 +134,19 @@ def parse_learners(text: str, num_providers: int) -> dict[int, tuple[str, dict[s
     return chosen
 
 
-def _value(text: str) -> Any:
+def read_value(text: str) -> Any:
+    """An option's value from the command line: true, false, a number, or text."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    for kind in (int, float):
+    for number in (int, float):
         try:
-            return kind(text)
+            return number(text)
         except ValueError:
             continue
     return text
 
 
-def seat(
+def make_agents(
     config: EnvConfig,
     learners: str | Mapping[int, tuple[str, Mapping[str, Any]]],
     *,
@@ -148,8 +158,8 @@ def seat(
 
     Args:
         learners: as `parse_learners` reads or returns it.
-        seeds: one a run.
-        horizon: rounds that the run plans.
+        seeds: one for each copy of the market that is played.
+        horizon: planned number of rounds.
 
     Raises:
         ValueError, TypeError: as `parse_learners`; or an option that the agent does not take.
@@ -166,20 +176,15 @@ def seat(
         )
     agents = []
     for name, options, index in groups.values():
-        kind = agent_class(name)
-        seats = make_seats(config, index, seeds, horizon, sees_solver=kind.sees_solver)
+        agent_type = agent_class(name)
+        role = make_role(config, index, seeds, horizon, sees_solver=agent_type.sees_solver)
+        check_options(name, agent_type.options(), options)
         try:
-            agents.append(kind(seats, **options))
-        except TypeError as error:
-            if "unexpected keyword" not in str(error):
+            agents.append(agent_type(role, **options))
+        except (AssertionError, ArithmeticError, RuntimeError) as error:
+            if not options:
                 raise
-            import inspect
-
-            known = [p for p in inspect.signature(kind).parameters if p != "seats"]
-            raise TypeError(
-                f"learner {name!r} has no option {', '.join(sorted(set(options) - set(known)))}; it"
-                f" has {', '.join(known) or 'none'}"
-            ) from error
+            raise ValueError(f"learner {name!r} cannot be made with {options}: {error}") from error
     return agents
 
 
@@ -194,3 +199,34 @@ def opponents(learners: str) -> AgentOpponents:
     from agents.as_opponents import AgentOpponents
 
     return AgentOpponents(learners)
+
+
+def check_options(name: str, known: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Hold a learner's options against those that it has.
+
+    Args:
+        known: option -> its type.
+
+    Raises:
+        TypeError: an option that does not exist, or a value of another type.
+    """
+    if unknown := sorted(set(options) - set(known)):
+        raise TypeError(
+            f"learner {name!r} has no option {', '.join(unknown)}; it has"
+            f" {', '.join(known) or 'none'}"
+        )
+    words = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+    for option, value in options.items():
+        types = get_args(known[option]) or (known[option],)
+        simple = [one for one in types if one in words]
+        strange = [one for one in types if one not in words and one is not type(None)]
+        fits = (
+            (value is None and type(None) in types)
+            or any(one in (object, Any) for one in types)
+            or type(value) in simple
+            or (type(value) is int and float in simple)
+            or (bool(strange) and not isinstance(value, (str, bool, int, float)))
+        )
+        if not fits:
+            expected = " or ".join(words[one] for one in simple) or "an object"
+            raise TypeError(f"learner {name!r}: {option} is {value!r}; it must be {expected}")

@@ -1,5 +1,5 @@
-"""The loop in which agents play many runs of one market at once: a `ttc_env.vector_env` with one
-environment per run.
+"""The loop in which agents play one market under many seeds at once: a `ttc_env.vector_env` with
+one environment per seed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.base import Actions, Agent, Feedback, Payoffs, Seats
+from agents.base import Actions, Agent, Feedback, Payoffs, Role
 from ttc_env.envs.config import EnvConfig
 from ttc_env.envs.observations import ObservationLayout
 from ttc_env.envs.vector import VectorMarketEnv
@@ -33,18 +33,17 @@ def describe(config: EnvConfig) -> str:
     return f"market {name}, mechanism {config.mechanism.name}, beta {market.beta:g}"
 
 
-def make_seats(
+def make_role(
     config: EnvConfig,
     index: Sequence[int],
     seeds: Sequence[int],
     horizon: int,
     *,
     sees_solver: bool = False,
-) -> Seats:
-    """Seats for the providers `index` in runs with these seeds."""
+) -> Role:
+    """The role of an agent that plays the providers `index` under these seeds."""
     rows = list(index)
-    table = config.table
-    return Seats(
+    return Role(
         index=tuple(rows),
         seeds=tuple(int(seed) for seed in seeds),
         num_providers=config.market.num_providers,
@@ -54,11 +53,9 @@ def make_seats(
         neutral_price=config.mechanism.tariff.neutral,
         claims=config.mechanism.claims,
         labels=tuple(config.market.providers[i].levels for i in rows),
-        own=(
-            table
-            if rows == list(range(config.market.num_providers))
-            else table.map(lambda x: x[rows])
-        ),
+        quality=config.table.quality[rows],
+        price=config.table.price[rows],
+        cost=config.table.cost[rows],
         observation_size=ObservationLayout(config).size,
         description=describe(config),
         config=config if sees_solver else None,
@@ -66,10 +63,10 @@ def make_seats(
 
 
 class Arena:
-    """Agents in their seats, playing round after round in all runs at once.
+    """Agents that play round after round under all seeds at once.
 
-    A run is an environment of `ttc_env.vector_env` with a seed of its own, so that no run depends
-    on which others are there. Discrete actions only.
+    Each seed is an environment of `ttc_env.vector_env` with a generator of its own, so that no seed
+    depends on which others are there. Discrete actions only.
     """
 
     def __init__(self, config: EnvConfig, agents: Sequence[Agent], seeds: Sequence[int]):
@@ -79,10 +76,10 @@ class Arena:
                 " or 'flat' (a finer price grid: prices=(...))"
             )
         n = config.market.num_providers
-        seated = sorted(i for agent in agents for i in agent.seats.index)
-        if seated != list(range(n)):
+        played = sorted(i for agent in agents for i in agent.role.index)
+        if played != list(range(n)):
             raise ValueError(
-                f"every provider needs exactly one agent; providers seated: {seated}, of {n}"
+                f"every provider needs exactly one agent; agents play providers {played}, of {n}"
             )
         for agent in agents:
             if agent.sees_rivals and config.information == "own":
@@ -103,7 +100,7 @@ class Arena:
         self.round = 0
         self._full = any(agent.feedback == "full" for agent in agents)
         self._watched = any(agent.needs_observation for agent in agents)
-        self._rows = [list(agent.seats.index) for agent in self.agents]
+        self._rows = [list(agent.role.index) for agent in self.agents]
         # Streams of their own: agents' draws are seeded by [seed, provider, stream]
         # (`agents.draws`).
         obs, _ = self.env.reset(
@@ -115,11 +112,11 @@ class Arena:
         self._observations = self._vectors(obs)
 
     def _vectors(self, obs: Any) -> Array | None:
-        """`[n, runs, d]`, if anybody looks."""
+        """`[n, seeds, d]`, if anybody looks."""
         return obs.full().swapaxes(0, 1) if self._watched else None
 
     def step(self) -> Array:
-        """One round: act, play, observe, update. Returns rewards `[n, runs]` in USD per round.
+        """One round: act, play, observe, update. Returns rewards `[n, seeds]` in USD per round.
 
         Raises:
             NotFinite: a reward is not a finite number.
@@ -160,18 +157,18 @@ class Arena:
         return rewards
 
     def play(self, actions: Actions) -> tuple[Array, Array, Any, Any]:
-        """One round of flat actions `[n, runs]`, from which nobody learns.
+        """One round of flat actions `[n, seeds]`, from which nobody learns.
 
         Returns:
-            Rewards in USD and shares, `[n, runs]`; what is seen next; and, where the episode ended,
-            what was seen at its end, else None.
+            Rewards in USD and shares, `[n, seeds]`; what is seen next; and what was seen at the end
+            of the episode, if it ended with this round, else None.
         """
         parts = np.stack(np.unravel_index(actions, self.config.grid))
         obs, rewards, _, _, infos = self.env.step(parts.transpose(2, 1, 0))
         return rewards.T, self.env.last.share.copy(), obs, infos.get("final_obs")
 
     def payoffs(self) -> Payoffs:
-        """What every action would have earned in the round just played, `[n, a, runs]`: expected
+        """What every action would have earned in the round just played, `[n, a, seeds]`: expected
         demand, whatever users were drawn.
         """
         return Payoffs(*(x.transpose(1, 2, 0) for x in self.env.deviations()))
@@ -179,20 +176,20 @@ class Arena:
     def _check(self, rewards: Array, actions: Actions) -> None:
         if np.isfinite(rewards).all():
             return
-        i, run = (int(x[0]) for x in np.nonzero(~np.isfinite(rewards)))
+        i, k = (int(x[0]) for x in np.nonzero(~np.isfinite(rewards)))
         quality, price, cost = (
-            x[i, actions[i, run]]
+            x[i, actions[i, k]]
             for x in (self.config.table.quality, self.config.table.price, self.config.table.cost)
         )
         raise NotFinite(
-            f"reward is {rewards[i, run]} in round {self.round} for provider_{i}"
-            f" ({self.config.market.names[i]!r}), run seed {self.seeds[run]},"
+            f"reward is {rewards[i, k]} in round {self.round} for provider_{i}"
+            f" ({self.config.market.names[i]!r}), seed {self.seeds[k]},"
             f" {describe(self.config)}; it offered quality {quality:g}, price {price:g}, cost"
             f" {cost:g} USD/query"
         )
 
     def strategies(self) -> Array:
-        """What everybody has learned, `[n, a, runs]`; agents that read observations answer the
+        """What everybody has learned, `[n, a, seeds]`; agents that read observations answer the
         current one.
         """
         result = np.zeros(
@@ -203,6 +200,11 @@ class Arena:
                 None if self._observations is None else self._observations[rows]
             )
         return result
+
+    @property
+    def observations(self) -> Array | None:
+        """`[n, seeds, d]`: what the providers see now, if an agent looks."""
+        return self._observations
 
     def state_dict(self) -> dict[str, Any]:
         """Enough to go on exactly."""

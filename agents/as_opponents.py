@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from agents import parse_learners, seat
+from agents import make_agents, parse_learners
 from agents.base import Agent, Feedback, Payoffs
 from ttc_env.envs.config import EnvConfig
 from ttc_env.game.types import Array
@@ -45,7 +45,7 @@ class AgentOpponents:
         chosen = parse_learners(self._learners, config.market.num_providers)
         self._config = config
         self._agents = (
-            seat(config, {i: chosen[i] for i in indices}, seeds=[seed], horizon=HORIZON)
+            make_agents(config, {i: chosen[i] for i in indices}, seeds=[seed], horizon=HORIZON)
             if indices
             else []
         )
@@ -57,14 +57,14 @@ class AgentOpponents:
     def _rows(self, agent: Agent, values: Mapping[str, Any]) -> Array:
         """`[k, 1, ...]` of the agent's seats."""
         names = self._config.agents
-        return np.array([values[names[i]] for i in agent.seats.index])[:, None]
+        return np.array([values[names[i]] for i in agent.role.index])[:, None]
 
     def act(self, observations: Mapping[str, np.ndarray]) -> dict[str, Any]:
         names, actions = self._config.agents, self._config.discrete_actions
         result = {}
         for agent in self._agents:
             chosen = agent.act(self._rows(agent, observations) if agent.needs_observation else None)
-            for i, flat in zip(agent.seats.index, chosen[:, 0].tolist(), strict=True):
+            for i, flat in zip(agent.role.index, chosen[:, 0].tolist(), strict=True):
                 result[names[i]] = actions[flat]
         return result
 
@@ -86,7 +86,7 @@ class AgentOpponents:
             else:
                 shares = config.mechanism.play(offer, config.market).share[:, None]
         for agent in self._agents:
-            rows = list(agent.seats.index)
+            rows = list(agent.role.index)
             seen = self._rows(agent, observations) if agent.needs_observation else None
             agent.observe(
                 Feedback(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.base import Actions, Agent, Seats, best, pure, sample
+from agents.base import Actions, Agent, Role, best, pure, sample
 from agents.scale import check_scale, scaled
 from ttc_env.game.types import Array
 
@@ -23,16 +23,16 @@ class Bandit(Agent):
     learns = True
     rounds = 20_000
 
-    def __init__(self, seats: Seats, scale: str = "log"):
-        super().__init__(seats)
+    def __init__(self, role: Role, scale: str = "log"):
+        super().__init__(role)
         self.scale = check_scale(self.name, scale)
-        self.draws = seats.draws()
-        self._there = np.broadcast_to(seats.available[:, :, None], seats.shape)
-        k, _, runs = seats.shape
-        self._rows = np.arange(k)[:, None], np.arange(runs)
+        self.draws = role.draws()
+        self._there = np.broadcast_to(role.available[:, :, None], role.shape)
+        k, _, seeds = role.shape
+        self._rows = np.arange(k)[:, None], np.arange(seeds)
 
     def _at(self, action: Actions) -> tuple[Array, Actions, Array]:
-        """Index of the entries `[k, runs]` of a table `[k, a, runs]`."""
+        """Index of the entries `[k, seeds]` of a table `[k, a, seeds]`."""
         return self._rows[0], action, self._rows[1]
 
     def update(self) -> None:
@@ -41,15 +41,15 @@ class Bandit(Agent):
         self.learn(self.last.action, scaled(self.last.reward, self.scale))
 
     def learn(self, action: Actions, reward: Array) -> None:
-        """action, reward: `[k, runs]`."""
+        """action, reward: `[k, seeds]`."""
         raise NotImplementedError
 
     def estimates(self) -> Array:
-        """`[k, a, runs]`, -inf where an action does not exist."""
+        """`[k, a, seeds]`, -inf where an action does not exist."""
         raise NotImplementedError
 
     def strategy(self) -> Array:
-        return pure(self.estimates().argmax(axis=1), self.seats.shape[1])
+        return pure(self.estimates().argmax(axis=1), self.role.shape[1])
 
 
 class EpsilonGreedy(Bandit):
@@ -64,15 +64,15 @@ class EpsilonGreedy(Bandit):
     state = ("draws", "mean", "count")
 
     def __init__(
-        self, seats: Seats, step: float = 0.1, final_exploration: float = 0.01, scale: str = "log"
+        self, role: Role, step: float = 0.1, final_exploration: float = 0.01, scale: str = "log"
     ):
-        super().__init__(seats, scale)
+        super().__init__(role, scale)
         self.step, self.final_exploration = float(step), float(final_exploration)
-        self.mean = np.zeros(seats.shape)
-        self.count = np.zeros(seats.shape)
+        self.mean = np.zeros(role.shape)
+        self.count = np.zeros(role.shape)
 
     def act(self, observation: Array | None = None) -> Actions:
-        epsilon = self.final_exploration ** min(1.0, self.t / max(1, self.seats.horizon - 1))
+        epsilon = self.final_exploration ** min(1.0, self.t / max(1, self.role.horizon - 1))
         explores, choice = self.draws() < epsilon, self.draws()
         return np.where(
             explores, sample(self._there.astype(np.float64), choice), best(self.estimates(), choice)
@@ -104,13 +104,11 @@ class UCB(Bandit):
     name = "ucb"
     state = ("draws", "total", "count")
 
-    def __init__(
-        self, seats: Seats, memory: float = 2000.0, width: float = 0.05, scale: str = "log"
-    ):
-        super().__init__(seats, scale)
+    def __init__(self, role: Role, memory: float = 2000.0, width: float = 0.05, scale: str = "log"):
+        super().__init__(role, scale)
         self.fade, self.width = float(np.exp(-1.0 / memory)), float(width)
-        self.total = np.zeros(seats.shape)
-        self.count = np.zeros(seats.shape)
+        self.total = np.zeros(role.shape)
+        self.count = np.zeros(role.shape)
 
     def act(self, observation: Array | None = None) -> Actions:
         tried = self.count > 1e-3
@@ -155,21 +153,21 @@ class EXP3(Bandit):
 
     def __init__(
         self,
-        seats: Seats,
+        role: Role,
         width: float = 1.0,
         memory: float = 5000.0,
         recent: float = 500.0,
         scale: str = "log",
     ):
-        super().__init__(seats, scale)
+        super().__init__(role, scale)
         self.recent = float(recent)
         self.width, self.fade = float(width), float(np.exp(-1.0 / memory))
-        self.loss = np.zeros(seats.shape)
-        self.top = np.zeros((seats.shape[0], seats.shape[2]))
+        self.loss = np.zeros(role.shape)
+        self.top = np.zeros((role.shape[0], role.shape[2]))
 
     @property
     def _rate(self) -> Array:
-        count = self.seats.available.sum(axis=1)[:, None, None]
+        count = self.role.available.sum(axis=1)[:, None, None]
         # Losses fade, so the effective horizon is `memory` at most.
         horizon = min(max(self.t, 1), 1.0 / (1.0 - self.fade))
         return 2.0 * np.sqrt(np.log(np.maximum(count, 2)) / (count * horizon))

@@ -1,11 +1,12 @@
 """The contract of a player.
 
-An agent plays one or more *seats* (providers) in many independent *runs* of the same market at
-once: axis 0 is the seat, axis 1 the action where there is one, the last axis the run (a seed, or a
-parallel copy of the market). Seats and runs never mix: what an agent does in one seat of one run
-depends on what that seat saw in that run alone, so ten seeds cost little more than one, and a test
-can demand that together and alone give the same numbers. (Parameter sharing, where an RL agent
-offers it, is the one documented exception.)
+An `Agent` object plays one or more providers under many *seeds* at once. Each seed is a market of
+its own. Axis 0 of every array is the provider, axis 1 the action where there is one, the last axis
+the seed. Providers and seeds never mix: what an agent does for one provider under one seed depends
+on what that provider saw under that seed alone. So ten seeds cost little more than one, and a test
+demands that together and alone give the same numbers. There are two exceptions, both declared: an
+RL agent may share its parameters between providers, and a `parallel` agent trains one model on all
+markets together.
 
 An action is a flat index over (level, price choice, claim), as `ttc_env.game.mechanisms.Mechanism`
 has it; so every agent plays every mechanism.
@@ -16,59 +17,62 @@ says what was learned.
 
 from __future__ import annotations
 
+import inspect
+import types
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.draws import Draws
 from ttc_env.envs.config import EnvConfig
-from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array
 
 Actions = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
-class Seats:
-    """Where an agent sits: which providers it plays, and what those providers know of themselves."""
+class Role:
+    """An agent's role: which providers it plays, and what those providers know of themselves."""
 
     index: tuple[int, ...]  # [k] provider indices
-    seeds: tuple[int, ...]  # [runs]
+    seeds: tuple[int, ...]  # [seeds]
     num_providers: int
-    horizon: int  # rounds that the run plans; schedules may use it
+    horizon: int  # planned number of rounds; schedules may use it
     grid: tuple[int, int, int]  # levels, price choices, claims
     price_choices: tuple[float, ...]  # ascending
     neutral_price: float  # the price choice that the theory singles out: list price, truthful bid
     claims: tuple[float, ...]  # factors on true quality
     labels: tuple[Array, ...]  # [k] arrays of own level labels
-    # [k, a] own quality, price and cost of every action; NaN where an action does not exist
-    own: Offer
+    # [k, a] USD/query, every own action's; NaN where an action does not exist
+    quality: Array
+    price: Array
+    cost: Array
     observation_size: int
     description: str  # the market in a few words, for messages
     config: EnvConfig | None = None  # the whole game, only for agents that declare `sees_solver`
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(seats, actions, runs)."""
-        return len(self.index), self.own.quality.shape[1], len(self.seeds)
+        """(providers, actions, seeds)."""
+        return len(self.index), self.quality.shape[1], len(self.seeds)
 
     @property
     def available(self) -> NDArray[np.bool_]:
         """`[k, a]`: which actions exist."""
-        return ~np.isnan(self.own.quality)
+        return ~np.isnan(self.quality)
 
     def uniform(self) -> Array:
-        """`[k, a, runs]`: equal chance for every action that exists."""
+        """`[k, a, seeds]`: equal chance for every action that exists."""
         there = self.available[:, :, None] / self.available.sum(axis=1)[:, None, None]
         return np.broadcast_to(there, self.shape).copy()
 
     def draws(self, stream: int = 0) -> Draws:
-        """Uniform numbers for every seat and run, each from its own generator.
+        """Uniform numbers for every provider and seed, each from its own generator.
 
         Different streams are independent.
         """
@@ -78,7 +82,7 @@ class Seats:
 @dataclass(frozen=True, eq=False)
 class Payoffs:
     """What each own action would have earned against what the rivals just did (full feedback). `[k,
-    a, runs]`, NaN where an action does not exist.
+    a, seeds]`, NaN where an action does not exist.
 
     Utilities of losing providers underflow, and differ by hundreds of orders of magnitude from
     round to round. So they are kept as profit per served query and log share, and compared within a
@@ -105,7 +109,7 @@ class Payoffs:
         )
 
     def loss(self) -> Array:
-        """Relative regret of every action in this round, `[k, a, runs]`: 1 - U / U_best, capped at
+        """Relative regret of every action in this round, `[k, a, seeds]`: 1 - U / U_best, capped at
         2 (a loss where a profit was to be had); where nothing can be earned, 0 for earning nothing
         and 1 for losing something; inf where an action does not exist.
 
@@ -126,8 +130,8 @@ class Payoffs:
         return np.where(sign == -2.0, np.inf, np.minimum(loss, 2.0))
 
     def rank(self) -> Array:
-        """`[k, a, runs]` keys that order a seat's actions by U within this round, exactly; -inf for
-        all that are worse in sign than the best, or do not exist.
+        """`[k, a, seeds]` keys that order a provider's actions by U within this round, exactly;
+        -inf for all that are worse in sign than the best, or do not exist.
         """
         sign, log = self.sign, self.log_size
         top = sign.max(axis=1, keepdims=True)
@@ -138,15 +142,15 @@ class Payoffs:
 class Feedback:
     """What an agent is told after a round. Fields that it does not declare a need for are None."""
 
-    action: Actions  # [k, runs] its own
-    reward: Array  # [k, runs] USD per round, as the environment pays it
+    action: Actions  # [k, seeds] its own
+    reward: Array  # [k, seeds] USD per round, as the environment pays it
     over: bool  # the episode ended with this round
-    actions: Actions | None = None  # [n, runs] everybody's: agents with sees_rivals
-    shares: Array | None = None  # [n, runs] everybody's share of users: agents with sees_rivals
+    actions: Actions | None = None  # [n, seeds] everybody's: agents with sees_rivals
+    shares: Array | None = None  # [n, seeds] everybody's share of users: agents with sees_rivals
     payoffs: Payoffs | None = None  # agents with feedback == "full"
-    # [k, runs, d] float32 after the round: agents with needs_observation
+    # [k, seeds, d] float32 after the round: agents with needs_observation
     observation: Array | None = None
-    # [k, runs, d] that the next episode starts with, if this one is over
+    # [k, seeds, d] that the next episode starts with, if this one is over
     first_observation: Array | None = None
 
 
@@ -166,19 +170,29 @@ class Agent(ABC):
     # "none" | "bandit": own reward | "full": payoffs of all own actions
     feedback: ClassVar[str] = "bandit"
     needs_observation: ClassVar[bool] = False  # reads the environment's observation vector
-    # its runs are parallel copies of the market that one model learns from, not seeds
+    # its seeds are parallel copies of the market that one model learns from
     parallel: ClassVar[bool] = False
     rounds: ClassVar[int] = 100  # rounds that usually suffice
     state: ClassVar[tuple[str, ...]] = ()  # attributes that a checkpoint must hold
 
-    def __init__(self, seats: Seats):
-        self.seats = seats
+    def __init__(self, role: Role):
+        self.role = role
         self.t = 0
         self.last: Feedback | None = None
 
+    @property
+    def seats(self) -> Role:
+        """The old name of `role`, for `agents.opponents` until it uses the new one."""
+        return self.role
+
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """The options that the agent takes: name -> type."""
+        return options_of(cls.__init__, ("role",))
+
     @abstractmethod
     def act(self, observation: Array | None = None) -> Actions:
-        """Flat actions `[k, runs]` for this round. observation: `[k, runs, d]` if
+        """Flat actions `[k, seeds]` for this round. observation: `[k, seeds, d]` if
         `needs_observation`.
         """
 
@@ -192,13 +206,22 @@ class Agent(ABC):
 
     @abstractmethod
     def strategy(self) -> Array:
-        """What was learned, without exploration: a probability for every action, `[k, a, runs]`."""
+        """What was learned, without exploration: a probability for every action,
+        `[k, a, seeds]`.
+        """
 
     def greedy(self, observation: Array | None = None) -> Array:
-        """The strategy after seeing `observation` (`[k, runs, d]`), for agents whose play depends
-        on it: `[k, a, runs]`.
+        """The strategy after seeing `observation` (`[k, seeds, d]`), for agents whose play depends
+        on it: `[k, a, seeds]`.
         """
         return self.strategy()
+
+    def policies(self) -> list[dict[str, Any]]:
+        """What `agents.policies` needs to play what was learned: for each provider its form and
+        arrays, without exploration. Where a market has a strategy of its own, axis 0 is the market.
+        """
+        strategy = self.strategy()
+        return [{"form": "mixed", "strategy": np.ascontiguousarray(one.T)} for one in strategy]
 
     def diagnostics(self) -> Mapping[str, float]:
         """Numbers worth logging, by name."""
@@ -222,7 +245,7 @@ class Agent(ABC):
         return content
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`, on an agent made with the same seats and options."""
+        """The inverse of `state_dict`, on an agent made with the same role and options."""
         self.t = int(content["t"])
         for field in self.state:
             current = getattr(self, field)
@@ -240,14 +263,34 @@ class Agent(ABC):
                 setattr(self, field, type(current)(content[field]))
 
 
+def options_of(function: Callable[..., Any], without: tuple[str, ...]) -> dict[str, Any]:
+    """Parameters of a function and their types, but for those `without`, `self` and `**`; `object`
+    where a type is not known here.
+    """
+
+    def type_of(parameter: inspect.Parameter) -> Any:
+        try:
+            stub = types.FunctionType((lambda: None).__code__, function.__globals__)
+            stub.__annotations__ = {"x": parameter.annotation}
+            return get_type_hints(stub)["x"]
+        except NameError:
+            return object
+
+    return {
+        name: type_of(parameter)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in ("self", *without) and parameter.kind is not parameter.VAR_KEYWORD
+    }
+
+
 def pure(actions: Actions, num_actions: int) -> Array:
-    """Actions `[k, runs]` as strategies `[k, a, runs]`."""
+    """Actions `[k, seeds]` as strategies `[k, a, seeds]`."""
     return (actions[:, None, :] == np.arange(num_actions)[:, None]).astype(np.float64)
 
 
 def sample(strategy: Array, uniform: Array) -> Actions:
-    """One action per seat and run, by inversion. strategy: `[k, a, runs]`, need not sum to 1;
-    uniform: `[k, runs]`.
+    """One action per provider and seed, by inversion. strategy: `[k, a, seeds]`, need not sum to 1;
+    uniform: `[k, seeds]`.
     """
     total = strategy.cumsum(axis=1)
     action = (total <= (uniform * total[:, -1])[:, None]).sum(axis=1)
@@ -257,7 +300,7 @@ def sample(strategy: Array, uniform: Array) -> Actions:
 
 
 def best(keys: Array, uniform: Array) -> Actions:
-    """The action with the largest key, `[k, runs]`; among equals one at random. keys: `[k, a,
-    runs]`.
+    """The action with the largest key, `[k, seeds]`; among equals one at random. keys: `[k, a,
+    seeds]`.
     """
     return sample((keys == keys.max(axis=1, keepdims=True)).astype(np.float64), uniform)

@@ -1,4 +1,4 @@
-"""Random numbers that belong to a seat and a run."""
+"""Random numbers that belong to a provider and a seed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _BLOCK = 256
 
 
 class Draws:
-    """Uniform numbers in [0, 1) for every (seat, run), each pair from its own generator, drawn in
-    blocks.
+    """Uniform numbers in [0, 1) for every (provider, seed), each pair from its own generator.
 
-    A seat's numbers depend on the run's seed, the provider's index and the stream alone: not on who
-    else sits in the same agent, nor on the other seeds.
+    They are drawn in blocks, for speed.
+
+    A provider's numbers depend on the seed, the provider's index and the stream alone: not on which
+    other providers the agent plays, nor on the other seeds.
     """
 
     def __init__(self, seeds: Sequence[int], index: Sequence[int], stream: int = 0):
@@ -32,12 +33,12 @@ class Draws:
         self._before = [
             [copy.deepcopy(g.bit_generator.state) for g in row] for row in self._generators
         ]
-        # [k, runs, block]
+        # [k, seeds, block]
         self._block = np.array([[g.random(_BLOCK) for g in row] for row in self._generators])
         self._at = 0
 
     def __call__(self) -> Array:
-        """The next number of every seat and run, `[k, runs]`."""
+        """The next number of every provider and seed, `[k, seeds]`."""
         if self._at == _BLOCK:
             self._refill()
         self._at += 1

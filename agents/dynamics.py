@@ -2,7 +2,7 @@
 have earned.
 
 Who may move in a round is an *order*: "turns" (provider t mod n), "random" (one provider a round,
-drawn from numbers that the run's seed makes public, as in [TTC]), or "all" (everybody at once,
+drawn from numbers that the seed makes public, as in [TTC]), or "all" (everybody at once,
 which may cycle).
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.base import Actions, Agent, Payoffs, Seats, best, pure, sample
+from agents.base import Actions, Agent, Payoffs, Role, best, pure, sample
 from agents.draws import Draws
 from ttc_env.game.types import Array
 
@@ -33,8 +33,8 @@ class Reviser(Agent):
     rounds = 600
     state = ("draws", "turns", "action")
 
-    def __init__(self, seats: Seats, order: str = "turns", start: str = "random"):
-        super().__init__(seats)
+    def __init__(self, role: Role, order: str = "turns", start: str = "random"):
+        super().__init__(role)
         if order not in ORDERS:
             raise ValueError(
                 f"{self.name}: order is {order!r}; choose {', '.join(map(repr, ORDERS))}"
@@ -44,18 +44,18 @@ class Reviser(Agent):
                 f"{self.name}: start is {start!r}; choose 'random', 'lowest' or 'highest'"
             )
         self.order = order
-        self.draws = seats.draws()
-        # Everybody in a run draws the same movers: the order is public.
-        self.turns = Draws(seats.seeds, [seats.num_providers], 1)
-        there = seats.available
+        self.draws = role.draws()
+        # All agents under one seed draw the same movers: the order is public.
+        self.turns = Draws(role.seeds, [role.num_providers], 1)
+        there = role.available
         column = {
             "lowest": there.argmax(axis=1),
             "highest": there.shape[1] - 1 - there[:, ::-1].argmax(axis=1),
         }
         if start == "random":
-            self.action = sample(seats.uniform(), self.draws())
+            self.action = sample(role.uniform(), self.draws())
         else:
-            self.action = np.repeat(column[start][:, None], seats.shape[2], axis=1)
+            self.action = np.repeat(column[start][:, None], role.shape[2], axis=1)
 
     def act(self, observation: Array | None = None) -> Actions:
         return self.action.copy()
@@ -68,23 +68,23 @@ class Reviser(Agent):
         self.t += 1
 
     def _moves(self) -> NDArray[np.bool_]:
-        """`[k, runs]`: who may move now."""
-        seat = np.array(self.seats.index)[:, None]
+        """`[k, seeds]`: who may move now."""
+        provider = np.array(self.role.index)[:, None]
         if self.order == "all":
             return np.ones_like(self.action, dtype=bool)
         if self.order == "turns":
-            return np.broadcast_to(seat == self.t % self.seats.num_providers, self.action.shape)
-        return seat == (self.turns() * self.seats.num_providers).astype(np.intp)
+            return np.broadcast_to(provider == self.t % self.role.num_providers, self.action.shape)
+        return provider == (self.turns() * self.role.num_providers).astype(np.intp)
 
     def answer(self, payoffs: Payoffs) -> Actions:
-        """Where each seat would move to, `[k, runs]`."""
+        """Where each provider would move to, `[k, seeds]`."""
         raise NotImplementedError
 
     def strategy(self) -> Array:
-        return pure(self.action, self.seats.shape[1])
+        return pure(self.action, self.role.shape[1])
 
     def _own(self, table: Array) -> Array:
-        """Of `[k, a, runs]`, the entries of the current actions, `[k, 1, runs]`."""
+        """Of `[k, a, seeds]`, the entries of the current actions, `[k, 1, seeds]`."""
         return np.take_along_axis(table, self.action[:, None, :], axis=1)
 
 
@@ -96,9 +96,9 @@ class BestResponse(Reviser):
     name = "best_response"
 
     def __init__(
-        self, seats: Seats, order: str = "turns", start: str = "random", tolerance: float = 1e-9
+        self, role: Role, order: str = "turns", start: str = "random", tolerance: float = 1e-9
     ):
-        super().__init__(seats, order, start)
+        super().__init__(role, order, start)
         self.tolerance = float(tolerance)
 
     def answer(self, payoffs: Payoffs) -> Actions:
@@ -115,9 +115,9 @@ class NearestImproving(Reviser):
     name = "nearest_improving"
 
     def __init__(
-        self, seats: Seats, order: str = "random", start: str = "random", tolerance: float = 1e-9
+        self, role: Role, order: str = "random", start: str = "random", tolerance: float = 1e-9
     ):
-        super().__init__(seats, order, start)
+        super().__init__(role, order, start)
         self.tolerance = float(tolerance)
 
     def answer(self, payoffs: Payoffs) -> Actions:
@@ -154,13 +154,13 @@ class LogitResponse(Reviser):
 
     def __init__(
         self,
-        seats: Seats,
+        role: Role,
         order: str = "random",
         start: str = "random",
         temperature: float = 1.0,
         final_temperature: float = 1e-4,
     ):
-        super().__init__(seats, order, start)
+        super().__init__(role, order, start)
         if not 0 < final_temperature <= temperature:
             raise ValueError(
                 f"logit_response: temperatures must be positive and fall; got {temperature} to"
@@ -169,7 +169,7 @@ class LogitResponse(Reviser):
         self.temperature, self.final_temperature = float(temperature), float(final_temperature)
 
     def answer(self, payoffs: Payoffs) -> Actions:
-        done = min(1.0, self.t / max(1, self.seats.horizon - 1))
+        done = min(1.0, self.t / max(1, self.role.horizon - 1))
         temperature = self.temperature * (self.final_temperature / self.temperature) ** done
         rank = payoffs.rank()
         weight = np.exp((rank - rank.max(axis=1, keepdims=True)) / temperature)
@@ -195,13 +195,13 @@ class FictitiousPlay(Agent):
     rounds = 2000
     state = ("draws", "loss", "action")
 
-    def __init__(self, seats: Seats, rate: float = 0.6):
-        super().__init__(seats)
+    def __init__(self, role: Role, rate: float = 0.6):
+        super().__init__(role)
         if not 0 < rate <= 1:
             raise ValueError(f"fictitious_play: rate is {rate}; it must lie in (0, 1]")
         self.rate = float(rate)
-        self.draws = seats.draws()
-        self.loss = np.where(seats.available[:, :, None], np.zeros(seats.shape), np.inf)
+        self.draws = role.draws()
+        self.loss = np.where(role.available[:, :, None], np.zeros(role.shape), np.inf)
         self.action = best(-self.loss, self.draws())
 
     def act(self, observation: Array | None = None) -> Actions:
@@ -211,7 +211,7 @@ class FictitiousPlay(Agent):
         assert self.last is not None
         assert self.last.payoffs is not None
         self.t += 1
-        there = self.seats.available[:, :, None]
+        there = self.role.available[:, :, None]
         newest = self.last.payoffs.loss()
         step = self.t**-self.rate
         self.loss = np.where(
@@ -222,4 +222,4 @@ class FictitiousPlay(Agent):
         self.action = self.loss.argmin(axis=1)
 
     def strategy(self) -> Array:
-        return pure(self.action, self.seats.shape[1])
+        return pure(self.action, self.role.shape[1])

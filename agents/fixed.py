@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.base import Actions, Agent, Seats, pure, sample
+from agents.base import Actions, Agent, Role, pure, sample
 from ttc_env.game.rules.score_auction import AuctionSolution
 from ttc_env.game.types import Array
 
@@ -19,15 +19,15 @@ class Random(Agent):
     feedback = "none"
     state = ("draws",)
 
-    def __init__(self, seats: Seats):
-        super().__init__(seats)
-        self.draws = seats.draws()
+    def __init__(self, role: Role):
+        super().__init__(role)
+        self.draws = role.draws()
 
     def act(self, observation: Array | None = None) -> Actions:
         return sample(self.strategy(), self.draws())
 
     def strategy(self) -> Array:
-        return self.seats.uniform()
+        return self.role.uniform()
 
 
 class Fixed(Agent):
@@ -36,35 +36,35 @@ class Fixed(Agent):
     feedback = "none"
     rounds = 10
 
-    def __init__(self, seats: Seats):
-        super().__init__(seats)
+    def __init__(self, role: Role):
+        super().__init__(role)
         self._action = self.choose()  # [k]
 
     def choose(self) -> Actions:
-        """Flat action of each seat, `[k]`."""
+        """Flat action of each provider, `[k]`."""
         raise NotImplementedError
 
     def act(self, observation: Array | None = None) -> Actions:
-        return np.repeat(self._action[:, None], self.seats.shape[2], axis=1)
+        return np.repeat(self._action[:, None], self.role.shape[2], axis=1)
 
     def strategy(self) -> Array:
-        return pure(self.act(), self.seats.shape[1])
+        return pure(self.act(), self.role.shape[1])
 
     def neutral(self) -> tuple[int, int]:
         """Indices of the price choice and claim nearest to list price (truthful bid) and truth."""
-        price = int(np.abs(np.array(self.seats.price_choices) - self.seats.neutral_price).argmin())
-        return price, int(np.abs(np.array(self.seats.claims) - 1.0).argmin())
+        price = int(np.abs(np.array(self.role.price_choices) - self.role.neutral_price).argmin())
+        return price, int(np.abs(np.array(self.role.claims) - 1.0).argmin())
 
     def join(self, level: Actions, price: int, claim: int) -> Actions:
-        _, prices, claims = self.seats.grid
+        _, prices, claims = self.role.grid
         return (np.asarray(level) * prices + price) * claims + claim
 
     def efficient_level(self) -> Actions:
         """`[k]`: argmax_l of q - c, the level that a truthful bidder offers (GAME.md, "Dominant
         strategy").
         """
-        surplus = (self.seats.own.quality - self.seats.own.cost).reshape(
-            len(self.seats.index), self.seats.grid[0], -1
+        surplus = (self.role.quality - self.role.cost).reshape(
+            len(self.role.index), self.role.grid[0], -1
         )[:, :, 0]
         return np.nanargmax(surplus, axis=1)
 
@@ -81,13 +81,13 @@ class Constant(Fixed):
 
     name = "constant"
 
-    def __init__(self, seats: Seats, level: float | None = None):
+    def __init__(self, role: Role, level: float | None = None):
         self._level = level
-        super().__init__(seats)
+        super().__init__(role)
 
     def choose(self) -> Actions:
         levels = []
-        for i, labels in zip(self.seats.index, self.seats.labels, strict=True):
+        for i, labels in zip(self.role.index, self.role.labels, strict=True):
             if self._level is None:
                 levels.append(len(labels) - 1)
                 continue
@@ -119,15 +119,15 @@ class Shaded(Fixed):
 
     name = "shaded"
 
-    def __init__(self, seats: Seats, steps: int = 1):
+    def __init__(self, role: Role, steps: int = 1):
         self._steps = int(steps)
-        super().__init__(seats)
+        super().__init__(role)
 
     def choose(self) -> Actions:
         price, claim = self.neutral()
         return self.join(
             self.efficient_level(),
-            min(price + self._steps, len(self.seats.price_choices) - 1),
+            min(price + self._steps, len(self.role.price_choices) - 1),
             claim,
         )
 
@@ -140,23 +140,23 @@ class Equilibrium(Fixed):
     name = "equilibrium"
     sees_solver = True
 
-    def __init__(self, seats: Seats, which: str = "worst"):
+    def __init__(self, role: Role, which: str = "worst"):
         if which not in ("worst", "lowest", "highest"):
             raise ValueError(
                 f"equilibrium: which is {which!r}; choose 'worst', 'lowest' or 'highest'"
             )
         self._which = which
-        super().__init__(seats)
+        super().__init__(role)
 
     def choose(self) -> Actions:
-        assert self.seats.config is not None
-        solution = self.seats.config.solve()
+        assert self.role.config is not None
+        solution = self.role.config.solve()
         profile = (
             solution.actions
             if isinstance(solution, AuctionSolution)
             else getattr(solution, self._which)
         )
-        return np.asarray(profile)[list(self.seats.index)]
+        return np.asarray(profile)[list(self.role.index)]
 
 
 class Planner(Fixed):
@@ -168,8 +168,8 @@ class Planner(Fixed):
     sees_solver = True
 
     def choose(self) -> Actions:
-        assert self.seats.config is not None
-        solution = self.seats.config.solve()
+        assert self.role.config is not None
+        solution = self.role.config.solve()
         # In the auction the dominant strategies already reach the most welfare that there is.
         profile = solution.actions if isinstance(solution, AuctionSolution) else solution.optimum
-        return np.asarray(profile)[list(self.seats.index)]
+        return np.asarray(profile)[list(self.role.index)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.base import Actions, Agent, Seats, sample
+from agents.base import Actions, Agent, Role, sample
 from ttc_env.game.types import Array
 
 
@@ -24,10 +24,10 @@ class NoRegret(Agent):
     feedback = "full"
     rounds = 5000
 
-    def __init__(self, seats: Seats):
-        super().__init__(seats)
-        self.draws = seats.draws()
-        self._there = np.broadcast_to(seats.available[:, :, None], seats.shape)
+    def __init__(self, role: Role):
+        super().__init__(role)
+        self.draws = role.draws()
+        self._there = np.broadcast_to(role.available[:, :, None], role.shape)
 
     def act(self, observation: Array | None = None) -> Actions:
         return sample(self.strategy(), self.draws())
@@ -40,7 +40,7 @@ class NoRegret(Agent):
         self.learn(loss)
 
     def learn(self, loss: Array) -> None:
-        """loss: `[k, a, runs]`, 0 where an action does not exist."""
+        """loss: `[k, a, seeds]`, 0 where an action does not exist."""
         raise NotImplementedError
 
 
@@ -52,16 +52,16 @@ class Hedge(NoRegret):
     name = "hedge"
     state = ("draws", "total")
 
-    def __init__(self, seats: Seats, scale: float = 2.0):
-        super().__init__(seats)
+    def __init__(self, role: Role, scale: float = 2.0):
+        super().__init__(role)
         self.scale = float(scale)
-        self.total = np.zeros(seats.shape)
+        self.total = np.zeros(role.shape)
 
     def learn(self, loss: Array) -> None:
         self.total += loss
 
     def strategy(self) -> Array:
-        count = self.seats.available.sum(axis=1)[:, None, None]
+        count = self.role.available.sum(axis=1)[:, None, None]
         rate = self.scale * np.sqrt(np.log(np.maximum(count, 2)) / max(self.t, 1))
         total = np.where(self._there, self.total, np.inf)
         weight = np.exp(-rate * (total - total.min(axis=1, keepdims=True)))
@@ -76,9 +76,9 @@ class RegretMatching(NoRegret):
     name = "regret_matching"
     state = ("draws", "regret")
 
-    def __init__(self, seats: Seats):
-        super().__init__(seats)
-        self.regret = np.zeros(seats.shape)
+    def __init__(self, role: Role):
+        super().__init__(role)
+        self.regret = np.zeros(role.shape)
 
     def learn(self, loss: Array) -> None:
         mean = (self.strategy() * loss).sum(axis=1, keepdims=True)
@@ -90,7 +90,7 @@ class RegretMatching(NoRegret):
         # In pure play the mean regret is exactly 0, and rounding can turn all of it negative: then
         # the least bad action, not noise.
         if self.t == 0:
-            return self.seats.uniform()
+            return self.role.uniform()
         regret = np.where(self._there, self.regret, -np.inf)
         least = (regret == regret.max(axis=1, keepdims=True)).astype(np.float64)
         return np.where(

@@ -4,9 +4,11 @@ Pastorello (AER 2020).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from agents.base import Actions, Agent, Feedback, Seats, best, pure, sample
+from agents.base import Actions, Agent, Feedback, Role, best, pure, sample
 from agents.scale import check_scale, scaled
 from ttc_env.game.types import Array
 
@@ -36,51 +38,54 @@ class QLearning(Agent):
 
     def __init__(
         self,
-        seats: Seats,
+        role: Role,
         step: float = 0.15,
         discount: float = 0.95,
         final_exploration: float = 1e-3,
         scale: str = "raw",
     ):
-        super().__init__(seats)
+        super().__init__(role)
         self.step, self.discount, self.final_exploration = (
             float(step),
             float(discount),
             float(final_exploration),
         )
         self.scale = check_scale(self.name, scale)
-        self.draws = seats.draws()
-        k, a, runs = seats.shape
-        self.joint = a**seats.num_providers <= MAX_STATES
-        states = a**seats.num_providers if self.joint else seats.grid[0] ** 2
-        there = np.broadcast_to(seats.available[:, None, :, None], (k, states, a, runs))
+        self.draws = role.draws()
+        k, a, seeds = role.shape
+        self.joint = a**role.num_providers <= MAX_STATES
+        states = a**role.num_providers if self.joint else role.grid[0] ** 2
+        there = np.broadcast_to(role.available[:, None, :, None], (k, states, a, seeds))
         self.table = np.where(there, 0.0, -np.inf)
-        self.at = np.zeros((k, runs), dtype=np.intp)
-        self._rows = np.arange(k)[:, None], np.arange(runs)
+        self.at = np.zeros((k, seeds), dtype=np.intp)
+        self._rows = np.arange(k)[:, None], np.arange(seeds)
 
     def values(self, at: Actions) -> Array:
-        """Q of the states `at` `[k, runs]`: `[k, a, runs]`."""
+        """Q of the states `at` `[k, seeds]`: `[k, a, seeds]`."""
         return np.moveaxis(self.table[self._rows[0], at, :, self._rows[1]], 2, 1)
 
     def act(self, observation: Array | None = None) -> Actions:
-        epsilon = self.final_exploration ** min(1.0, self.t / max(1, self.seats.horizon - 1))
+        epsilon = self.final_exploration ** min(1.0, self.t / max(1, self.role.horizon - 1))
         explores, choice = self.draws() < epsilon, self.draws()
         return np.where(
-            explores, sample(self.seats.uniform(), choice), best(self.values(self.at), choice)
+            explores, sample(self.role.uniform(), choice), best(self.values(self.at), choice)
         )
 
     def successor(self, actions: Actions, shares: Array) -> Actions:
-        """The state after a round, `[k, runs]`. actions, shares: `[n, runs]`."""
+        """The state after a round, `[k, seeds]`. actions, shares: `[n, seeds]`."""
         if self.joint:
             code = np.zeros(actions.shape[1], dtype=np.intp)
             for row in actions:
-                code = code * self.seats.shape[1] + row
-            return np.broadcast_to(code, self.at.shape).copy()
-        level = actions // (self.seats.grid[1] * self.seats.grid[2])
-        rivals = np.repeat(shares[None], len(self.seats.index), axis=0)  # [k, n, runs]
-        rivals[np.arange(len(self.seats.index)), list(self.seats.index)] = -1.0
+                code = code * self.role.shape[1] + row
+            return np.repeat(code[None], len(self.role.index), axis=0)
+        level = actions // (self.role.grid[1] * self.role.grid[2])
+        rivals = np.repeat(shares[None], len(self.role.index), axis=0)  # [k, n, seeds]
+        rivals[np.arange(len(self.role.index)), list(self.role.index)] = -1.0
         leader = rivals.argmax(axis=1)
-        return level[list(self.seats.index)] * self.seats.grid[0] + level[leader, self._rows[1]]
+        return (
+            level[list(self.role.index)] * self.role.grid[0]
+            + level[leader, np.arange(level.shape[1])]
+        )
 
     def update(self) -> None:
         feedback = self.last
@@ -97,7 +102,18 @@ class QLearning(Agent):
         self.at = following
 
     def strategy(self) -> Array:
-        return pure(self.values(self.at).argmax(axis=1), self.seats.shape[1])
+        return pure(self.values(self.at).argmax(axis=1), self.role.shape[1])
+
+    def policies(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "form": "memory",
+                "joint": self.joint,
+                "table": np.ascontiguousarray(np.moveaxis(table, 2, 0)),  # [seeds, states, a]
+                "at": at,
+            }
+            for table, at in zip(self.table, self.at, strict=True)
+        ]
 
     def follow(self, feedback: Feedback) -> None:
         """Move to the state that a round leads to, without learning from it."""

@@ -5,15 +5,14 @@ Stable-Baselines3 owns its loop: `learn()` steps one environment with one model.
 one market need the loop turned inside out (DLR-RM/stable-baselines3 issues 69 and 1575). Here the
 arena owns it, and every model is driven in lock-step by the pieces that `learn()` itself calls: the
 policy acts, `rollout_buffer.add` or `replay_buffer.add` records, and `train()` runs when the buffer
-is full. No threads, no barriers, no environment that waits for another: a run is a plain loop, and
-with a fixed seed and one thread it repeats itself. A model sees many parallel copies of the market
-(runs), which all models share.
+is full. Training is a plain loop without threads; with a fixed seed and one torch thread it repeats
+itself exactly. A model sees many parallel copies of the market, which all models share.
 
 Rewards pass through `agents.scale` (log profit by default). The discount is 0 by default: a round's
 profit depends on that round's actions alone, and a discount would only add other rounds' noise.
 Hyperparameters are one set for all games.
 
-`share=True` trains one model for all its seats (parameter sharing); the observation says which
+`share=True` trains one model for all its providers (parameter sharing); the observation says which
 provider it is.
 """
 
@@ -35,7 +34,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.arena import NotFinite
-from agents.base import Actions, Agent, Feedback, Seats, pure
+from agents.base import Actions, Agent, Feedback, Role, options_of, pure
 from agents.scale import check_scale, scaled
 from ttc_env.game.types import Array
 
@@ -72,10 +71,10 @@ class Shell(VecEnv):
 
 
 class SB3Agent(Agent):
-    """Base: one model per seat (or one for all), fed by the arena.
+    """Base: one model per provider (or one for all), fed by the arena.
 
     Args:
-        share: one model for all seats.
+        share: one model for all providers.
         scale: "log" or "raw", what models learn from (`agents.scale`).
         device: torch's name of a device.
         options: keyword arguments of the Stable-Baselines3 class, over the defaults here.
@@ -90,23 +89,23 @@ class SB3Agent(Agent):
 
     def __init__(
         self,
-        seats: Seats,
+        role: Role,
         share: bool = False,
         scale: str = "log",
         device: str = "cpu",
         **options: Any,
     ):
-        super().__init__(seats)
+        super().__init__(role)
         self.share, self.scale = bool(share), check_scale(self.name, scale)
-        k, a, runs = seats.shape
-        self._copies = k * runs if self.share else runs
-        self._absent_to = _nearest_existing(seats)
+        k, a, seeds = role.shape
+        self._copies = k * seeds if self.share else seeds
+        self._absent_to = _nearest_existing(role)
         self.models: list[Any] = []
         self._random: list[tuple[Any, Any, Any]] = []
-        for i in seats.index[:1] if self.share else seats.index:
-            seed = int(np.random.SeedSequence([*seats.seeds[:1], i, 3]).generate_state(1)[0])
+        for i in role.index[:1] if self.share else role.index:
+            seed = int(np.random.SeedSequence([*role.seeds[:1], i, 3]).generate_state(1)[0])
             with _borrowed_generators(None) as state:
-                shell = Shell(self._copies, seats.observation_size, a)
+                shell = Shell(self._copies, role.observation_size, a)
                 model = self.algorithm(
                     "MlpPolicy",
                     shell,
@@ -117,7 +116,13 @@ class SB3Agent(Agent):
                 model.set_logger(Logger(folder=None, output_formats=[]))
             self.models.append(model)
             self._random.append(state[0])
-        self._observation = np.zeros((k, runs, seats.observation_size), np.float32)
+        self._observation = np.zeros((k, seeds, role.observation_size), np.float32)
+
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        ours = ("policy", "env", "seed", "verbose", "tensorboard_log", "_init_setup_model")
+        own = options_of(SB3Agent.__init__, ("role",))
+        return {**own, **options_of(cls.algorithm.__init__, ours)}
 
     @classmethod
     def sized(cls, copies: int) -> dict[str, Any]:
@@ -132,14 +137,14 @@ class SB3Agent(Agent):
         self._random[j] = state[0]
 
     def _split(self, values: Array) -> list[Array]:
-        """`[k, runs, ...]` as one array per model, `[copies, ...]`."""
+        """`[k, seeds, ...]` as one array per model, `[copies, ...]`."""
         return [values.reshape(-1, *values.shape[2:])] if self.share else list(values)
 
     def _joined(self, parts: list[Array]) -> Array:
-        """The inverse of `_split`: `[k, runs, ...]`."""
+        """The inverse of `_split`: `[k, seeds, ...]`."""
         stacked = np.stack(parts)
-        k, _, runs = self.seats.shape
-        return stacked.reshape(k, runs, *stacked.shape[2:])
+        k, _, seeds = self.role.shape
+        return stacked.reshape(k, seeds, *stacked.shape[2:])
 
     def act(self, observation: Array | None = None) -> Actions:
         assert observation is not None
@@ -175,7 +180,7 @@ class SB3Agent(Agent):
         )
         for j, (model, seen, earned, final, first) in enumerate(parts):
             model.num_timesteps += self._copies
-            model._current_progress_remaining = max(0.0, 1.0 - self.t / self.seats.horizon)
+            model._current_progress_remaining = max(0.0, 1.0 - self.t / self.role.horizon)
             with self._own_generators(j):
                 self.learn(j, model, seen, earned, final, first, feedback)
         self._observation = following
@@ -201,10 +206,10 @@ class SB3Agent(Agent):
                 parameter.grad is None or torch.isfinite(parameter.grad).all()
             )
             if not finite:
-                who = "all providers (shared)" if self.share else f"provider_{self.seats.index[j]}"
+                who = "all providers (shared)" if self.share else f"provider_{self.role.index[j]}"
                 raise NotFinite(
                     f"gradient of {name} is not finite in round {self.t} for {who}, learner"
-                    f" {self.name}, {self.seats.description}"
+                    f" {self.name}, {self.role.description}"
                 )
 
     def greedy(self, observation: Array | None = None) -> Array:
@@ -213,14 +218,31 @@ class SB3Agent(Agent):
             model.predict(part, deterministic=True)[0]
             for model, part in zip(self.models, self._split(seen), strict=True)
         ]
-        return pure(self._existing(self._joined(parts)), self.seats.shape[1])
+        return pure(self._existing(self._joined(parts)), self.role.shape[1])
 
     def strategy(self) -> Array:
         return self.greedy()
 
+    def policies(self) -> list[dict[str, Any]]:
+        models = self.models * len(self.role.index) if self.share else self.models
+        a = self.role.shape[1]
+        return [
+            {
+                "form": "network",
+                "layers": _layers(self.network(model)),
+                "mask": np.zeros(a, np.float32),
+                "plays": plays,
+            }
+            for model, plays in zip(models, self._absent_to, strict=True)
+        ]
+
+    def network(self, model: Any) -> list[torch.nn.Module]:
+        """The modules through which an observation goes to the actions' scores."""
+        raise NotImplementedError
+
     def diagnostics(self) -> Mapping[str, float]:
         values: dict[str, float] = {}
-        for i, model in zip(self.seats.index, self.models, strict=False):
+        for i, model in zip(self.role.index, self.models, strict=False):
             values.update(
                 {
                     f"provider_{i}/{name}": float(x)
@@ -288,12 +310,15 @@ class SB3Agent(Agent):
 class OnPolicy(SB3Agent):
     """PPO and A2C: record `n_steps` rounds, then train on them."""
 
-    def __init__(self, seats: Seats, **options: Any):
-        super().__init__(seats, **options)
+    def __init__(self, role: Role, **options: Any):
+        super().__init__(role, **options)
         self._pending: list[Any] = [None] * len(self.models)
         self._starts = [np.ones(self._copies, bool) for _ in self.models]
         for model in self.models:
             model.rollout_buffer.reset()
+
+    def network(self, model: Any) -> list[torch.nn.Module]:
+        return [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
 
     def choose(self, j: int, model: Any, seen: Array) -> Actions:
         model.policy.set_training_mode(False)
@@ -412,10 +437,15 @@ class DQNAgent(SB3Agent):
         "target_update_interval": 10_000,
     }
 
+    def network(self, model: Any) -> list[torch.nn.Module]:
+        return list(model.policy.q_net.q_net)
+
     def choose(self, j: int, model: Any, seen: Array) -> Actions:
         greedy, _ = model.policy.predict(seen, deterministic=True)
-        explores = np.random.random(len(greedy)) < model.exploration_rate  # noqa: NPY002 (the model's own generator stands in for the global one)
-        return np.where(explores, np.random.randint(self.seats.shape[1], size=len(greedy)), greedy)  # noqa: NPY002
+        # The model's own generator stands in for the global one here.
+        explores = np.random.random(len(greedy)) < model.exploration_rate  # noqa: NPY002
+        anything = np.random.randint(self.role.shape[1], size=len(greedy))  # noqa: NPY002
+        return np.where(explores, anything, greedy)
 
     def learn(
         self,
@@ -439,13 +469,29 @@ class DQNAgent(SB3Agent):
             self._check(j, model)
 
 
-def _nearest_existing(seats: Seats) -> Actions:
+def _layers(modules: list[torch.nn.Module]) -> list[dict[str, Any]]:
+    """Linear layers and what follows each, as `agents.policies` plays them."""
+    layers: list[dict[str, Any]] = []
+    for module in modules:
+        if isinstance(module, torch.nn.Linear):
+            weight, bias = module.weight.detach().cpu().numpy(), module.bias.detach().cpu().numpy()
+            layers.append({"weight": weight.T.copy(), "bias": bias, "activation": ""})
+        elif isinstance(module, torch.nn.Tanh | torch.nn.ReLU):
+            layers[-1]["activation"] = type(module).__name__.lower()
+        else:
+            raise ValueError(
+                f"a policy with a {type(module).__name__} cannot be kept; use Tanh or ReLU"
+            )
+    return layers
+
+
+def _nearest_existing(role: Role) -> Actions:
     """`[k, a]`: each action, or the highest level with its price and claim where it does not exist,
     as the environment maps it.
     """
-    _levels, prices, claims = seats.grid
-    level, rest = np.divmod(np.arange(seats.shape[1]), prices * claims)
-    counts = np.array([len(labels) for labels in seats.labels])
+    _levels, prices, claims = role.grid
+    level, rest = np.divmod(np.arange(role.shape[1]), prices * claims)
+    counts = np.array([len(labels) for labels in role.labels])
     return np.minimum(level, counts[:, None] - 1) * prices * claims + rest
 
 
@@ -461,7 +507,8 @@ def _borrowed_generators(state: tuple[Any, Any, Any] | None) -> Iterator[list[An
         if state is not None:
             _set_generators(state)
         yield result
-        result.append((random.getstate(), np.random.get_state(), torch.get_rng_state()))  # noqa: NPY002
+        after = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
+        result.append(after)
     finally:
         _set_generators(before)
 

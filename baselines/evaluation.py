@@ -1,20 +1,29 @@
 """How far play is from the exact equilibrium and from the optimum: one row of numbers per
 evaluation.
 
-| column | unit | meaning |
-| --- | --- | --- |
-| `nash_conv` | USD per arriving user | sum of regrets, exact, also for mixed play |
-| `relative_regret` | | share-weighted mean of 1 - U / U_best; `relative_regret_i` is provider i's |
-| `median_relative_regret` | | median over providers with a share over 1% |
-| `largest_counted_regret` | | the largest of them |
-| `levels_off` | levels | share-weighted distance to the nearest PNE (auction: to the dominant strategies) |
-| `levels_exact` | | share of providers, among those with a share over 1%, at their equilibrium action's level |
-| `inside_bracket` | | chance that a provider plays within [lowest, highest] PNE in offered value, the least over providers (market) |
-| `welfare`, `welfare_ratio`, `welfare_to_equilibrium`, `price_of_anarchy` | USD per arriving user; W / W*; W / W(worst PNE); W* / W | |
-| `user_value` | USD per arriving user | share-weighted quality minus payment |
-| `overcompute` | doublings | share-weighted log2 of chosen over socially optimal tokens (cost stands for tokens: it is proportional) |
-| `collusion` | | (profit - profit at PNE) / (joint maximum - profit at PNE): 0 at the PNE, 1 for a cartel; NaN where a cartel would gain less than 1% (market) |
-| `shading` | | auction: share-weighted markup of bid over cost, 0 = truth; `efficient_winner`: share served by the provider with the largest w |
+Columns (unit; without one they are ratios):
+
+- `nash_conv` (USD per arriving user): sum of regrets, exact, also for mixed play.
+- `relative_regret`: share-weighted mean of 1 - U / U_best. `relative_regret_i` is provider i's.
+- `mean_provider_regret`: plain mean over providers; `worst_provider_regret`: the largest. A
+  provider that serves nobody counts here as much as the leader, and not at all in the
+  share-weighted mean.
+- `median_relative_regret`, `largest_counted_regret`: median and largest over providers with a share
+  over 1%.
+- `levels_off` (levels): share-weighted distance to the nearest PNE (auction: to the dominant
+  strategies).
+- `levels_exact`: fraction of the providers with a share over 1% that play their equilibrium level.
+- `inside_bracket`: chance that a provider plays within [lowest, highest] PNE in offered value, the
+  least over providers (market).
+- `welfare` (USD per arriving user) W; `welfare_ratio` W / W*; `welfare_to_equilibrium`
+  W / W(worst PNE); `price_of_anarchy` W* / W.
+- `user_value` (USD per arriving user): share-weighted quality minus payment.
+- `overcompute` (doublings): share-weighted log2 of chosen over socially optimal tokens. Cost stands
+  for tokens: it is proportional to them.
+- `collusion`: (profit - profit at PNE) / (joint maximum - profit at PNE): 0 at the PNE, 1 for a
+  cartel; NaN where a cartel would gain less than 1% (market).
+- `shading` (auction): share-weighted markup of bid over cost, 0 = truth. `efficient_winner`: share
+  served by the provider with the largest surplus w.
 
 Regrets are exact. For mixed play the other columns are means over `DRAWS` profiles drawn from a
 fixed seed.
@@ -47,7 +56,7 @@ PURE = 1.0 - 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class Evaluator:
     """Scores play in one environment against its exact solution, which is computed once."""
 
     config: EnvConfig
@@ -117,6 +126,8 @@ class Judge:
             "median_relative_regret": (
                 float(np.median(regret.relative[counted])) if counted.any() else 0.0
             ),
+            "mean_provider_regret": float(regret.relative.mean()),
+            "worst_provider_regret": float(regret.relative.max()),
             "largest_counted_regret": (
                 float(regret.relative[counted].max()) if counted.any() else 0.0
             ),
@@ -145,10 +156,10 @@ class Judge:
             )
         else:
             markup = offer.price / offer.cost - 1.0
-            worth = np.nanmax(config.market.quality - config.market.cost, axis=1)
+            surplus = np.nanmax(config.market.quality - config.market.cost, axis=1)
             row["shading"] = float((weight * markup.mean(axis=1)).sum())
             row["mean_shading"] = float(markup.mean())
-            row["efficient_winner"] = float(share[int(worth.argmax())])
+            row["efficient_winner"] = float(share[int(surplus.argmax())])
         row.update({f"relative_regret_{i}": float(x) for i, x in enumerate(regret.relative)})
         row.update({f"share_{i}": float(x) for i, x in enumerate(share)})
         row.update({f"level_{i}": float(x) for i, x in enumerate(self.levels(best))})

@@ -1,11 +1,25 @@
-"""Do Q-learners cooperate on compute? The impulse response to a forced deviation, after Calvano et
-al. (AER 2020), section IV.
+"""Do Q-learners cooperate on compute, and is a deviation punished? After Calvano et al. (AER 2020).
 
-Two providers with fixed prices choose levels only. After training, play their greedy strategies
-until they repeat; then provider 0 is forced for one round to its best reply against the other's
-level, and both go back to their strategies. Cooperation kept up by punishment shows as a rival that
-answers the deviation, and then a return to the level before. Levels, not prices, are all that can
-be cooperated on here.
+    python -m baselines.impulse                 # about 6 CPU minutes on one core; needs numba
+
+Two providers with fixed prices choose levels only, so that compute is all that they can cooperate
+on. They are Q-learners with memory of both last levels, with Calvano's parameters, trained until
+neither's best action has changed in any state for 100,000 rounds (`baselines.q_duopoly`).
+
+**Duopolies.** All pairs of providers of the nine published games at beta 200 and 1000 are solved
+(`duopolies.csv`). In most the equilibrium already has the largest joint profit: there is nothing to
+collude on. From each benchmark the pair in which a cartel would earn most, relative to the
+equilibrium, is trained: in the market, with discount 0 as control (such a learner cannot want to
+keep a rival's goodwill), and in the auction with truthful bids.
+
+**Collusion index.** (joint profit - at the equilibrium) / (largest - at the equilibrium): 0 at the
+PNE (the auction: where all play the dominant strategy), 1 for a cartel; over one cycle of greedy
+play.
+
+**Impulse response.** Play goes on from where training ended. Then provider 0 is forced for one
+round to its best reply against the rival's level of that round, and both go back to their
+strategies. All is compared with the *counterfactual path*: the same rounds without the deviation.
+(The round before the deviation would be no yardstick: greedy play often runs in a cycle.)
 """
 
 from __future__ import annotations
@@ -13,167 +27,310 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from agents import Arena, seat
-from agents.base import Feedback
-from agents.q_learning import QLearning
-from baselines.evaluation import Judge
+from agents.base import sample
+from baselines import q_duopoly
+from baselines.evaluation import Evaluator
+from baselines.published import GAMES
+from baselines.q_duopoly import Learned, Rule
 from baselines.records import write_csv
 from ttc_env.envs.config import EnvConfig, make_config
+from ttc_env.game.curves import load_market
+from ttc_env.game.types import Array
 
-SETTLE, WINDOW = 100, 15
-"""Rounds of greedy play before the deviation, and rounds shown after it."""
+SETTLE, WINDOW, BEFORE = 100, 15, 5
+"""Rounds of greedy play before the deviation; rounds shown after it, and before it."""
+ROOM = 0.01
+"""A cartel must earn this much more than the equilibrium, relative to it: otherwise there is
+nothing to collude on.
+"""
+BETAS = (200.0, 1000.0)
+MAP_ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Of the map: multiples of the benchmark's own alpha."""
+MAP_BETAS = (50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
+CONDITIONS = (("market", 0.95), ("market", 0.0), ("auction", 0.95))
+"""(mechanism, discount) of the experiments."""
 
 
-def duopoly(benchmark: str, method: str, providers: tuple[str, str], beta: float) -> EnvConfig:
-    """Two providers, fixed prices."""
+def duopoly(
+    benchmark: str,
+    method: str,
+    providers: tuple[str, ...],
+    beta: float,
+    mechanism: str = "market",
+    **options: Any,
+) -> EnvConfig:
+    """Two providers, list prices (auction: truthful bids)."""
     return make_config(
-        "market",
+        mechanism,
         benchmark,
         method,
         providers=list(providers),
         beta=beta,
         prices="fixed",
         infos="basic",
+        **options,
     )
 
 
-def train(config: EnvConfig, sessions: int, rounds: int) -> Arena:
-    """Two Q-learners with memory of both last actions, in `sessions` independent runs."""
-    seeds = range(sessions)
-    arena = Arena(config, seat(config, "q_learning", seeds=seeds, horizon=rounds), seeds)
-    for _ in range(rounds):
-        arena.step()
-    return arena
-
-
-def respond(arena: Arena) -> pd.DataFrame:
-    """Greedy play around a forced deviation of provider 0 at round 0: one row per session and
-    round, with both levels and profits (USD per arriving user).
+class Yardstick:
+    """What play in one duopoly is measured against. Arrays by both levels, `[a, a]`, NaN where a
+    level does not exist.
     """
-    agent = arena.agents[0]
-    assert isinstance(agent, QLearning)
-    config = arena.config
-    sessions = np.arange(len(arena.seeds))
-    agent.at = agent.at.copy()
+
+    def __init__(self, config: EnvConfig):
+        self.config = config
+        self.available = ~np.isnan(config.table.quality)  # [2, a]
+        there = self.available[0][:, None] & self.available[1]
+        self.reward = np.where(there, q_duopoly.rewards(config), np.nan)  # [2, a, a] USD per round
+        self.joint = self.reward.sum(axis=0)
+        joint = np.stack(np.nonzero(there))
+        offer = config.table.take(joint)
+        played = config.mechanism.play(offer, config.market)
+        served = played.share.sum(axis=0)
+        spent = (played.share * offer.cost).sum(axis=0) / np.where(served > 0, served, np.nan)
+        self.welfare, self.compute = np.full(there.shape, np.nan), np.full(there.shape, np.nan)
+        self.welfare[there] = played.welfare  # USD per arriving user
+        self.compute[there] = spent  # USD per served user; cost stands for tokens
+        self.equilibria = Evaluator(config).equilibria  # [e, 2]
+        at = tuple(self.equilibria.T)
+        # Of several equilibria the one that is best for providers: more is collusion in any case.
+        self.base, self.most = float(self.joint[at].max()), float(np.nanmax(self.joint))
+
+    @property
+    def room(self) -> float:
+        """What a cartel would earn beyond the equilibrium, relative to the equilibrium."""
+        return (self.most - self.base) / abs(self.base)
+
+    def index(self, joint_profit: Array) -> Array:
+        """The collusion index; NaN where there is nothing to collude on."""
+        if self.room <= ROOM:
+            return np.full_like(joint_profit, np.nan)
+        return (joint_profit - self.base) / (self.most - self.base)
+
+
+def learn(yardstick: Yardstick, sessions: int, rule: Rule) -> Learned:
+    """Pairs of Q-learners, one pair a session, trained until they have converged."""
+    return q_duopoly.train(np.nan_to_num(yardstick.reward), yardstick.available, sessions, rule)
+
+
+def respond(learned: Learned, reward: Array) -> pd.DataFrame:
+    """Greedy play around a forced deviation of provider 0 in round 0, beside the counterfactual
+    path: a row per session and round from -SETTLE to WINDOW, with both levels and profits (USD per
+    round), `_0` and `_1`, and the same without the deviation, `_cf`.
+
+    Among equally good actions one is drawn; both paths have the same draws.
+    """
+    sessions, _, _, a = learned.table.shape
+    rows = np.arange(sessions)
+    draws = np.stack(
+        [
+            np.random.default_rng([session, 6]).random((SETTLE + WINDOW + 1, 2))
+            for session in range(sessions)
+        ],
+        axis=2,
+    )  # [rounds, 2, S]
+    states = {"": learned.state.copy(), "_cf": learned.state.copy()}
+    tables = []
+    for k, t in enumerate(range(-SETTLE, WINDOW + 1)):
+        columns: dict[str, Any] = {"session": rows, "round": t}
+        for path, state in states.items():
+            values = learned.table[rows, :, state]  # [S, 2, a]
+            best = values == values.max(axis=2, keepdims=True)
+            actions = sample(np.moveaxis(best, 0, 2).astype(np.float64), draws[k])
+            if t == 0 and path == "":
+                gains = reward[0, :, actions[1]].T  # [a, S]
+                reply = np.nanargmax(gains, axis=0)
+                better = gains[reply, rows] > gains[actions[0], rows] * (1 + 1e-12)
+                actions[0] = np.where(better, reply, actions[0])
+            for i in range(2):
+                columns[f"level_{i}{path}"] = actions[i]
+                columns[f"profit_{i}{path}"] = reward[i, actions[0], actions[1]]
+            states[path] = actions[0] * a + actions[1]
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _mean(values: Any) -> tuple[float, float]:
+    """Mean and half-width of its 95% interval (normal) of the values that are numbers."""
+    x = np.asarray(values, dtype=np.float64)
+    x = x[~np.isnan(x)]
+    if not len(x):
+        return float("nan"), float("nan")
+    width = 1.96 * x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else float("nan")
+    return float(x.mean()), float(width)
+
+
+def _gain(profits: pd.DataFrame) -> pd.Series[float]:
+    """The deviator's gain relative to the counterfactual path; NaN where it would earn nothing."""
+    return profits.profit_0 / profits.profit_0_cf.where(profits.profit_0_cf > 0) - 1.0
+
+
+def summarise(yardstick: Yardstick, learned: Learned, table: pd.DataFrame) -> dict[str, float]:
+    """One row of numbers about a case; `_ci95` are half-widths over sessions.
+
+    Gains are those of the deviator relative to the counterfactual path, of sessions in which
+    provider 0 was not at its best reply already (`deviations`). `answered`: the rival's level one
+    round later differs from the counterfactual one; `restored`: after WINDOW rounds both levels are
+    the counterfactual ones.
+    """
+    before = table[table["round"] < 0]
+    levels = before.level_0_cf.to_numpy(int), before.level_1_cf.to_numpy(int)
+    by_session = before.assign(
+        joint=yardstick.joint[levels],
+        welfare=yardstick.welfare[levels],
+        compute=yardstick.compute[levels],
+        equilibrium=(
+            np.stack(levels, axis=1)[:, None] == yardstick.equilibria[None]
+        ).all(axis=2).any(axis=1),
+    ).groupby("session")[["joint", "welfare", "compute", "equilibrium"]].mean()  # fmt: skip
+    best = np.unravel_index(np.nanargmax(yardstick.welfare), yardstick.welfare.shape)
+    at = {t: table[table["round"] == t].set_index("session") for t in (0, 1, WINDOW)}
+    deviates = at[0].level_0 != at[0].level_0_cf
+    once = _gain(at[0])[deviates]
+    window = table[table["round"] >= 0].groupby("session")[["profit_0", "profit_0_cf"]].sum()
+    over_window = _gain(window)[deviates]
+    index, index_ci = _mean(yardstick.index(by_session.joint.to_numpy()))
+    row: dict[str, float] = {
+        "sessions": len(by_session),
+        "converged": float(learned.converged.mean()),
+        "rounds_median": float(np.median(learned.rounds)),
+        "room": yardstick.room,
+        "collusion_index": index,
+        "collusion_index_ci95": index_ci,
+        "at_equilibrium": float((by_session.equilibrium > 0.999).mean()),
+        "overcompute": float(np.log2(by_session.compute / yardstick.compute[best]).mean()),
+        "overcompute_equilibrium": float(
+            np.log2(yardstick.compute[tuple(yardstick.equilibria[0])] / yardstick.compute[best])
+        ),
+        "welfare_ratio": float((by_session.welfare / yardstick.welfare[best]).mean()),
+        "deviations": int(deviates.sum()),
+    }
+    for name, values in (("gain_at_once", once), ("gain_over_window", over_window)):
+        row[name], row[f"{name}_ci95"] = _mean(values)
+    row["answered"] = _mean((at[1].level_1 != at[1].level_1_cf)[deviates])[0]
+    after = table[table["round"] >= 0]
+    joint = {
+        path: after.assign(code=after[f"level_0{path}"] * 1000 + after[f"level_1{path}"])
+        .pivot(index="session", columns="round", values="code")
+        .to_numpy()
+        for path in ("", "_cf")
+    }  # [S, rounds]
+    end = joint[""][:, -1]
+    moved = deviates.to_numpy()
+    row["restored"] = _mean((joint["_cf"] == end[:, None]).any(axis=1)[moved])[0]
+    row["in_step"] = _mean((joint["_cf"][:, -1] == end)[moved])[0]
+    row["steady"] = int((joint["_cf"] == joint["_cf"][:, :1]).all(axis=1)[moved].sum())
+    return row
+
+
+def all_duopolies(
+    games: Iterable[tuple[str, str]] = GAMES, betas: Iterable[float] = BETAS
+) -> pd.DataFrame:
+    """Every pair of providers of every game at every beta, and what a cartel could earn in it."""
     rows = []
-    for t in range(-SETTLE, WINDOW + 1):
-        actions = agent.strategy().argmax(axis=1)  # [2, sessions]
-        if t == 0:
-            arena.play(actions)
-            actions = np.stack([arena.payoffs().rank()[0].argmax(axis=0), actions[1]])
-        rewards, shares, *_ = arena.play(actions)
-        agent.follow(
-            Feedback(action=actions, reward=rewards, over=False, actions=actions, shares=shares)
-        )
-        if t >= -5:
-            rows += [
-                {
-                    "session": s,
-                    "round": t,
-                    "level_0": actions[0, s],
-                    "level_1": actions[1, s],
-                    "profit_0": rewards[0, s] / config.users,
-                    "profit_1": rewards[1, s] / config.users,
-                }
-                for s in sessions
-            ]
+    for benchmark, method in games:
+        names = load_market(benchmark, method).names
+        for pair in combinations(names, 2):
+            for beta in betas:
+                yardstick = Yardstick(duopoly(benchmark, method, pair, beta))
+                rows.append(
+                    {
+                        "benchmark": benchmark,
+                        "method": method,
+                        "providers": " / ".join(pair),
+                        "beta": beta,
+                        "equilibria": len(yardstick.equilibria),
+                        "room": yardstick.room,
+                        "something_to_collude_on": yardstick.room > ROOM,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
-def summarise(config: EnvConfig, table: pd.DataFrame) -> dict[str, float]:
-    """Collusion index before the deviation, and in how many sessions the deviation paid at once,
-    was answered, and was followed by a return.
+def chosen(duopolies: pd.DataFrame) -> pd.DataFrame:
+    """From each benchmark the duopoly with the most to collude on; among equals the first."""
+    return duopolies.loc[duopolies.groupby("benchmark", sort=False).room.idxmax()]
+
+
+def run(cases: pd.DataFrame, sessions: int, rule: Rule) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Summary, one row a case, mechanism and discount; and mean paths by round, of the sessions
+    that deviate from a path that is no cycle (a deviation shifts cycles, and their mean is a
+    zigzag).
     """
-    judge = Judge(config)
-    before = table[table["round"] == -1].set_index("session")
-    at, after, end = (table[table["round"] == t].set_index("session") for t in (0, 1, WINDOW))
-    index = [
-        judge.score_actions(np.array([row.level_0, row.level_1]))["collusion"]
-        for row in before.itertuples()
-    ]
-    deviates = at.level_0 != before.level_0
-    return {
-        "sessions": len(before),
-        "collusion_index": float(np.mean(index)),
-        "collusion_index_se": (
-            float(np.std(index, ddof=1) / np.sqrt(len(index))) if len(index) > 1 else float("nan")
-        ),
-        "at_equilibrium": float(
-            np.mean(
-                [
-                    (judge.equilibria == [row.level_0, row.level_1]).all(axis=1).any()
-                    for row in before.itertuples()
-                ]
-            )
-        ),
-        "deviation_exists": float(deviates.mean()),
-        "answered": (
-            float((after.level_1 != before.level_1)[deviates].mean())
-            if deviates.any()
-            else float("nan")
-        ),
-        "deviator_gain_at_once": (
-            float((at.profit_0 / before.profit_0 - 1.0)[deviates].mean())
-            if deviates.any()
-            else float("nan")
-        ),
-        "deviator_gain_over_window": _window_gain(table, before, deviates),
-        "restored": (
-            float(
-                ((end.level_0 == before.level_0) & (end.level_1 == before.level_1))[deviates].mean()
-            )
-            if deviates.any()
-            else float("nan")
-        ),
-    }
-
-
-def _window_gain(table: pd.DataFrame, before: pd.DataFrame, deviates: pd.Series[bool]) -> float:
-    """Provider 0's mean profit over rounds 0..WINDOW relative to before: below 0, the deviation did
-    not pay.
-    """
-    if not deviates.any():
-        return float("nan")
-    mean = table[table["round"] >= 0].groupby("session").profit_0.mean()
-    return float((mean / before.profit_0 - 1.0)[deviates].mean())
-
-
-CASES: tuple[tuple[str, str, tuple[str, str], float], ...] = (
-    ("gsm8k", "best_of_n", ("Qwen2-7B", "Qwen2.5-7B"), 1000.0),
-    ("gpqa", "majority", ("Llama-3.1-8B", "Qwen2.5-7B"), 1000.0),
-    ("aime", "majority", ("Llama-3-8B", "Llama-3.2-1B"), 1000.0),
-)
-"""Duopolies in which a cartel would earn nearly twice the equilibrium's profit, the most of their
-benchmarks. In 328 of the 450 published pairs at beta 200 and 1000 the equilibrium already is the
-joint maximum: there is nothing to cooperate on.
-"""
-
-
-def run(
-    sessions: int = 50,
-    rounds: int = 100_000,
-    cases: tuple[tuple[str, str, tuple[str, str], float], ...] = CASES,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Summary, one row a case; and mean levels and profits by round."""
     summaries, paths = [], []
-    for benchmark, method, providers, beta in cases:
-        config = duopoly(benchmark, method, providers, beta)
-        table = respond(train(config, sessions, rounds))
-        name = {
-            "benchmark": benchmark,
-            "method": method,
-            "providers": " / ".join(providers),
-            "beta": beta,
-        }
-        summaries.append({**name, "rounds": rounds, **summarise(config, table)})
-        mean = table.groupby("round", as_index=False).mean().drop(columns="session")
-        paths.append(pd.concat([pd.DataFrame([name] * len(mean)), mean], axis=1))
+    for case in cases.itertuples():
+        for mechanism, discount in CONDITIONS:
+            pair = tuple(case.providers.split(" / "))
+            yardstick = Yardstick(duopoly(case.benchmark, case.method, pair, case.beta, mechanism))
+            learned = learn(yardstick, sessions, replace(rule, discount=discount))
+            table = respond(learned, yardstick.reward)
+            name = {
+                "benchmark": case.benchmark,
+                "method": case.method,
+                "providers": case.providers,
+                "beta": case.beta,
+                "mechanism": mechanism,
+                "discount": discount,
+            }
+            summaries.append({**name, **summarise(yardstick, learned, table)})
+            shown = table[table["round"] >= -BEFORE]
+            start = shown[shown["round"] == 0].set_index("session")
+            levels = shown.groupby("session")[["level_0_cf", "level_1_cf"]].nunique().max(axis=1)
+            steady = start.index[(start.level_0 != start.level_0_cf) & (levels == 1)]
+            if len(steady):
+                mean = shown[shown.session.isin(steady)].groupby("round", as_index=False).mean()
+                names = pd.DataFrame([name] * len(mean))
+                paths.append(
+                    pd.concat([names, mean.drop(columns="session")], axis=1).assign(n=len(steady))
+                )
     return pd.DataFrame(summaries), pd.concat(paths, ignore_index=True)
+
+
+def collusion_map(
+    case: Any,
+    sessions: int,
+    rule: Rule,
+    alphas: Iterable[float] = MAP_ALPHAS,
+    betas: Iterable[float] = MAP_BETAS,
+) -> pd.DataFrame:
+    """The market's collusion index in one duopoly for other values of a right answer and other
+    rationalities of users. (In the auction users do not choose, so that beta plays no part.)
+    """
+    own = load_market(case.benchmark, case.method).alpha
+    rows = []
+    for factor in alphas:
+        for beta in betas:
+            yardstick = Yardstick(
+                duopoly(
+                    case.benchmark,
+                    case.method,
+                    tuple(case.providers.split(" / ")),
+                    beta,
+                    alpha=factor * own,
+                )
+            )
+            row = {"alpha": factor * own, "alpha_factor": factor, "beta": beta}
+            row.update(room=yardstick.room, sessions=0)
+            if yardstick.room > ROOM:
+                learned = learn(yardstick, sessions, rule)
+                row.update(summarise(yardstick, learned, respond(learned, yardstick.reward)))
+            rows.append(row)
+    return pd.DataFrame(rows).assign(
+        benchmark=case.benchmark, method=case.method, providers=case.providers
+    )
+
+
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Six significant digits."""
+    return table.map(lambda x: float(f"{x:.6g}") if isinstance(x, float) else x)
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
@@ -182,13 +339,28 @@ def main(arguments: Iterable[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--sessions", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=100_000)
+    parser.add_argument("--sessions", type=int, default=50, help="of each case (default 50)")
+    parser.add_argument("--map-sessions", type=int, default=20, help="of the map (default 20)")
+    parser.add_argument("--decay", type=float, default=Rule.decay, help="of exploration")
+    parser.add_argument("--cap", type=int, default=Rule.cap, help="rounds at most")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args(None if arguments is None else list(arguments))
-    summary, paths = run(options.sessions, options.rounds)
-    write_csv(options.out / "impulse.csv", summary)
-    write_csv(options.out / "impulse_paths.csv", paths)
+    rule = Rule(decay=options.decay, cap=options.cap)
+    duopolies = all_duopolies()
+    cases = chosen(duopolies)
+    try:
+        summary, paths = run(cases, options.sessions, rule)
+        on_map = collusion_map(next(cases.itertuples()), options.map_sessions, rule)
+    except ImportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for name, table in (
+        ("duopolies", duopolies),
+        ("impulse", summary),
+        ("impulse_paths", paths),
+        ("collusion_map", on_map),
+    ):
+        write_csv(options.out / f"{name}.csv", rounded(table))
     print(summary.to_string(index=False))
     return 0
 

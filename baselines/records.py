@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
+import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from agents.checkpoint import write_atomically
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place in one move, so that a
-    killed run leaves the old file or the new.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+__all__ = ["manifest", "write_atomically", "write_csv", "write_json", "write_text"]
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -52,29 +40,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def manifest(**facts: Any) -> dict[str, Any]:
-    """Versions, data hashes, platform and command of a run; `facts` adds its own (seeds, options)."""
+    """Command, commit, versions, platform and data hashes of a run; `facts` adds its own (seeds,
+    options).
+    """
     data = resources.files("ttc_env") / "data"
-    versions = {}
-    for name in (
-        "ttc-env",
-        "numpy",
-        "pandas",
-        "scipy",
-        "gymnasium",
-        "pettingzoo",
-        "matplotlib",
-        "torch",
-        "stable-baselines3",
-    ):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return {
         "command": " ".join(["python", "-m", _module(), *sys.argv[1:]]),
+        "commit": _commit(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "versions": versions,
+        "versions": _versions(),
         "data_sha256": {
             f.name: hashlib.sha256(f.read_bytes()).hexdigest()
             for f in sorted(data.iterdir(), key=lambda f: f.name)
@@ -82,6 +57,43 @@ def manifest(**facts: Any) -> dict[str, Any]:
         },
         **facts,
     }
+
+
+@lru_cache
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
+
+
+def _versions() -> dict[str, str]:
+    """Of every installed distribution that this process has imported."""
+    imported = {name.partition(".")[0] for name in list(sys.modules)}
+    names = {d for package in imported for d in _distributions().get(package, ())}
+    return {name: metadata.version(name) for name in sorted(names, key=str.lower)}
+
+
+@lru_cache
+def _commit() -> str:
+    """The checkout's commit, with "+changes" where tracked files differ from it; "unknown" outside
+    a checkout.
+    """
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        told = subprocess.run(
+            ["git", "-C", str(here), *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+        return told.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return f"{commit}+changes" if changed else commit
 
 
 def _module() -> str:

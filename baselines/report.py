@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from baselines.records import write_atomically, write_csv, write_text
+from baselines.statistics import estimate, profile
 from baselines.suite import KEPT, SETTINGS, Entry, cells
 
 KEY = ["learner", "family", "setting", "benchmark", "method", "beta"]
-FIXED_MARKET = "market, fixed prices"
 PURE_LEARNERS = ("best_response", "nearest_improving", "fictitious_play")
 MIXED_LEARNERS = ("hedge", "regret_matching", "regret_matching_plus")
 BANDITS = ("epsilon_greedy", "ucb", "exp3")
@@ -19,12 +22,17 @@ PPOS = ("ppo", "ppo_torch")
 
 INTRO = """# Learners beside the exact equilibrium
 
-Written by `python -m baselines.run` (`--report` gathers what is there without running). One line is one learner in one setting: means over games, betas and seeds, each run scored at its end against
-the exact solution of its own game. Columns are explained in `baselines/evaluation.py`; intervals are 95% t-intervals over seeds (each seed averaged over its cells). One set of hyperparameters
-for all games. Exploration is off when play is scored. Per-run numbers: `results/final.csv`; per cell: `results/table.csv`; over time: `results/curves.csv`.
+Written by `python -m baselines.run` (`--report` gathers the cells that were run; `--tables` writes
+this page anew from `results/final.csv` alone). A *cell* is one learner on one game at one beta in
+one setting, a *run* is one seed of a cell. Each run is scored at its end against the exact solution
+of its own game. Columns are explained in `baselines/evaluation.py`. One set of hyperparameters for
+all games. Exploration is off when play is scored. Per run: `results/final.csv`; per cell:
+`results/table.csv`; over time: `results/curves.csv`; statistics: `results/statistics.csv`.
 
-Learners that see only their own profit learn from its logarithm above 1e-6 USD a round (`agents/scale.py`); no reported number is scaled. At beta = 100000 a losing provider's profit is below that
-floor whatever it does, so nobody can learn its best reply from rewards; its regret in USD is as small, and share-weighted columns do not see it.
+Learners that see only their own profit learn from its logarithm above 1e-6 USD a round
+(`agents/scale.py`); no reported number is scaled. At beta = 100000 a losing provider's profit is
+below that floor whatever it does, so nobody can learn its best reply from rewards; its regret in
+USD is as small, and share-weighted columns do not see it.
 
 """
 
@@ -142,142 +150,259 @@ def setting_table(final: pd.DataFrame, setting: str) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Target:
+    """What is asked of some learners in a setting. needed: share of runs that must meet it."""
+
+    learners: tuple[str, ...]
+    text: str
+    met: Callable[[pd.DataFrame], pd.Series]
+    needed: float = 1.0
+
+
+def _within(column: pd.Series, distance: float) -> pd.Series:
+    return (column - 1).abs() <= distance
+
+
+MARKET_TARGETS = (
+    Target(
+        PURE_LEARNERS,
+        "inside the PNE bracket, every counted regret <= 1e-6, all runs",
+        lambda x: (x.largest_counted_regret <= 1e-6) & (x.inside_bracket >= 1 - 1e-9),
+    ),
+    Target(
+        MIXED_LEARNERS,
+        "inside the PNE bracket with chance >= 99% for every provider, relative regret <= 1%, all"
+        " runs",
+        lambda x: (x.relative_regret <= 0.01) & (x.inside_bracket >= 0.99),
+    ),
+    Target(MIXED_LEARNERS, "relative regret <= 1% alone", lambda x: x.relative_regret <= 0.01),
+    Target(
+        BANDITS,
+        "welfare within 2% of equilibrium, median relative regret <= 2%, all runs",
+        lambda x: _within(x.welfare_to_equilibrium, 0.02) & (x.median_relative_regret <= 0.02),
+    ),
+    Target(
+        PPOS,
+        "relative regret <= 1% and welfare within 1% in >= 90% of runs",
+        lambda x: (x.relative_regret <= 0.01) & _within(x.welfare_to_equilibrium, 0.01),
+        0.9,
+    ),
+    Target(
+        PPOS,
+        "no counted provider off its PNE level at a cost over 3%, all runs",
+        lambda x: (x.levels_exact == 1) | (x.largest_counted_regret <= 0.03),
+    ),
+)
+AUCTION_TARGETS = (
+    Target(
+        PPOS,
+        "efficient winner and its level exact in >= 95% of runs",
+        lambda x: (x.efficient_winner >= 0.99) & (x.levels_off == 0),
+        0.95,
+    ),
+)
+TARGETS = {
+    "market, fixed prices": MARKET_TARGETS,
+    "market, level and price": MARKET_TARGETS,
+    "auction": AUCTION_TARGETS,
+}
+"""Setting -> what is asked there. The market's targets are the same with a price grid."""
+
+
 def targets(final: pd.DataFrame) -> tuple[str, str]:
-    """The targets beside what was measured, and every cell that misses one."""
-    rows, misses = [], []
-    market = final[final.setting == FIXED_MARKET]
-    auction = final[final.setting == "auction"]
-
-    def judge(
-        learner: str, part: pd.DataFrame, text: str, passed: pd.Series, needed: float = 1.0
-    ) -> None:
-        if not len(part):
-            rows.append(f"| {learner} | {text} | not run | |")
-            return
-        share = float(passed.mean())
-        rows.append(
-            f"| {learner} | {text} | {int(passed.sum())} of {len(part)} runs in"
-            f" {len(part.drop_duplicates(KEY))} cells ({share:.1%}) |"
-            f" {'met' if share >= needed else 'missed'} |"
-        )
-        for key, group in part[~passed].groupby(["benchmark", "method", "beta"], sort=False):
-            misses.append(
-                f"| {learner} | {part.setting.iloc[0]} | {key[0]} {key[1]} | {key[2]:g} |"
-                f" {len(group)} | {percent(group.relative_regret.max())} |"
-                f" {percent(group.median_relative_regret.max())} |"
-                f" {group.welfare_to_equilibrium.min():.4f} to"
-                f" {group.welfare_to_equilibrium.max():.4f} |"
-            )
-
-    for learner in PURE_LEARNERS:
-        part = market[market.learner == learner]
-        judge(
-            learner,
-            part,
-            "inside the PNE bracket, every counted regret <= 1e-6, all runs",
-            (part.largest_counted_regret <= 1e-6) & (part.inside_bracket >= 1 - 1e-9),
-        )
-    for learner in MIXED_LEARNERS:
-        part = market[market.learner == learner]
-        judge(
-            learner,
-            part,
-            "inside the PNE bracket with chance >= 99% for every provider, relative regret <= 1%,"
-            " all runs",
-            (part.relative_regret <= 0.01) & (part.inside_bracket >= 0.99),
-        )
-        judge(learner, part, "relative regret <= 1% alone", part.relative_regret <= 0.01)
-    for learner in BANDITS:
-        part = market[market.learner == learner]
-        judge(
-            learner,
-            part,
-            "welfare within 2% of equilibrium, median relative regret <= 2%, all runs",
-            ((part.welfare_to_equilibrium - 1).abs() <= 0.02)
-            & (part.median_relative_regret <= 0.02),
-        )
-    for learner in PPOS:
-        part = market[market.learner == learner]
-        judge(
-            learner,
-            part,
-            "relative regret <= 1% and welfare within 1% in >= 90% of runs",
-            (part.relative_regret <= 0.01) & ((part.welfare_to_equilibrium - 1).abs() <= 0.01),
-            0.9,
-        )
-        judge(
-            learner,
-            part,
-            "no counted provider off its PNE level at a cost over 3%, all runs",
-            (part.levels_exact == 1) | (part.largest_counted_regret <= 0.03),
-        )
-        part = auction[auction.learner == learner]
-        judge(
-            learner,
-            part,
-            "auction: efficient winner and its level exact in >= 95% of runs",
-            (part.efficient_winner >= 0.99) & (part.levels_off == 0),
-            0.95,
-        )
-    head = "| learner | target | measured | |\n| --- | --- | --- | --- |\n"
+    """The targets beside what was measured, and where runs miss them, by learner and beta."""
+    rows: list[str] = []
+    misses: list[str] = []
+    for setting, wanted in TARGETS.items():
+        part = final[final.setting == setting]
+        for target in wanted:
+            for learner in target.learners:
+                runs = part[part.learner == learner]
+                head = f"| {len(rows) + 1} | {setting} | {learner} | {target.text} |"
+                if not len(runs):
+                    rows.append(f"{head} not run | |")
+                    continue
+                passed = target.met(runs)
+                share = float(passed.mean())
+                rows.append(
+                    f"{head} {int(passed.sum())} of {len(runs)} runs in"
+                    f" {len(runs.drop_duplicates(KEY))} cells ({share:.1%}) |"
+                    f" {'met' if share >= target.needed else 'missed'} |"
+                )
+                if share < target.needed:
+                    misses += _misses(len(rows), setting, learner, runs, passed)
+    head = "| target | setting | learner | asked | measured | |\n" + "| --- " * 6 + "|\n"
     miss = (
-        "| learner | setting | game | beta | runs that miss | largest relative regret | largest"
-        " median regret | W / W(equilibrium) |\n| --- " + "| --- " * 7 + "|\n"
+        "| target | setting | learner | beta | runs that miss | in the games | largest relative regret |"
+        " largest median regret | W / W(equilibrium) |\n" + "| --- " * 9 + "|\n"
     )
     return head + "\n".join(rows), (miss + "\n".join(misses)) if misses else "None."
 
 
-def impulse_section(out: Path) -> str:
-    path = out / "results" / "impulse.csv"
-    if not path.exists():
-        return ""
-    lines = [
-        (
-            "| duopoly | beta | sessions | collusion index | at a PNE | deviator gains at once |"
-            " over 16 rounds | rival answers | both back after 15 |"
-        ),
-        "| --- " * 9 + "|",
-    ]
-    table = pd.read_csv(path)
-    for row in table.itertuples():
+def _misses(
+    number: int, setting: str, learner: str, runs: pd.DataFrame, passed: pd.Series
+) -> list[str]:
+    lines = []
+    for beta, group in runs[~passed].groupby("beta"):
+        games = [
+            f"{benchmark} {method} {count}"
+            for (benchmark, method), count in group.groupby(
+                ["benchmark", "method"], sort=False
+            ).size().items()
+        ]  # fmt: skip
         lines.append(
-            f"| {row.benchmark} {row.method}: {row.providers} | {row.beta:g} | {row.sessions} |"
-            f" {row.collusion_index:+.2f} ± {1.96 * row.collusion_index_se:.2f} |"
-            f" {percent(row.at_equilibrium, 0)} | {row.deviator_gain_at_once:+.1%} |"
-            f" {row.deviator_gain_over_window:+.1%} | {percent(row.answered, 0)} |"
-            f" {percent(row.restored, 0)} |"
+            f"| {number} | {setting} | {learner} | {beta:g} |"
+            f" {len(group)} of {int((runs.beta == beta).sum())} | {', '.join(games)} |"
+            f" {percent(group.relative_regret.max())} |"
+            f" {percent(group.median_relative_regret.max())} |"
+            f" {group.welfare_to_equilibrium.min():.4f} to"
+            f" {group.welfare_to_equilibrium.max():.4f} |"
         )
-    answered = (
-        float((table.answered * table.deviation_exists).sum() / table.deviation_exists.sum())
-        if table.deviation_exists.sum()
-        else float("nan")
+    return lines
+
+
+THRESHOLDS = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Of relative regret, for the performance profiles in the tables."""
+
+
+def statistics(final: pd.DataFrame) -> pd.DataFrame:
+    """Interquartile mean of the relative regret and of W / W(equilibrium) for every setting and
+    learner, with bootstrap bands over seeds, and over games and seeds; and the share of runs within
+    each threshold of regret. A game is a benchmark, a method and a beta.
+    """
+    rows = []
+    for (setting, learner), runs in final.groupby(["setting", "learner"], sort=False):
+        row = {"setting": setting, "learner": learner, "runs": len(runs)}
+        for column in ("relative_regret", "welfare_to_equilibrium", "worst_provider_regret"):
+            if column not in runs or runs[column].isna().any():
+                continue
+            games = [x.to_numpy() for _, x in runs.groupby(["benchmark", "method", "beta"])[column]]
+            found = estimate(games)
+            row[f"games_{column}"] = len(games)
+            row[f"iqm_{column}"] = found.value
+            for name in ("seeds", "games"):
+                low, high = getattr(found, name)
+                row[f"iqm_{column}_low_{name}"], row[f"iqm_{column}_high_{name}"] = low, high
+        shares = profile(runs.relative_regret.to_numpy(), np.array(THRESHOLDS))
+        row.update({f"within_{x:g}": y for x, y in zip(THRESHOLDS, shares, strict=True)})
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def statistics_table(table: pd.DataFrame) -> str:
+    """The statistics of learners that do not simply play what the solver or a rule says."""
+    lines = [
+        "| setting | learner | runs | relative regret, IQM | band, seeds | band, games and seeds |"
+        " W / W(equilibrium), IQM | worst provider's regret, IQM | "
+        + " | ".join(f"regret <= {x:g}" for x in THRESHOLDS)
+        + " |",
+        "| --- " * (8 + len(THRESHOLDS)) + "|",
+    ]
+    worst = "iqm_worst_provider_regret"
+    for row in table.to_dict("records"):
+        if row["learner"] in ("random", "truthful", "shaded", "planner", "equilibrium"):
+            continue
+        bands = [
+            " to ".join(
+                percent(row[f"iqm_relative_regret_{end}_{name}"]) for end in ("low", "high")
+            )
+            for name in ("seeds", "games")
+        ]
+        lines.append(
+            f"| {row['setting']} | {row['learner']} | {row['runs']} |"
+            f" {percent(row['iqm_relative_regret'])} | {bands[0]} | {bands[1]} |"
+            f" {row['iqm_welfare_to_equilibrium']:.4f} |"
+            f" {percent(row.get(worst, float('nan')))} | "
+            + " | ".join(f"{row[f'within_{x:g}']:.0%}" for x in THRESHOLDS)
+            + " |"
+        )
+    return "\n".join(lines)
+
+
+def money_table(final: pd.DataFrame, beta: float = 1000.0) -> str:
+    """What society and users get in each setting, USD per 1000 arriving users: means over the games
+    at one beta, for learners that played all games in all settings.
+    """
+    part = final[final.beta == beta]
+    games = part.drop_duplicates(["learner", "setting", "benchmark", "method"])
+    counts = games.groupby(["learner", "setting"]).size().unstack()
+    settings = list(SETTINGS)
+    everywhere = counts.reindex(columns=settings).eq(counts.max().max()).all(axis=1)
+    means = 1e3 * part.groupby(["learner", "setting"])[["welfare", "user_value"]].mean()
+    lines = [
+        "| learner | " + " | ".join(f"{s}: welfare | users" for s in settings) + " |",
+        "| --- " * (1 + 2 * len(settings)) + "|",
+    ]
+    for learner in dict.fromkeys(part.learner):
+        if not everywhere.get(learner, False):
+            continue
+        numbers = [
+            f"{means.loc[(learner, s), column]:.2f}"
+            for s in settings
+            for column in ("welfare", "user_value")
+        ]
+        lines.append(f"| {learner} | " + " | ".join(numbers) + " |")
+    return "\n".join(lines)
+
+
+def impulse_section(out: Path) -> str:
+    """What `baselines.impulse` found, if its tables are there."""
+    results = out / "results"
+    if not (results / "impulse.csv").exists() or not (results / "duopolies.csv").exists():
+        return ""
+    table, duopolies = (pd.read_csv(results / f"{x}.csv") for x in ("impulse", "duopolies"))
+    lines = [
+        "| duopoly, beta | mechanism, discount | sessions (converged) | rounds, median | collusion"
+        " index | at a PNE | over-compute (at the PNE) | W / W* | deviations | gain at once | over 16"
+        " rounds | rival answers | back in the path | in step |",
+        "| --- " * 14 + "|",
+    ]
+
+    def interval(row: Any, name: str) -> str:
+        value, half = getattr(row, name), getattr(row, f"{name}_ci95")
+        width = "" if np.isnan(half) else f" ± {half:.1%}"
+        return "-" if np.isnan(value) else f"{value:+.1%}{width}"
+
+    for row in table.itertuples():
+        index = f"{row.collusion_index:+.2f} ± {row.collusion_index_ci95:.2f}"
+        lines.append(
+            f"| {row.benchmark} {row.method}: {row.providers}, {row.beta:g} | {row.mechanism},"
+            f" {row.discount:g} | {row.sessions} ({row.converged:.0%}) | {row.rounds_median:,.0f} |"
+            f" {index} | {percent(row.at_equilibrium, 0)} | {row.overcompute:+.2f}"
+            f" ({row.overcompute_equilibrium:+.2f}) | {row.welfare_ratio:.3f} |"
+            f" {row.deviations} | {interval(row, 'gain_at_once')} |"
+            f" {interval(row, 'gain_over_window')} | {percent(row.answered, 0)} |"
+            f" {percent(row.restored, 0)} | {percent(row.in_step, 0)} |"
+        )
+    room = int(duopolies.something_to_collude_on.sum())
+    text = f"""
+## Q-learning: is cooperation on compute punished and restored? Does the auction stop it?
+
+`python -m baselines.impulse`: two Q-learners with memory of both last levels, with the parameters
+and the convergence rule of Calvano et al. (2020), fixed prices, so that compute is all they can
+cooperate on. A cartel here means *more* compute, because list prices pay by the token. All
+{len(duopolies)} pairs of providers of the nine games at beta 200 and 1000 were solved
+(`results/duopolies.csv`): in {len(duopolies) - room} there is nothing to collude on (a cartel would
+earn at most 1% more than the equilibrium). From each benchmark the pair with the largest room is
+trained. Discount 0 is the control. Deviations are forced best replies of provider 0 in sessions
+where it does not play one anyway; gains are relative to the same rounds without the deviation; ±
+are 95% over sessions. Over-compute is in doublings of the compute of the social optimum.
+Mean paths: `results/impulse_paths.csv`.
+
+"""
+    text += "\n".join(lines) + (
+        "\n\nIn the auction the loser earns nothing whatever it does, so that it can stand aside at no"
+        " cost: the index there is what the winner gains by that, at users' expense. It is no"
+        " collusion on compute, which stays near the optimum.\n"
     )
-    worse = int((table.deviator_gain_over_window < 0).sum())
-    restored = (
-        float((table.restored * table.deviation_exists).sum() / table.deviation_exists.sum())
-        if table.deviation_exists.sum()
-        else float("nan")
-    )
-    verdict = (
-        "Learned compute lies between equilibrium and cartel (index"
-        f" {table.collusion_index.min():.2f} to {table.collusion_index.max():.2f}). Provider 0 was"
-        f" not already at its best reply in {percent(float(table.deviation_exists.mean()), 0)} of"
-        " sessions. In these the rival changed its level in the next round in"
-        f" {percent(answered, 0)}, and after 15 rounds both were back where they had been in"
-        f" {percent(restored, 0)}; over the 16 rounds deviating left provider 0 worse off in"
-        f" {worse} of {len(table)} duopolies. Gains are relative to the round before the deviation,"
-        " as means of ratios: where greedy play runs in a cycle, that round can be a poor one for"
-        " provider 0, and the ratio large."
-    )
-    return (
-        "\n## Q-learning: is cooperation on compute punished and restored?\n\n`python -m"
-        " baselines.impulse`: two Q-learners with memory of both last levels (Calvano et al. 2020),"
-        " fixed prices, so that compute is all they can cooperate on; a cartel here means *more*"
-        " compute, because list prices pay by the token. Provider 0 is forced for one round to its"
-        " best reply. Mean paths: `results/impulse_paths.csv`.\n\n"
-        + "\n".join(lines)
-        + f"\n\n{verdict}\n\n![impulse](results/impulse.png)\n"
-    )
+    text += "\n![impulse](results/impulse.png)\n"
+    if (results / "collusion_map.csv").exists():
+        text += (
+            "\nThe collusion index for other values of a right answer and other users"
+            " (`results/collusion_map.csv`):\n\n![map](results/collusion_map.png)\n"
+        )
+    return text
 
 
 def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
@@ -287,23 +412,46 @@ def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
     rows, missing = gather(folder, suite)
     final = last(rows)
     results = out / "results"
-    significant = {
-        c: final[c].map(lambda x: float(f"{x:.6g}")) for c in final.select_dtypes("float")
-    }
-    write_csv(results / "final.csv", final.assign(**significant))
-    write_csv(
-        results / "table.csv",
-        aggregate(final).map(lambda x: float(f"{x:.6g}") if isinstance(x, float) else x),
-    )
+    write_csv(results / "final.csv", rounded(final))
     curves = rows.groupby([*KEY[:3], "step"], as_index=False, sort=False)[
         ["nash_conv", "relative_regret", "welfare_to_equilibrium", "welfare_ratio"]
     ].mean()
-    write_csv(
-        results / "curves.csv",
-        curves.map(lambda x: float(f"{x:.6g}") if isinstance(x, float) else x),
+    write_csv(results / "curves.csv", rounded(curves))
+    write_csv(results / "table.csv", rounded(aggregate(final)))
+    write_page(final, out, suite, missing)
+    _draw(results, "all_figures", rows, final, out)
+
+
+def rewrite(out: Path, suite: tuple[Entry, ...]) -> None:
+    """Write the page, its statistics and the figures that need no more anew from
+    `out`/results/final.csv.
+    """
+    path = out / "results" / "final.csv"
+    if not path.exists():
+        raise SystemExit(f"there is no {path}; run python -m baselines.run first")
+    final = pd.read_csv(path)
+    final = final.reindex(columns=[*final.columns, *(c for c in KEPT if c not in final)])
+    there = set(zip(*(final[name] for name in KEY), strict=True))
+    missing = [cell.file for cell in cells(suite) if tuple(cell.key.values()) not in there]
+    write_page(final, out, suite, missing)
+    _draw(out / "results", "final_figures", final, out)
+
+
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Six significant digits."""
+    return table.assign(
+        **{c: table[c].map(lambda x: float(f"{x:.6g}")) for c in table.select_dtypes("float")}
     )
+
+
+def write_page(
+    final: pd.DataFrame, out: Path, suite: tuple[Entry, ...], missing: list[str]
+) -> None:
+    """README.md and statistics.csv."""
+    numbers = statistics(final)
+    write_csv(out / "results" / "statistics.csv", rounded(numbers))
     met, misses = targets(final)
-    text = INTRO + "## Targets\n\n" + met + "\n\n### Cells that miss\n\n" + misses + "\n"
+    text = INTRO + "## Targets\n\n" + met + "\n\n### Where runs miss\n\n" + misses + "\n"
     reasons = out / "reasons.md"
     if reasons.exists():
         text += "\n" + reasons.read_text()
@@ -311,7 +459,23 @@ def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
         if (final.setting == setting).any():
             text += f"\n## {setting.capitalize()}\n\n" + setting_table(final, setting) + "\n"
     text += (
-        "\n## Figures\n\n![NashConv against steps](results/nash_conv.png)\n\n![Learned"
+        "\n## Market beside auction, in money\n\nUSD per 1000 arriving users, means over the nine"
+        " games at beta = 1000, where play of each learner ended. Users: their quality minus what they"
+        " pay.\n\n" + money_table(final) + "\n"
+    )
+    text += (
+        "\n## Statistics over games and seeds\n\nInterquartile means (IQM) with 95% bootstrap bands"
+        " (`baselines/statistics.py`, after Agarwal et al. 2021): over seeds within each game, and"
+        " over games and seeds. The last columns are the performance profile: the share of runs with"
+        " at most that relative regret. The share-weighted regret hides providers that few users"
+        " choose; the worst provider's regret is kept by runs of this version and later (-: not"
+        " kept).\n\n" + statistics_table(numbers) + "\n\n![Performance profiles]"
+        "(results/profiles.png)\n"
+    )
+    text += (
+        "\n## Figures\n\n![Learning curves](results/learning_curves.png)\n\nFour learners from before the first"
+        " round, interquartile means over seeds with 95% bands: `python -m baselines.learning_curves`."
+        "\n\n![NashConv against steps](results/nash_conv.png)\n\n![Learned"
         " welfare](results/welfare.png)\n" + impulse_section(out)
     )
     done = len(list(cells(suite))) - len(missing)
@@ -319,6 +483,10 @@ def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
         "Not run: " + "; ".join(_grouped(missing)) + ".\n" if missing else "None is missing.\n"
     )
     write_text(out / "README.md", text)
+
+
+def _draw(results: Path, which: str, *arguments: Any) -> None:
+    """Draw what a function of `learning_figures` returns, where matplotlib is installed."""
     try:
         from baselines import learning_figures
     except ImportError:
@@ -326,7 +494,7 @@ def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
             "figures need matplotlib: pip install 'ttc-env[plot]'; tables were written without them"
         )
         return
-    for name, figure in learning_figures.all_figures(rows, final, out).items():
+    for name, figure in getattr(learning_figures, which)(*arguments).items():
         write_atomically(
             results / f"{name}.png", lambda path, figure=figure: figure.savefig(path, dpi=130)
         )

@@ -1,9 +1,13 @@
 """Regenerate the kept table of learners: `python -m baselines.run`.
 
 Every cell (learner, setting, game, beta) is one file in --cells; cells that are there are not run
-again, so the command can be stopped and started, and several can share the work (--learners,
---settings). At the end, or with --report alone, the files are gathered into
-baselines/results/*.csv, baselines/README.md and the figures.
+again, so the command can be stopped and started. At the end, or with --report alone, the files are
+gathered into baselines/results/*.csv, baselines/README.md and the figures.
+
+Filters run a part of the cells, down to a single one, and gather nothing: several commands can
+share the work, and --report follows.
+
+    python -m baselines.run --learners hedge --settings auction --games gsm8k/majority --betas 1000
 """
 
 from __future__ import annotations
@@ -11,15 +15,23 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from agents.arena import NotFinite
 from baselines.records import write_csv
-from baselines.suite import KEPT, QUICK, SETTINGS, SUITE, Cell, cells
+from baselines.suite import KEPT, QUICK, SUITE, Cell, cells
 from baselines.training import Plan, Run
+
+FILTERS: dict[str, tuple[str, str, Callable[[Cell], str]]] = {
+    "learners": (",", "learners", lambda cell: cell.entry.learner),
+    "settings": (";", "settings", lambda cell: cell.setting),
+    "games": (",", "games, as gsm8k/majority", lambda cell: f"{cell.benchmark}/{cell.method}"),
+    "betas": (",", "betas", lambda cell: f"{cell.beta:g}"),
+}
+"""Option -> separator, help, and what it looks at in a cell."""
 
 
 def run_cell(cell: Cell) -> pd.DataFrame:
@@ -51,32 +63,37 @@ def main(arguments: Iterable[str] | None = None) -> int:
         default=Path(__file__).parent,
         help="folder of README.md and results/ (default: this package)",
     )
-    parser.add_argument("--learners", default="", help="only these, comma separated")
-    parser.add_argument(
-        "--settings",
-        default="",
-        help="only these: " + "; ".join(SETTINGS) + " (semicolon separated)",
-    )
+    for name, (separator, text, _) in FILTERS.items():
+        parser.add_argument(
+            f"--{name}", default="", help=f"only these {text} ({separator!r} between)"
+        )
     parser.add_argument("--no-report", action="store_true", help="run cells only")
     parser.add_argument("--report", action="store_true", help="gather what is there, run nothing")
+    parser.add_argument(
+        "--tables", action="store_true", help="write tables and page anew from results/final.csv"
+    )
     parser.add_argument("--quick", action="store_true", help="a few cells, for tests")
     parser.add_argument("--quiet", action="store_true", help="no line per cell")
     options = parser.parse_args(None if arguments is None else list(arguments))
     suite = QUICK if options.quick else SUITE
-    learners = {x for x in options.learners.split(",") if x}
-    settings = {x.strip() for x in options.settings.split(";") if x.strip()}
-    for given, known in ((learners, {entry.learner for entry in suite}), (settings, set(SETTINGS))):
-        if given - known:
-            parser.error(
-                f"unknown: {', '.join(sorted(given - known))}; choose from"
-                f" {', '.join(sorted(known))}"
-            )
-    everything = [
-        cell
-        for cell in cells(suite)
-        if (not learners or cell.entry.learner in learners)
-        and (not settings or cell.setting in settings)
-    ]
+    everything, filtered = list(cells(suite)), False
+    for name, (separator, _, of) in FILTERS.items():
+        wanted = {x.strip() for x in getattr(options, name).split(separator) if x.strip()}
+        known = dict.fromkeys(of(cell) for cell in cells(suite))
+        if unknown := sorted(wanted - set(known)):
+            choices = f"{separator} ".join(known)
+            parser.error(f"--{name}: unknown: {', '.join(unknown)}; choose from {choices}")
+        if wanted:
+            everything, filtered = [cell for cell in everything if of(cell) in wanted], True
+    if not everything:
+        parser.error(
+            "no cell of the suite is left; see baselines/suite.py for what each learner plays"
+        )
+    if options.tables:
+        from baselines import report
+
+        report.rewrite(options.out, suite)
+        return 0
     failed = 0
     for cell in everything if not options.report else []:
         path = options.cells / cell.file
@@ -97,7 +114,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
                 f" {table.cpu_seconds.iloc[0]:.2f} s a run",
                 flush=True,
             )
-    if not options.no_report:
+    if options.report or not (options.no_report or filtered):
         from baselines import report
 
         report.write(options.cells, options.out, suite)

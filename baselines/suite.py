@@ -29,6 +29,8 @@ KEPT = (
     "nash_conv",
     "relative_regret",
     "median_relative_regret",
+    "mean_provider_regret",
+    "worst_provider_regret",
     "largest_counted_regret",
     "levels_off",
     "levels_exact",
@@ -119,7 +121,8 @@ class Cell:
     @property
     def file(self) -> str:
         mechanism, prices = SETTINGS[self.setting]
-        return f"{self.entry.learner}/{mechanism}-{prices}_{self.benchmark}-{self.method}_{self.beta:g}.csv"
+        game = f"{self.benchmark}-{self.method}_{self.beta:g}"
+        return f"{self.entry.learner}/{mechanism}-{prices}_{game}.csv"
 
     @property
     def config(self) -> TrainConfig:

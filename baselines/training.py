@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents import Arena, agent_class, parse_learners, seat
-from agents.base import Agent
-from baselines import checkpoint
-from baselines.evaluation import Judge, mean_row
-from baselines.records import manifest, write_csv, write_json
+from agents import Arena, agent_class, checkpoint, make_agents, parse_learners, read_value
+from agents.policies import CURVES, FOLDER, load_policies, of_seed, read_policies
+from baselines.evaluation import Evaluator, mean_row
+from baselines.interrupts import Interrupted, Interrupts, polite
+from baselines.lock import locked
+from baselines.records import manifest, write_atomically, write_csv, write_json
 from ttc_env.envs.config import EnvConfig, make_config
+from ttc_env.game.types import Array
 
 
 def _option(default: Any, text: str) -> Any:
@@ -35,7 +35,8 @@ def _option(default: Any, text: str) -> Any:
 class TrainConfig:
     """Everything that decides a run's numbers.
 
-    `scripts/train.py` makes its command line and help from these fields.
+    `scripts/train.py` makes its command line and help from these fields. Options of the market that
+    are None or empty have the environment's own defaults.
     """
 
     learner: str = _option(
@@ -43,28 +44,50 @@ class TrainConfig:
         "a learner for all providers, or provider_0=ppo,rest=best_response; options follow a colon:"
         " constant:level=16",
     )
-    mechanism: str = _option("market", "market or auction")
-    prices: str = _option("fixed", "fixed (list price, truthful bid) or grid (level and price)")
-    benchmark: str = _option("gsm8k", "gsm8k, aime or gpqa")
-    method: str = _option("majority", "majority, best_of_n or reasoning")
+    mechanism: str = _option("market", "name of a mechanism: market, auction, or a registered one")
+    prices: str = _option(
+        "fixed",
+        "fixed (list price, truthful bid), grid (level and price), or price choices: 0.8,1,1.25",
+    )
+    claims: str = _option("", "auction: factors on the true quality that may be claimed: 0.9,1,1.1")
+    settlement: str = _option("", "auction: the quality that is paid for, delivered or claimed")
+    options: str = _option(
+        "", "further options of the mechanism or environment: key=value,key=value"
+    )
+    benchmark: str = _option("gsm8k", "gsm8k, aime, gpqa or measured")
+    method: str = _option(
+        "", "majority, best_of_n or reasoning; majority for published curves if empty"
+    )
+    market: str = _option(
+        "", "a CSV file of your own curves, instead of --benchmark; needs --alpha"
+    )
+    providers: str = _option("", "names of the providers, separated by commas; all if empty")
     beta: float = _option(1000.0, "rationality of users, 1/USD")
+    alpha: float | None = _option(None, "USD value of a surely right answer")
+    baseline: float | None = _option(None, "share of alpha that any answer is worth")
+    quality_function: str = _option("", "linear, power or exponential")
+    outside_value: float | None = _option(None, "users' value of buying nothing, USD per query")
+    margin: float | None = _option(None, "cost = list price / (1 + margin), for all providers")
+    users: int = _option(1000, "users that arrive per round")
+    demand: str = _option("expected", "expected or sampled")
+    information: str = _option("full", "what is public: full, prices or own")
+    max_cycles: int = _option(100, "rounds per episode")
     seeds: str = _option("0..4", "seeds, as 0..9 or 0,3,7")
     steps: int = _option(
         0,
         "rounds that each provider plays, over all parallel markets together; 0: the learner's own"
-        " default",
+        " default. More than a finished run has: it goes on (schedules over the planned steps, such"
+        " as exploration, then differ from those of a run that was planned so long)",
     )
     parallel: int = _option(
         64,
         "parallel markets per seed, for learners that train one model on many (ppo, a2c, dqn,"
         " ppo_torch)",
     )
-    demand: str = _option("expected", "expected or sampled")
-    information: str = _option("full", "what is public: full, prices or own")
-    max_cycles: int = _option(100, "rounds per episode")
     evaluations: int = _option(
-        10, "evaluations per run, evenly spaced; the last one is the final result"
+        10, "evaluations after the start's; the last one is the final result"
     )
+    spacing: str = _option("even", "of evaluations: even, or log (closer at the start)")
     threads: int = _option(1, "threads for torch; results repeat themselves exactly at 1")
 
     def seed_list(self) -> list[int]:
@@ -83,18 +106,67 @@ class TrainConfig:
             )
         return seeds
 
-    def environment(self) -> EnvConfig:
-        return make_config(
-            self.mechanism,
-            self.benchmark,
-            self.method,
-            beta=self.beta,
-            prices=self.prices,
-            demand=self.demand,
-            information=self.information,
-            max_cycles=self.max_cycles,
-            infos="basic",
-        )
+    @property
+    def curve_file(self) -> str:
+        """Path of the user's own curves, empty for packaged ones."""
+        return self.market or (self.benchmark if self.benchmark.endswith(".csv") else "")
+
+    def environment_options(self) -> dict[str, Any]:
+        """Keyword arguments of `ttc_env.parallel_env`, in numbers, strings and lists.
+
+        Raises:
+            ValueError: prices, claims or options that cannot be read.
+        """
+        given: dict[str, Any] = {
+            "mechanism": self.mechanism,
+            "benchmark": self.curve_file or self.benchmark,
+            "method": self.method or None,
+            "providers": [x.strip() for x in self.providers.split(",") if x.strip()] or None,
+            "beta": self.beta,
+            "alpha": self.alpha,
+            "baseline": self.baseline,
+            "quality_function": self.quality_function or None,
+            "outside_value": self.outside_value,
+            "margin": self.margin,
+            "prices": (
+                self.prices if self.prices.isalpha() else _numbers("prices", self.prices, "0.8,1")
+            ),
+            "claims": _numbers("claims", self.claims, "0.9,1,1.1") if self.claims else None,
+            "settlement": self.settlement or None,
+            "users": self.users,
+            "demand": self.demand,
+            "information": self.information,
+            "max_cycles": self.max_cycles,
+            "infos": "basic",
+        }
+        for part in filter(None, self.options.split(",")):
+            name, equals, value = part.strip().partition("=")
+            if not equals:
+                raise ValueError(f"cannot read {part!r} in --options; write key=value,key=value")
+            given[name] = read_value(value)
+        return {name: value for name, value in given.items() if value is not None}
+
+    def environment(self, curves: Path | None = None) -> EnvConfig:
+        """The environment. curves: read these instead of the user's own curve file.
+
+        Raises:
+            ValueError, TypeError: an option that does not exist or is out of range.
+            OSError: a curve file that cannot be read.
+        """
+        options = self.environment_options()
+        if curves is not None:
+            options["benchmark"] = str(curves)
+        return make_config(**options)
+
+
+def _numbers(name: str, text: str, example: str) -> list[float]:
+    try:
+        return [float(x) for x in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"{name} is {text!r}; write numbers separated by commas, as {example}"
+            + (", or fixed or grid" if name == "prices" else "")
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,22 +181,28 @@ class Plan:
     batches: tuple[tuple[int, ...], ...]  # seeds trained together
 
     @classmethod
-    def of(cls, config: TrainConfig) -> Plan:
-        """Raises ValueError, TypeError or ImportError for anything in the config that does not
-        exist.
+    def of(cls, config: TrainConfig, folder: Path | None = None) -> Plan:
+        """The plan of a config. folder: of the run, which may hold a copy of the curves.
+
+        Raises:
+            ValueError, TypeError, ImportError, OSError: something in the config that does not
+                exist.
         """
         for name in ("parallel", "evaluations", "threads"):
             if getattr(config, name) < 1:
                 raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
+        if config.spacing not in ("even", "log"):
+            raise ValueError(f"spacing is {config.spacing!r}; choose even or log")
         if config.steps < 0:
             raise ValueError(
                 f"steps is {config.steps}; it must be positive, or 0 for the learner's default"
             )
-        environment = config.environment()
+        kept = folder / CURVES if folder is not None and config.curve_file else None
+        environment = config.environment(kept if kept is not None and kept.exists() else None)
         learners = parse_learners(config.learner, environment.market.num_providers)
-        kinds = [agent_class(name) for name, _ in learners.values()]
-        parallel = any(kind.parallel for kind in kinds)
-        rounds = max(kind.rounds for kind in kinds)
+        types = [agent_class(name) for name, _ in learners.values()]
+        parallel = any(one.parallel for one in types)
+        rounds = max(one.rounds for one in types)
         if config.steps:
             rounds = -(-config.steps // config.parallel) if parallel else config.steps
         seeds = config.seed_list()
@@ -132,15 +210,15 @@ class Plan:
         return cls(config, environment, learners, rounds, parallel, batches)
 
     def arena(self, seeds: tuple[int, ...]) -> Arena:
-        runs = self.copies(seeds)
+        copies = self.copies(seeds)
         return Arena(
             self.environment,
-            seat(self.environment, self.learners, seeds=runs, horizon=self.rounds),
-            runs,
+            make_agents(self.environment, self.learners, seeds=copies, horizon=self.rounds),
+            copies,
         )
 
     def copies(self, seeds: tuple[int, ...]) -> list[int]:
-        """Seeds of the arena's runs: the seeds, or the parallel markets of one seed."""
+        """Seeds of the arena: the seeds themselves, or those of one seed's parallel markets."""
         return (
             [
                 int(x)
@@ -155,111 +233,155 @@ class Plan:
         return self.config.parallel if self.parallel else 1
 
     def evaluation_rounds(self) -> list[int]:
-        return sorted(
-            {
-                max(1, round(self.rounds * k / self.config.evaluations))
-                for k in range(1, self.config.evaluations + 1)
-            }
-        )
+        """Rounds after which play is evaluated: 0 (before any), then as many as the config says."""
+        count = self.config.evaluations
+        parts = np.arange(1, count + 1) / count
+        even = self.rounds * parts
+        at = even if self.config.spacing == "even" else self.rounds**parts
+        return sorted({0, *(max(1, round(x)) for x in at.tolist())})
 
 
-def evaluate(arena: Arena, judge: Judge, parallel: bool) -> list[dict[str, float]]:
+def evaluate(arena: Arena, evaluator: Evaluator, parallel: bool) -> list[dict[str, float]]:
     """One row of metrics per seed: of what everybody has learned, without exploration.
 
-    Play that depends on what it sees is judged where it leads: from the current observations of
+    Play that depends on what it sees is scored where it leads: from the current observations of
     every parallel market, the mean over markets.
     """
-    strategies = arena.strategies()
+    return score(arena.strategies(), evaluator, parallel)
+
+
+def evaluate_policies(
+    run: Path, seed: int, evaluator: Evaluator | None = None
+) -> tuple[int, dict[str, float]]:
+    """The same for one seed of a saved run, from its policy file: its step, and a row of metrics.
+
+    Raises:
+        ValueError: no such policy.
+    """
+    policies = load_policies(run, seed=seed)
+    content = read_policies(run, seed)
+    seen = content.get("observations")  # [n, markets, d] where somebody looks
+    markets = np.arange(int(content["markets"]))
+    strategies = np.stack(
+        [
+            policy.strategy(
+                seen[i] if policy.content["form"] == "network" else None, market=markets
+            ).T
+            for i, policy in enumerate(policies.values())
+        ]
+    )
+    evaluator = evaluator or Evaluator(policies.config)
+    return policies.step, score(strategies, evaluator, len(markets) > 1)[0]
+
+
+def score(strategies: Array, evaluator: Evaluator, parallel: bool) -> list[dict[str, float]]:
+    """A row of metrics for each seed of `[n, a, seeds]`; or, where the last axis is the parallel
+    markets of one seed, their mean. Equal strategies are scored once.
+    """
     rows: dict[bytes, dict[str, float]] = {}
     scored = []
-    for run in range(strategies.shape[2]):
-        one = np.ascontiguousarray(strategies[:, :, run])
+    for k in range(strategies.shape[2]):
+        one = np.ascontiguousarray(strategies[:, :, k])
         key = one.tobytes()
         if key not in rows:
-            rows[key] = judge.score(one)
+            rows[key] = evaluator.score(one)
         scored.append(rows[key])
     return [mean_row(scored)] if parallel else scored
 
 
+NOT_KEPT = "dqn"
+"""The learner whose memory (the replay buffer, some 100 MB) no checkpoint holds: it fills again."""
+
+
 @dataclass(eq=False)
 class Run:
-    """A run and its folder (`out` None: nothing is written)."""
+    """A run and its folder (`out` None: nothing is written).
+
+    | file | holds |
+    | --- | --- |
+    | manifest.json | config, versions, commit, state |
+    | metrics.csv, final.csv | a row an evaluation and seed; a row a seed |
+    | policies/seed_0.npz, ... | what each seed learned (`agents.load_policy`) |
+    | checkpoints/seed_0.npz, ... | what is needed to go on; one file for seeds trained together |
+    | tensorboard/ | logs of learners that need torch |
+    | curves.csv | a copy of the user's own curves |
+    """
 
     plan: Plan
     out: Path | None = None
     on_evaluation: Callable[[dict[str, Any]], None] | None = None
     keep_every: float = 30.0  # seconds between checkpoints
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    wall: float = 0.0  # seconds, interrupted parts included
 
     def __post_init__(self) -> None:
-        self.judge = Judge(self.plan.environment)
-        self.arena: Arena | None = None
-        self._batch = 0
-
-    @property
-    def _path(self) -> Path | None:
-        return None if self.out is None else self.out / "checkpoint.npz"
+        self.evaluator = Evaluator(self.plan.environment)
+        self.rows: dict[int, list[dict[str, Any]]] = {}  # by group of seeds
+        self.wall = 0.0  # seconds, interrupted parts included
+        self.notes: list[str] = []  # what a reader of the numbers must know
+        self._arena: Arena | None = None
+        self._done: dict[int, int] = {}  # rounds that a group of seeds has been trained for
+        self._pending: list[tuple[dict[str, Any], dict[str, float]]] = []
 
     def train(self) -> pd.DataFrame:
         """Train to the end, from the last checkpoint if there is one. Returns the metrics.
 
         Raises:
-            KeyboardInterrupt: after saving.
+            Interrupted: after saving (SIGINT, SIGTERM or SIGHUP).
             NotFinite: a NaN in a reward or a gradient.
             ValueError: the folder holds a run with another config.
+            Locked: another process trains into the folder.
+            OSError: the folder cannot be written to.
         """
-        self._set_threads()
-        resumed = self._resume()
-        self._describe("running")
-        started = time.perf_counter() - self.wall
-        with _polite_interrupts() as interrupted:
-            for batch in range(self._batch, len(self.plan.batches)):
-                self._batch, seeds = batch, self.plan.batches[batch]
-                if not resumed:
-                    self.arena = self.plan.arena(seeds)
-                resumed = False
-                self._train_batch(seeds, started, interrupted)
-                if interrupted.is_set():
-                    break
-        self.wall = time.perf_counter() - started
-        self._save()
-        if interrupted.is_set():
-            self._describe("interrupted")
-            raise KeyboardInterrupt
-        table = self.metrics()
-        if self.out is not None:
-            write_csv(self.out / "final.csv", self.final())
-        self._describe("finished")
-        return table
+        with contextlib.nullcontext() if self.out is None else locked(self.out):
+            return self._train()
 
-    def _train_batch(
-        self, seeds: tuple[int, ...], started: float, interrupted: threading.Event
-    ) -> None:
-        arena = self.arena
+    def _train(self) -> pd.DataFrame:
+        self._set_threads()
+        self._resume()
+        self._keep_curves()
+        self._describe("running")
+        self._started = time.perf_counter() - self.wall
+        with polite() as interrupts:
+            for group, seeds in enumerate(self.plan.batches):
+                if self._done.get(group, 0) >= self.plan.rounds:
+                    continue
+                self._arena = self._opened(group)
+                self._train_group(group, seeds, interrupts)
+                if interrupts.asked:
+                    break
+            with interrupts.save():
+                self._describe("interrupted" if interrupts.asked else "finished")
+                if not interrupts.asked and self.out is not None:
+                    write_csv(self.out / "final.csv", self.final())
+            if interrupts.asked:
+                raise Interrupted(interrupts.number)
+        return self.metrics()
+
+    def _train_group(self, group: int, seeds: tuple[int, ...], interrupts: Interrupts) -> None:
+        arena = self._arena
         assert arena is not None
         due = self.plan.evaluation_rounds()
         saved = time.perf_counter()
-        board = _Board.open(self.out if self.plan.parallel else None, seeds)
-        while arena.round < self.plan.rounds and not interrupted.is_set():
+        if arena.round == 0:
+            self._evaluate(group, arena, seeds)
+        while arena.round < self.plan.rounds and not interrupts.asked:
             arena.step()
             if arena.round in due:
-                self._evaluate(arena, seeds, board)
-                self.wall = time.perf_counter() - started
-            if self._path is not None and time.perf_counter() - saved > self.keep_every:
-                self.wall = time.perf_counter() - started
-                self._save()
+                self._evaluate(group, arena, seeds)
+            if self.out is not None and time.perf_counter() - saved > self.keep_every:
+                with interrupts.save():
+                    self._save(group, seeds)
                 saved = time.perf_counter()
-        board.close()
+        self._done[group] = arena.round
+        with interrupts.save():
+            self._save(group, seeds)
 
-    def _evaluate(self, arena: Arena, seeds: tuple[int, ...], board: _Board) -> None:
+    def _evaluate(self, group: int, arena: Arena, seeds: tuple[int, ...]) -> None:
         step = arena.round * self.plan.steps_per_round
-        for seed, scores in zip(
-            seeds, evaluate(arena, self.judge, self.plan.parallel), strict=True
-        ):
+        scored = evaluate(arena, self.evaluator, self.plan.parallel)
+        for seed, scores in zip(seeds, scored, strict=True):
             row = {"seed": seed, "step": step, **scores}
-            self.rows.append(row)
-            board.write(row, arena.agents)
+            self.rows.setdefault(group, []).append(row)
+            self._pending.append((row, self._diagnostics(arena)))
             if self.on_evaluation is not None:
                 self.on_evaluation(row)
         if self.out is not None:
@@ -267,48 +389,149 @@ class Run:
 
     def metrics(self) -> pd.DataFrame:
         """One row an evaluation and seed."""
-        return pd.DataFrame(self.rows)
+        return pd.DataFrame([row for group in sorted(self.rows) for row in self.rows[group]])
 
     def final(self) -> pd.DataFrame:
         """One row a seed: the last evaluation."""
         table = self.metrics()
         return table.sort_values(["seed", "step"]).groupby("seed", as_index=False).last()
 
-    def _save(self) -> None:
-        if self._path is None or self.arena is None:
+    # --- the folder ---
+
+    def _checkpoint(self, group: int) -> Path | None:
+        """Where the state of a group of seeds is kept."""
+        if self.out is None:
+            return None
+        return self.out / "checkpoints" / f"seed_{self.plan.batches[group][0]}.npz"
+
+    def _save(self, group: int, seeds: tuple[int, ...]) -> None:
+        """The policies, the checkpoint, and the logs of what it holds, in this order: a run that is
+        killed in between repeats a few rounds and logs no step twice.
+        """
+        self.wall = time.perf_counter() - self._started
+        path, arena = self._checkpoint(group), self._arena
+        if path is None or arena is None or self.out is None:
             return
+        for k, seed in enumerate(seeds):
+            content = self._policies(arena, k, seed)
+            checkpoint.save(self.out / FOLDER / f"seed_{seed}.npz", content, compress=True)
         content = {
             "config": dataclasses.asdict(self.plan.config),
-            "batch": self._batch,
+            "rounds": self.plan.rounds,
             "wall": self.wall,
-            "rows": self.rows,
-            "arena": self.arena.state_dict(),
+            "rows": self.rows.get(group, []),
+            "notes": self.notes,
+            "arena": arena.state_dict(),
         }
-        checkpoint.save(self._path, content)
+        checkpoint.save(path, content)
+        if self.plan.parallel:
+            _log(self.out / "tensorboard", self._pending)
+        self._pending = []
 
-    def _resume(self) -> bool:
-        if self._path is None or not self._path.exists():
-            return False
-        content = checkpoint.load(self._path)
+    def _policies(self, arena: Arena, k: int, seed: int) -> dict[str, Any]:
+        """The content of a seed's policy file."""
+        providers: list[Any] = [None] * self.plan.environment.market.num_providers
+        for agent in arena.agents:
+            for i, one in zip(agent.role.index, agent.policies(), strict=True):
+                content = one if self.plan.parallel else of_seed(one, k)
+                providers[i] = {"learner": self.plan.learners[i][0], **content}
+        content = {
+            "seed": seed,
+            "step": arena.round * self.plan.steps_per_round,
+            "markets": self.plan.config.parallel if self.plan.parallel else 1,
+            "environment": self.plan.config.environment_options(),
+            "grid": list(self.plan.environment.grid),
+            "providers": providers,
+        }
+        seen = arena.observations
+        return content if seen is None else {**content, "observations": np.array(seen)}
+
+    def _resume(self) -> None:
+        """Read what there is of this run.
+
+        Raises:
+            ValueError: another run's files, or a damaged one.
+        """
+        if self.out is None:
+            return
+        if (self.out / "checkpoint.npz").exists():
+            raise ValueError(
+                f"{self.out} holds a run of an older version of this program; choose another --out,"
+                " or delete the folder"
+            )
+        longest = 0
+        for group in range(len(self.plan.batches)):
+            path = self._checkpoint(group)
+            if path is None or not path.exists():
+                continue
+            content = checkpoint.load(path)
+            self._check_config(content)
+            self.rows[group] = content["rows"]
+            self.wall = max(self.wall, float(content["wall"]))
+            self._done[group] = int(content["arena"]["round"])
+            longest = max(longest, int(content["rounds"]))
+            self.notes += [note for note in content["notes"] if note not in self.notes]
+        strangers = {path.stem for path in (self.out / "checkpoints").glob("seed_*.npz")} - {
+            f"seed_{seeds[0]}" for seeds in self.plan.batches
+        }
+        if strangers:
+            raise ValueError(
+                f"{self.out} holds a run with other seeds ({', '.join(sorted(strangers))}); choose"
+                " another --out, or delete the folder"
+            )
+        if 0 < longest < self.plan.rounds:
+            step = longest * self.plan.steps_per_round
+            self.notes.append(f"planned for {step} steps, then extended")
+            (self.out / "final.csv").unlink(missing_ok=True)
+        unfinished = any(0 < done < self.plan.rounds for done in self._done.values())
+        if unfinished and any(name == NOT_KEPT for name, _ in self.plan.learners.values()):
+            self.notes.append(
+                f"{NOT_KEPT} resumed with an empty replay buffer: its numbers differ from those of"
+                " a run without a break"
+            )
+
+    def _check_config(self, content: dict[str, Any]) -> None:
+        """Raises ValueError if a checkpoint is of another config, but for more steps."""
+        before = {**dataclasses.asdict(TrainConfig()), **content["config"]}
         now = dataclasses.asdict(self.plan.config)
+        if self.plan.rounds < int(content["rounds"]):
+            raise ValueError(
+                f"{self.out} holds a run of"
+                f" {int(content['rounds']) * self.plan.steps_per_round} steps; --steps can only"
+                " grow, or choose another --out"
+            )
+        grows = self.plan.rounds > int(content["rounds"])
         changed = [
-            f"{name}: {content['config'].get(name)!r} there, {now[name]!r} now"
+            f"{name}: {before.get(name)!r} there, {now[name]!r} now"
             for name in now
-            if content["config"].get(name) != now[name]
+            if before.get(name) != now[name]
+            and name not in (("steps", "evaluations", "spacing") if grows else ("steps",))
         ]
         if changed:
             raise ValueError(
                 f"{self.out} holds a run with another config ({'; '.join(changed)}); choose another"
                 " --out, or delete the folder"
             )
-        self._batch, self.wall, self.rows = (
-            int(content["batch"]),
-            float(content["wall"]),
-            content["rows"],
-        )
-        self.arena = self.plan.arena(self.plan.batches[self._batch])
-        self.arena.load_state_dict(content["arena"])
-        return True
+
+    def _opened(self, group: int) -> Arena:
+        """The arena of a group of seeds, as its checkpoint left it."""
+        arena = self.plan.arena(self.plan.batches[group])
+        path = self._checkpoint(group)
+        if group in self._done and path is not None:
+            arena.load_state_dict(checkpoint.load(path)["arena"])
+        return arena
+
+    def _keep_curves(self) -> None:
+        """Raises ValueError if the folder has other curves than the config names."""
+        file = self.plan.config.curve_file
+        if self.out is None or not file:
+            return
+        content, kept = Path(file).read_bytes(), self.out / CURVES
+        if kept.exists() and kept.read_bytes() != content:
+            raise ValueError(
+                f"{file} has changed since the run in {self.out} began; choose another --out"
+            )
+        write_atomically(kept, lambda temporary: temporary.write_bytes(content))
 
     def _describe(self, state: str) -> None:
         if self.out is None:
@@ -319,6 +542,7 @@ class Run:
             rounds=self.plan.rounds,
             steps=self.plan.rounds * self.plan.steps_per_round,
             state=state,
+            notes=self.notes,
             wall_seconds=round(self.wall, 3),
             providers=list(self.plan.environment.market.names),
         )
@@ -330,60 +554,34 @@ class Run:
 
             torch.set_num_threads(self.plan.config.threads)
 
-
-class _Board:
-    """TensorBoard's event files, one folder a seed, for learners that need torch; otherwise
-    nothing.
-    """
-
-    def __init__(self, writers: dict[int, Any]):
-        self._writers = writers
-
-    @classmethod
-    def open(cls, out: Path | None, seeds: tuple[int, ...]) -> _Board:
-        if out is None:
-            return cls({})
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return cls({})
-        return cls(
-            {seed: SummaryWriter(str(out / "tensorboard" / f"seed_{seed}")) for seed in seeds}
-        )
-
-    def write(self, row: dict[str, Any], agents: list[Agent]) -> None:
-        writer = self._writers.get(row["seed"])
-        if writer is None:
-            return
-        for name, value in row.items():
-            if name not in ("seed", "step"):
-                writer.add_scalar(f"play/{name}", value, row["step"])
-        for agent in agents:
+    @staticmethod
+    def _diagnostics(arena: Arena) -> dict[str, float]:
+        """Numbers worth logging, by tag. Several agents of one learner have tags of their own."""
+        names = [agent.name for agent in arena.agents]
+        tags: dict[str, float] = {}
+        for agent in arena.agents:
+            several = names.count(agent.name) > 1
+            whose = f"{agent.name}_{'_'.join(map(str, agent.role.index))}"
             for name, value in agent.diagnostics().items():
-                writer.add_scalar(f"{agent.name}/{name}", value, row["step"])
-
-    def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
+                tags[f"{whose if several else agent.name}/{name}"] = float(value)
+        return tags
 
 
-@contextlib.contextmanager
-def _polite_interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event, so that a round is finished before anything is saved; a second Ctrl-C
-    stops at once.
-    """
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
+def _log(folder: Path, pending: list[tuple[dict[str, Any], dict[str, float]]]) -> None:
+    """Write evaluations to TensorBoard's event files, one folder a seed, where it is installed."""
+    if not pending:
         return
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: Any) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, note)
     try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return
+    for seed in dict.fromkeys(row["seed"] for row, _ in pending):
+        with SummaryWriter(str(folder / f"seed_{seed}")) as writer:
+            for row, diagnostics in pending:
+                if row["seed"] != seed:
+                    continue
+                for name, value in row.items():
+                    if name not in ("seed", "step"):
+                        writer.add_scalar(f"play/{name}", value, row["step"])
+                for tag, value in diagnostics.items():
+                    writer.add_scalar(tag, value, row["step"])

@@ -151,18 +151,11 @@ def pettingzoo_rows(bench: Bench) -> None:
         ("market", {}), ("market, fixed prices", {"prices": "fixed"}), ("market, beta V in the thousands", {"benchmark": "aime", "beta": 1e5}),
         ("auction", {"mechanism": "auction"}),
     ):  # fmt: skip
-        for backend, how in BACKENDS:
-            name, target = (
-                f"PettingZoo step over an idle env, 9 agents: {label}{how}",
-                (1.6 if how else 2.6),
-            )
-            env = ttc_env.parallel_env(infos="basic", backend=backend, **options, **endless)
-            idle = Idle(
-                env.possible_agents,
-                env.observation_space("provider_0"),
-                env.action_space("provider_0"),
-            )
-            bench.pair(name, stepper(env), stepper(idle), target)
+        env = ttc_env.parallel_env(infos="basic", **options, **endless)
+        first = env.possible_agents[0]
+        idle = Idle(env.possible_agents, env.observation_space(first), env.action_space(first))
+        name = f"PettingZoo step over an idle env, 9 agents: {label}"
+        bench.pair(name, stepper(env), stepper(idle), 2.6)
     basic, full = (
         stepper(ttc_env.parallel_env(infos=infos, **endless)) for infos in ("basic", "full")
     )
@@ -193,11 +186,9 @@ def pettingzoo_rows(bench: Bench) -> None:
             bench.add(f"PettingZoo step over {label}", None, target, note=str(error))
             continue
         names = ttc_env.load_market().names[:count]
-        for backend, how in BACKENDS:
-            ours = ttc_env.parallel_env(providers=names, infos="basic", backend=backend, **endless)
-            bench.pair(
-                f"PettingZoo step over {label}, {count} agents{how}", stepper(ours), theirs, target
-            )
+        ours = ttc_env.parallel_env(providers=names, infos="basic", **endless)
+        name = f"PettingZoo step over {label}, {count} agents"
+        bench.pair(name, stepper(ours), theirs, target)
 
 
 def _rps() -> Any:

@@ -1,8 +1,8 @@
-"""Score a saved run against the solver, from its checkpoint: `python -m scripts.evaluate
+"""Score what a saved run has learned against the solver: `python -m scripts.evaluate
 results/train/<name>`.
 
-Prints a table with one row a seed (of the seeds trained last, where seeds are trained one after
-another) and writes evaluation.csv beside it. Exit status 1 if there is no run.
+Prints a table with one row a seed, from the policies in the folder, and writes evaluation.csv
+beside them. Exit status 1 if there is no run.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from baselines import checkpoint
-from baselines.evaluation import Judge
+from agents import load_policies
+from agents.policies import saved_seeds
+from baselines.evaluation import Evaluator
 from baselines.records import write_csv
-from baselines.training import Plan, TrainConfig, evaluate
+from baselines.training import evaluate_policies
+from scripts.train import failed
 
 SHOWN = (
     "seed",
@@ -35,29 +37,19 @@ SHOWN = (
 )
 
 
-def score_run(folder: Path) -> pd.DataFrame:
-    """Metrics of what the checkpoint in `folder` holds, one row a seed.
+def score_run(folder: Path, seeds: Iterable[int] = ()) -> pd.DataFrame:
+    """Metrics of the policies in `folder`, one row a seed; of all seeds that are there if none is
+    named.
 
     Raises:
-        ValueError: no checkpoint there, or not one of ours.
+        ValueError: no policies there, or none of a seed.
     """
-    path = folder / "checkpoint.npz"
-    if not path.exists():
-        raise ValueError(
-            f"{folder} holds no checkpoint.npz; train first: python -m scripts.train --out {folder}"
-        )
-    content = checkpoint.load(path)
-    plan = Plan.of(TrainConfig(**content["config"]))
-    seeds = plan.batches[int(content["batch"])]
-    arena = plan.arena(seeds)
-    arena.load_state_dict(content["arena"])
-    rows = evaluate(arena, Judge(plan.environment), plan.parallel)
-    return pd.DataFrame(
-        [
-            {"seed": seed, "step": arena.round * plan.steps_per_round, **row}
-            for seed, row in zip(seeds, rows, strict=True)
-        ]
-    )
+    evaluator = Evaluator(load_policies(folder).config)
+    rows = []
+    for seed in tuple(seeds) or saved_seeds(folder):
+        step, row = evaluate_policies(folder, seed, evaluator)
+        rows.append({"seed": seed, "step": step, **row})
+    return pd.DataFrame(rows)
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
@@ -67,13 +59,13 @@ def main(arguments: Iterable[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, help="folder of a run")
+    parser.add_argument("--seed", type=int, action="append", default=[], help="only this one")
     options = parser.parse_args(None if arguments is None else list(arguments))
     try:
-        table = score_run(options.run)
-    except (ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    write_csv(options.run / "evaluation.csv", table)
+        table = score_run(options.run, options.seed)
+        write_csv(options.run / "evaluation.csv", table)
+    except (ValueError, ImportError, OSError) as error:
+        return failed(error, 1)
     print(
         table[[name for name in SHOWN if name in table]].to_string(
             index=False, float_format=lambda x: f"{x:.6g}"

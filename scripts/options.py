@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 T = TypeVar("T")
 
@@ -16,13 +16,17 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
     hints = get_type_hints(kind)
     for field in dataclasses.fields(kind):
         name = f"--{field.name.replace('_', '-')}"
-        text = f"{field.metadata.get('help', '')} (default {field.default})".replace("%", "%%")
+        # `float | None` parses as a number; None is what stands there if the option is not given.
+        given = next((t for t in get_args(hints[field.name]) if t is not type(None)), None)
+        parses = given or hints[field.name]
+        default = "" if field.default in (None, "") else f" (default {field.default})"
+        text = f"{field.metadata.get('help', '')}{default}".replace("%", "%%")
         parser.add_argument(
             name,
             dest=field.name,
-            type=hints[field.name],
+            type=parses,
             default=field.default,
-            metavar=hints[field.name].__name__.upper(),
+            metavar=parses.__name__.upper(),
             help=text,
         )
 

@@ -1,18 +1,22 @@
 """Train any learner on any market, and measure it against the exact equilibrium.
 
-    python -m scripts.train --learner ppo --mechanism auction --benchmark gsm8k --method majority
-    --beta 1000 --seeds 0..9 python -m scripts.train --learner provider_0=ppo,rest=best_response
-    --prices grid
+    python -m scripts.train --learner ppo --mechanism auction --beta 1000 --seeds 0..9
+    python -m scripts.train --learner provider_0=ppo,rest=best_response --prices grid
+    python -m scripts.train --learner hedge --market curves.csv --alpha 0.01
 
 The folder --out (default results/train/<name>) gets manifest.json, metrics.csv (a row an
-evaluation), final.csv (a row a seed), checkpoint.npz, and TensorBoard logs where torch is
-installed. The same command again goes on from the last checkpoint. Exit status: 0 finished, 1
-stopped by an error, 2 a bad option, 130 interrupted (and saved).
+evaluation), final.csv (a row a seed), policies/ (what each seed learned: see scripts.enjoy and
+agents.load_policy), checkpoints/, and TensorBoard logs where torch is installed. The same command
+again goes on from the last checkpoint, with a larger --steps beyond the old end. SIGINT (Ctrl-C),
+SIGTERM and SIGHUP save and end the run. Exit status: 0 finished, 1 stopped by an error, 2 a bad
+option, 128 + the signal's number if interrupted (130 for Ctrl-C).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,14 +24,32 @@ from typing import Any
 
 from agents import AGENTS
 from agents.arena import NotFinite
+from baselines.interrupts import Interrupted
+from baselines.lock import Locked
 from baselines.training import Plan, Run, TrainConfig
 from scripts.options import add_options, read_options
 
 
 def default_name(config: TrainConfig) -> str:
     """A folder name that tells runs apart."""
-    learner = "".join(c if c.isalnum() or c in "_.-" else "-" for c in config.learner)
-    return f"{learner}_{config.mechanism}-{config.prices}_{config.benchmark}-{config.method}_beta{config.beta:g}"
+    learner = config.learner
+    source = Path(config.curve_file).stem if config.curve_file else config.benchmark
+    method = config.method or ("own" if config.curve_file else "majority")
+    name = f"{learner}_{config.mechanism}-{config.prices}_{source}-{method}_beta{config.beta:g}"
+    shown = ("learner", "mechanism", "prices", "market", "benchmark", "method", "beta")
+    later = (
+        "seeds",
+        "steps",
+        "evaluations",
+        "spacing",
+        "threads",
+    )  # of a run, not of what is learned
+    others = [
+        f"{field.name}-{getattr(config, field.name)}"
+        for field in dataclasses.fields(config)
+        if field.name not in (*shown, *later) and getattr(config, field.name) != field.default
+    ]
+    return "".join(c if c.isalnum() or c in "_.-" else "-" for c in "_".join([name, *others]))
 
 
 class Bar:
@@ -60,6 +82,15 @@ class Bar:
             self._bar.close()
 
 
+def failed(error: Exception, status: int) -> int:
+    """Print an error on one line; returns the exit status."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}; choose another file or --out"
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return status
+
+
 def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.train",
@@ -79,24 +110,32 @@ def main(arguments: Iterable[str] | None = None) -> int:
     config = read_options(TrainConfig, options)
     out = options.out if options.out is not None else Path("results/train") / default_name(config)
     try:
-        plan = Plan.of(config)
+        plan = Plan.of(config, out)
         plan.arena(plan.batches[0])  # options of learners are checked by making them
         run = Run(plan, out, keep_every=options.keep_every)
-    except (ValueError, TypeError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        return failed(error, 2)
     bar = Bar(len(plan.evaluation_rounds()) * len(config.seed_list()), options.quiet)
     run.on_evaluation = bar
     try:
         run.train()
-    except KeyboardInterrupt:
+    except Interrupted as error:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is saved: no second Ctrl-C disturbs
         print(f"interrupted; saved to {out}; the same command goes on from here", file=sys.stderr)
+        return 128 + error.number
+    except KeyboardInterrupt:
+        print(
+            f"stopped at once; the same command goes on from the last save in {out}, if there is"
+            " one",
+            file=sys.stderr,
+        )
         return 130
-    except (NotFinite, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except (NotFinite, ValueError, Locked, OSError) as error:
+        return failed(error, 1)
     finally:
         bar.close()
+    for note in run.notes:
+        print(f"note: {note}", file=sys.stderr)
     if not options.quiet:
         final = run.final()
         for row in final.to_dict("records"):

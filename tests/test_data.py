@@ -60,8 +60,9 @@ def test_samples_cost_tokens_in_proportion():
     np.testing.assert_allclose(per_sample, mean, rtol=3e-3)
 
 
-def test_printed_results_cover_both_benchmarks():
+def test_printed_results_cover_all_benchmarks():
     results = published_results()
-    assert len(results) == 192
-    assert set(results.benchmark) == {"gsm8k", "aime"}
+    assert len(results) == 288
+    assert set(results.benchmark) == set(BENCHMARKS)
     assert set(results.beta) == {"200", "1000", "100000", "auction"}
+    assert (results.groupby(["benchmark", "method"]).size() == 32).all()

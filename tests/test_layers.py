@@ -164,3 +164,44 @@ def test_wheel_holds_the_package_and_its_data_alone(tmp_path):
         env={**os.environ, "PYTHONPATH": str(elsewhere)},
     )
     assert run.stdout.startswith(str(elsewhere))
+
+
+# Where rules are made by name; everywhere else a rule is asked, not looked at.
+MAKERS = ("ttc_env/game/mechanisms.py",)
+
+
+def of_rules():
+    """The names of all rules and tariffs, and of what they summarise rivals by."""
+    names = set()
+    for file in (ROOT / "ttc_env/game/tariffs.py", *(ROOT / "ttc_env/game/rules").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases = {getattr(base, "id", "") for base in node.bases}
+                if bases & {"Rule", "Tariff"}:
+                    names.add(node.name)
+    return names
+
+
+def test_nobody_asks_which_rule_it_is():
+    """Outside a rule's own file: no `isinstance` on rules or tariffs, no type of them compared, no
+    mechanism compared by name.
+    """
+    rules = of_rules()
+    assert {"PostedPrice", "SecondScore", "PerToken", "CostPlus"} <= rules
+    asked = []
+    for file in (ROOT / "ttc_env").rglob("*.py"):
+        where = file.relative_to(ROOT).as_posix()
+        if where.startswith("ttc_env/game/rules/") or where in MAKERS:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            words = {getattr(x, "id", getattr(x, "attr", "")) for x in ast.walk(node)}
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+                if words & rules:
+                    asked.append(f"{where}:{node.lineno}: {ast.unparse(node)}")
+            elif isinstance(node, ast.Compare):
+                by_name = "mechanism" in words and words & {"name", "kind"}
+                if by_name or (words & rules and "type" in words):
+                    asked.append(f"{where}:{node.lineno}: {ast.unparse(node)}")
+            elif isinstance(node, ast.Attribute) and node.attr in ("posts_prices", "settlement"):
+                asked.append(f"{where}:{node.lineno}: {ast.unparse(node)}")
+    assert not asked, "ask the rule instead: " + "; ".join(asked)

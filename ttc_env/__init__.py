@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from ttc_env.envs.vector import VectorMarketEnv, vector_env
     from ttc_env.game.audit import Audit, audit
     from ttc_env.game.curves import load_market
+    from ttc_env.game.list_prices import prices_from
     from ttc_env.game.market_batch import MarketBatch
     from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanisms, register_mechanism
     from ttc_env.game.random_markets import random_markets
     from ttc_env.game.regret import nash_conv, regret, relative_regret
+    from ttc_env.game.resampling import resample
     from ttc_env.game.rules.base import Rule
     from ttc_env.game.rules.score_auction import AuctionSolution
     from ttc_env.game.solution import Solution
@@ -58,10 +60,12 @@ __all__ = [
     "mechanisms",
     "nash_conv",
     "parallel_env",
+    "prices_from",
     "random_markets",
     "register_mechanism",
     "regret",
     "relative_regret",
+    "resample",
     "solve",
     "sweep",
     "vector_env",
@@ -73,7 +77,9 @@ _NAMES = {
     "ttc_env.envs.vector": ("VectorMarketEnv", "vector_env"),
     "ttc_env.game.audit": ("Audit", "audit"),
     "ttc_env.game.curves": ("load_market",),
+    "ttc_env.game.list_prices": ("prices_from",),
     "ttc_env.game.market_batch": ("MarketBatch",),
+    "ttc_env.game.resampling": ("resample",),
     "ttc_env.game.mechanisms": (
         "Mechanism",
         "make_mechanism",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ttc_env
-from agents import Agent, Arena, Payoffs, Seats, make_seats, parse_learners, seat
+from agents import Agent, Arena, Payoffs, Role, make_agents, make_role, parse_learners
 from agents.arena import NotFinite
 from agents.base import best, sample
 from ttc_env.envs.config import make_config
@@ -21,8 +21,8 @@ class Scripted(Agent):
     sees_rivals = True
     feedback = "full"
 
-    def __init__(self, seats: Seats, actions: np.ndarray):
-        super().__init__(seats)
+    def __init__(self, role: Role, actions: np.ndarray):
+        super().__init__(role)
         self.actions, self.seen, self.told = actions, [], []
 
     def act(self, observation=None):
@@ -33,14 +33,14 @@ class Scripted(Agent):
         self.told.append(self.last)
 
     def strategy(self):
-        return self.seats.uniform()
+        return self.role.uniform()
 
 
 def scripted(config, seeds, rounds: int):
-    """An arena of one scripted agent in all seats, and its actions `[rounds, n, runs]`."""
+    """An arena of one scripted agent for all providers, and its actions `[rounds, n, seeds]`."""
     n, a = config.table.quality.shape
     actions = np.random.default_rng(0).integers(0, a, size=(rounds, n, len(seeds)))
-    agent = Scripted(make_seats(config, range(n), seeds, rounds), actions)
+    agent = Scripted(make_role(config, range(n), seeds, rounds), actions)
     return Arena(config, [agent], seeds), agent
 
 
@@ -58,39 +58,39 @@ def test_agents_are_told_what_the_environment_tells(
     arena, agent = scripted(config, [4, 0, 9], 3)
     for _ in range(3):
         arena.step()
-    for run, seed in enumerate((4, 0, 9)):
+    for k, seed in enumerate((4, 0, 9)):
         env = ttc_env.parallel_env(
             mechanism, "aime", prices=prices, demand=demand, information=information, max_cycles=2
         )
         seen, _ = env.reset(seed=int(np.random.SeedSequence([seed, 9, 2]).generate_state(1)[0]))
         for t in range(3):
-            np.testing.assert_array_equal(agent.seen[t][:, run], np.stack(list(seen.values())))
-            parts = np.stack(np.unravel_index(agent.actions[t, :, run], config.grid), axis=1)
+            np.testing.assert_array_equal(agent.seen[t][:, k], np.stack(list(seen.values())))
+            parts = np.stack(np.unravel_index(agent.actions[t, :, k], config.grid), axis=1)
             joint = parts if len(config.grid) > 1 else parts[:, 0]
             seen, earned, _, over, _ = env.step(dict(zip(env.agents, joint, strict=True)))
             told = agent.told[t]
-            assert told.reward[:, run].tolist() == list(earned.values())
-            np.testing.assert_array_equal(told.observation[:, run], np.stack(list(seen.values())))
+            assert told.reward[:, k].tolist() == list(earned.values())
+            np.testing.assert_array_equal(told.observation[:, k], np.stack(list(seen.values())))
             assert told.over == any(over.values())
             if told.over:
                 seen, _ = env.reset()
                 np.testing.assert_array_equal(
-                    told.first_observation[:, run], np.stack(list(seen.values()))
+                    told.first_observation[:, k], np.stack(list(seen.values()))
                 )
     assert [told.over for told in agent.told] == [False, True, False]
 
 
-def test_payoffs_are_the_deviations_of_each_run() -> None:
+def test_payoffs_are_the_deviations_under_each_seed() -> None:
     config = make_config("market", "gpqa", "best_of_n", beta=1e5, prices="fixed")
     arena, agent = scripted(config, [0, 1], 1)
     arena.step()
     payoffs = agent.told[0].payoffs
-    for run in range(2):
+    for k in range(2):
         profit, log_share = config.mechanism.deviations(
-            config.table, config.table.take(agent.actions[0, :, run]), config.market
+            config.table, config.table.take(agent.actions[0, :, k]), config.market
         )
-        np.testing.assert_allclose(payoffs.profit[:, :, run], profit, rtol=1e-14)
-        np.testing.assert_allclose(payoffs.log_share[:, :, run], log_share, rtol=1e-12)
+        np.testing.assert_allclose(payoffs.profit[:, :, k], profit, rtol=1e-14)
+        np.testing.assert_allclose(payoffs.log_share[:, :, k], log_share, rtol=1e-12)
 
 
 def test_loss_is_the_relative_regret_of_each_action() -> None:
@@ -108,7 +108,7 @@ def test_loss_is_the_relative_regret_of_each_action() -> None:
         )
 
 
-def test_what_a_run_draws_depends_on_its_own_seed_alone() -> None:
+def test_what_a_seed_draws_depends_on_itself_alone() -> None:
     config = make_config("market", "gsm8k", prices="fixed", demand="sampled")
     arena, _ = scripted(config, [0, 1], 1)
     actions = np.full((9, 2), 3)
@@ -120,7 +120,7 @@ def test_what_a_run_draws_depends_on_its_own_seed_alone() -> None:
 def test_not_a_number_names_step_provider_and_market() -> None:
     config = make_config("market", "gsm8k", "majority", prices="fixed")
     arena, _ = scripted(config, [7], 1)
-    arena.env.tables.gain[4] = np.nan  # which the rounds' flat table shares
+    arena.env.tables.numbers["gain"][4] = np.nan  # which the rounds' flat table shares
     with pytest.raises(
         NotFinite,
         match=(
@@ -170,9 +170,9 @@ def test_bad_options_list_what_exists() -> None:
     with pytest.raises(
         ValueError, match="level 5 is unknown: provider_0 has levels 1, 4, 8, 16, 32, 64"
     ):
-        seat(config, "constant:level=5", seeds=[0], horizon=10)
+        make_agents(config, "constant:level=5", seeds=[0], horizon=10)
     with pytest.raises(TypeError, match="'hedge' has no option speed; it has scale"):
-        seat(config, "hedge:speed=3", seeds=[0], horizon=10)
+        make_agents(config, "hedge:speed=3", seeds=[0], horizon=10)
     with pytest.raises(ValueError, match="exactly one agent"):
         Arena(config, [], [0])
     with pytest.raises(ValueError, match="discrete"):

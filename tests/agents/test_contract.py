@@ -14,9 +14,11 @@ import types
 import numpy as np
 import pytest
 
-from agents import AGENTS, NEED_SB3, NEED_TORCH, Arena, agent_class, make_seats, seat
-from agents.base import Agent, Seats
+from agents import AGENTS, NEED_SB3, NEED_TORCH, Arena, agent_class, make_agents, make_role
+from agents.base import Agent, Role
 from ttc_env.envs.config import EnvConfig, make_config
+from ttc_env.game.rules.posted_price import PostedPrice
+from ttc_env.game.rules.score_auction import SecondScore
 
 MECHANISMS = [("market", "fixed"), ("market", "grid"), ("auction", "grid"), ("auction", "fixed")]
 ROUNDS = 12
@@ -49,7 +51,7 @@ def play(
     rounds: int = ROUNDS,
     horizon: int = ROUNDS,
 ) -> Arena:
-    arena = Arena(config, seat(config, name, seeds=seeds, horizon=horizon), seeds)
+    arena = Arena(config, make_agents(config, name, seeds=seeds, horizon=horizon), seeds)
     for _ in range(rounds):
         arena.step()
     return arena
@@ -65,15 +67,15 @@ def same(a: object, b: object) -> bool:
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_declares_what_it_is(name: str) -> None:
-    kind = need(name)
-    assert kind.name == name
-    assert kind.feedback in ("none", "bandit", "full")
-    assert kind.feedback != "full" or kind.sees_rivals, (
+    agent_type = need(name)
+    assert agent_type.name == name
+    assert agent_type.feedback in ("none", "bandit", "full")
+    assert agent_type.feedback != "full" or agent_type.sees_rivals, (
         "payoffs of all own actions tell what the rivals did"
     )
-    assert kind.learns or kind.feedback == "none"
-    assert inspect.getdoc(kind)
-    assert kind.rounds > 0
+    assert agent_type.learns or agent_type.feedback == "none"
+    assert inspect.getdoc(agent_type)
+    assert agent_type.rounds > 0
 
 
 @pytest.mark.parametrize("mechanism, prices", MECHANISMS)
@@ -131,21 +133,21 @@ def test_stochastic_means_what_it_says(name: str) -> None:
     config = environment("market", "grid")
     rewards = []
     for seed in range(6):
-        arena = Arena(config, seat(config, name, seeds=[seed], horizon=ROUNDS), [seed])
+        arena = Arena(config, make_agents(config, name, seeds=[seed], horizon=ROUNDS), [seed])
         rewards.append(np.stack([arena.step() for _ in range(4)]))
     differ = any(not np.array_equal(rewards[0], other) for other in rewards[1:])
     assert differ == agent_class(name).stochastic
 
 
 @pytest.mark.parametrize("name", [name for name in AGENTS if name not in NEED_TORCH])
-def test_seats_and_runs_do_not_mix(name: str) -> None:
-    """Ten seats and seeds in one agent play as ten agents alone would: nothing leaks between them."""
+def test_providers_and_seeds_do_not_mix(name: str) -> None:
+    """One agent for several providers and seeds plays as many agents alone would."""
     config = environment("market", "grid")
-    kind = agent_class(name)
+    agent_type = agent_class(name)
     together = play(config, name, seeds=(3, 8))
-    for run, seed in enumerate((3, 8)):
+    for k, seed in enumerate((3, 8)):
         agents = [
-            kind(make_seats(config, [i], [seed], ROUNDS, sees_solver=kind.sees_solver))
+            agent_type(make_role(config, [i], [seed], ROUNDS, sees_solver=agent_type.sees_solver))
             for i in range(config.market.num_providers)
         ]
         alone = Arena(config, agents, [seed])
@@ -153,7 +155,7 @@ def test_seats_and_runs_do_not_mix(name: str) -> None:
             alone.step()
         # Sums over axes of different strides round differently.
         np.testing.assert_allclose(
-            alone.strategies()[:, :, 0], together.strategies()[:, :, run], rtol=1e-9, atol=1e-12
+            alone.strategies()[:, :, 0], together.strategies()[:, :, k], rtol=1e-9, atol=1e-12
         )
 
 
@@ -164,7 +166,7 @@ def test_resumes_exactly(name: str) -> None:
     whole = play(config, name, rounds=40, horizon=40)
     half = play(config, name, rounds=17, horizon=40)
     state = copy.deepcopy(half.state_dict())
-    again = Arena(config, seat(config, name, seeds=(0, 1), horizon=40), (0, 1))
+    again = Arena(config, make_agents(config, name, seeds=(0, 1), horizon=40), (0, 1))
     again.load_state_dict(state)
     for _ in range(23):
         again.step()
@@ -193,7 +195,7 @@ SOLVERS = (
 def test_who_does_not_declare_it_never_touches_the_solver(
     name: str, mechanism: str, prices: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind = need(name)
+    agent_type = need(name)
 
     def poison(*args: object, **kwargs: object) -> None:
         raise AssertionError("the solver was called")
@@ -203,16 +205,12 @@ def test_who_does_not_declare_it_never_touches_the_solver(
         for attribute, value in vars(solver).items():
             if isinstance(value, types.FunctionType) and value.__module__ == solver.__name__:
                 monkeypatch.setattr(solver, attribute, poison)
-    for attribute in (
-        "solve",
-        "optimal_welfare",
-        "compare",
-        "solve_continuous",
-        "best_continuous_reply",
-    ):
-        monkeypatch.setattr(f"ttc_env.envs.config.{attribute}", poison)
+    for rule in (PostedPrice, SecondScore):
+        for hook in ("solve", "solve_continuous", "optimum", "optimal_welfare", "best_replies"):
+            monkeypatch.setattr(rule, hook, poison)
+    monkeypatch.setattr("ttc_env.envs.config.solve", poison)
     config = environment(mechanism, prices)
-    if kind.sees_solver:
+    if agent_type.sees_solver:
         with pytest.raises(AssertionError, match="solver was called"):
             play(config, name)
     else:
@@ -221,15 +219,15 @@ def test_who_does_not_declare_it_never_touches_the_solver(
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_bandits_are_told_nothing_but_their_reward(name: str) -> None:
-    kind = need(name)
+    agent_type = need(name)
     config = environment()
     arena = play(config, name, rounds=1)
     agent = arena.agents[0]
-    assert (agent.seats.config is not None) == kind.sees_solver
+    assert (agent.role.config is not None) == agent_type.sees_solver
     assert agent.last is not None
-    assert (agent.last.payoffs is not None) == (kind.feedback == "full")
-    assert (agent.last.actions is not None) == kind.sees_rivals
-    assert (agent.last.observation is not None) == kind.needs_observation
+    assert (agent.last.payoffs is not None) == (agent_type.feedback == "full")
+    assert (agent.last.actions is not None) == agent_type.sees_rivals
+    assert (agent.last.observation is not None) == agent_type.needs_observation
 
 
 def test_an_unavailable_game_is_refused() -> None:
@@ -238,8 +236,8 @@ def test_an_unavailable_game_is_refused() -> None:
         play(config, "hedge")
 
 
-def test_seats_report_their_shape() -> None:
-    seats = make_seats(environment(), [0, 2], [5], 10)
-    assert isinstance(seats, Seats)
-    assert seats.shape == (2, 6, 1)
-    assert seats.uniform().sum() == pytest.approx(2.0)
+def test_a_role_reports_its_shape() -> None:
+    role = make_role(environment(), [0, 2], [5], 10)
+    assert isinstance(role, Role)
+    assert role.shape == (2, 6, 1)
+    assert role.uniform().sum() == pytest.approx(2.0)

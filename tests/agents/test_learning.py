@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 import ttc_env
-from agents import Arena, seat
-from baselines.evaluation import Judge
+from agents import Arena, make_agents
+from baselines.evaluation import Evaluator
 from ttc_env.envs.config import EnvConfig, make_config
 
 BETAS = (200.0, 1000.0, 100000.0)
 
 
 def learned(config: EnvConfig, name: str, rounds: int, seeds: range) -> list[dict[str, float]]:
-    arena = Arena(config, seat(config, name, seeds=seeds, horizon=rounds), seeds)
+    arena = Arena(config, make_agents(config, name, seeds=seeds, horizon=rounds), seeds)
     for _ in range(rounds):
         arena.step()
-    judge = Judge(config)
-    return [judge.score(strategy) for strategy in np.moveaxis(arena.strategies(), 2, 0)]
+    evaluator = Evaluator(config)
+    return [evaluator.score(strategy) for strategy in np.moveaxis(arena.strategies(), 2, 0)]
 
 
 @pytest.mark.parametrize("beta", BETAS)
@@ -59,7 +59,9 @@ def test_best_response_from_the_lowest_and_highest_values_finds_both_ends_of_the
     ends = {tuple(level) for level in solution.equilibria}
     reached = set()
     for seed in range(30):
-        arena = Arena(config, seat(config, "best_response", seeds=[seed], horizon=60), [seed])
+        arena = Arena(
+            config, make_agents(config, "best_response", seeds=[seed], horizon=60), [seed]
+        )
         for _ in range(60):
             arena.step()
         reached.add(tuple(arena.strategies()[:, :, 0].argmax(axis=1)))
@@ -67,7 +69,7 @@ def test_best_response_from_the_lowest_and_highest_values_finds_both_ends_of_the
     # Log-linear learning settles on the one with the larger potential.
     arena = Arena(
         config,
-        seat(config, "logit_response:final_temperature=0.01", seeds=range(20), horizon=3000),
+        make_agents(config, "logit_response:final_temperature=0.01", seeds=range(20), horizon=3000),
         range(20),
     )
     for _ in range(3000):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from baselines.evaluation import Judge
+from baselines.evaluation import Evaluator
 from ttc_env.envs.config import make_config
 from ttc_env.game.regret import assess
 
 
-def judge(mechanism: str = "market", prices: str = "fixed", beta: float = 1000.0) -> Judge:
-    return Judge(
+def evaluator(mechanism: str = "market", prices: str = "fixed", beta: float = 1000.0) -> Evaluator:
+    return Evaluator(
         make_config(mechanism, "gsm8k", "majority", prices=prices, beta=beta, infos="basic")
     )
 
@@ -20,7 +20,7 @@ def judge(mechanism: str = "market", prices: str = "fixed", beta: float = 1000.0
     "mechanism, prices", [("market", "fixed"), ("market", "grid"), ("auction", "grid")]
 )
 def test_equilibrium_scores_zero_regret_and_distance(mechanism: str, prices: str) -> None:
-    j = judge(mechanism, prices)
+    j = evaluator(mechanism, prices)
     row = j.score_actions(j.equilibria[0])
     assert row["relative_regret"] < 1e-12
     assert row["levels_off"] == 0
@@ -36,7 +36,7 @@ def test_equilibrium_scores_zero_regret_and_distance(mechanism: str, prices: str
 
 
 def test_planner_and_cartel_stand_where_their_indices_say() -> None:
-    j = judge()
+    j = evaluator()
     planner = j.score_actions(j.solution.optimum)
     assert planner["welfare_ratio"] == pytest.approx(1.0)
     assert planner["overcompute"] == 0.0
@@ -46,7 +46,7 @@ def test_planner_and_cartel_stand_where_their_indices_say() -> None:
 
 
 def test_a_mixed_profile_is_the_mean_of_what_it_mixes() -> None:
-    j = judge()
+    j = evaluator()
     one, other = j.solution.optimum, j.equilibria[0]
     strategy = np.zeros(j.config.table.quality.shape)
     np.add.at(strategy, (np.arange(9), one), 0.5)
@@ -62,7 +62,7 @@ def test_a_mixed_profile_is_the_mean_of_what_it_mixes() -> None:
 
 
 def test_shading_is_the_winners_markup() -> None:
-    j = judge("auction", "grid")
+    j = evaluator("auction", "grid")
     actions = j.equilibria[0].copy()
     winner = j.solution.winner
     level, price, claim = (

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from baselines import impulse, run
+from baselines import run
 from baselines.suite import QUICK, RL_GAMES, SUITE, cells
 from ttc_env.game.curves import BENCHMARKS, METHODS
 
@@ -40,25 +39,32 @@ def test_the_suite_covers_what_it_says() -> None:
         assert entry.seeds >= (5 if entry.family == "RL" else 10)
 
 
+def test_filters_run_one_cell_and_gather_nothing(tmp_path: Path) -> None:
+    one = ["--learners", "hedge", "--settings", "auction", "--games", "gsm8k/majority"]
+    where = ["--cells", str(tmp_path / "cells"), "--out", str(tmp_path)]
+    assert run.main(["--quick", "--quiet", *one, *where]) == 0
+    files = [p.relative_to(tmp_path / "cells") for p in (tmp_path / "cells").rglob("*.csv")]
+    assert [str(f) for f in files] == ["hedge/auction-grid_gsm8k-majority_1000.csv"]
+    assert not (tmp_path / "README.md").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--games", "gsm8k/magic"], "choose from gsm8k/majority"),
+        (["--betas", "7"], "--betas: unknown: 7"),
+        (["--learners", "dqn", "--settings", "auction"], "no cell of the suite is left"),
+    ],
+)
+def test_filters_that_fit_nothing_say_so(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run.main(arguments)
+    assert message in capsys.readouterr().err
+
+
 def test_unknown_learner_lists_those_of_the_suite(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run.main(["--learners", "wizard"])
     assert "best_response" in capsys.readouterr().err
-
-
-def test_impulse_response_is_a_best_reply_and_greedy_play_otherwise() -> None:
-    config = impulse.duopoly(*impulse.CASES[0])
-    arena = impulse.train(config, sessions=3, rounds=300)
-    table = impulse.respond(arena)
-    assert sorted(table["round"].unique()) == list(range(-5, impulse.WINDOW + 1))
-    one = table[(table.session == 1)].set_index("round")
-    rival = int(one.level_1[0])
-    profits = [
-        config.mechanism.play(config.table.take(np.array([level, rival])), config.market).utility[0]
-        for level in range(6)
-    ]
-    assert one.level_0[0] == int(np.argmax(profits))
-    assert one.profit_0[0] == pytest.approx(max(profits))
-    summary = impulse.summarise(config, table)
-    assert 0 <= summary["at_equilibrium"] <= 1
-    assert summary["sessions"] == 3

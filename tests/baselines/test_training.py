@@ -15,8 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from baselines import checkpoint
+from agents import Arena, checkpoint, load_policies
+from baselines.interrupts import Interrupted
+from baselines.lock import locked
 from baselines.training import Plan, Run, TrainConfig
+from scripts import enjoy
 from scripts import evaluate as evaluate_script
 from scripts import train as train_script
 
@@ -49,7 +52,8 @@ def test_a_run_leaves_the_promised_files(learner: str, options: list[str], tmp_p
         "overcompute",
     ):
         assert column in metrics
-    assert len(metrics) == 6
+    assert len(metrics) == 8  # 2 seeds: before the first round, and 3 evaluations
+    assert sorted(metrics.step.unique()) == [0, 20, 40, 60]
     assert len(final(tmp_path)) == 2
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["state"] == "finished"
@@ -95,10 +99,11 @@ def test_sigkill_while_writing_leaves_the_last_good_checkpoint(tmp_path: Path) -
     program = textwrap.dedent(f"""
         import os, signal
         from pathlib import Path
-        from baselines import checkpoint, records
+        from agents import checkpoint
         target = Path({str(tmp_path)!r}) / "checkpoint.npz"
         checkpoint.save(target, {{"generation": 1, "weights": __import__("numpy").arange(1000.0)}})
-        records.os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL)  # written, but not yet in place
+        # The new file is written then, but not yet in place.
+        checkpoint.os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
         checkpoint.save(target, {{"generation": 2}})
         """)
     killed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
@@ -130,7 +135,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         "0.1",
     ]
     process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], cwd=ROOT)
-    path = tmp_path / "killed" / "checkpoint.npz"
+    path = tmp_path / "killed" / "checkpoints" / "seed_0.npz"
     while not path.exists() and process.poll() is None:
         time.sleep(0.02)
     process.kill()
@@ -157,20 +162,265 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         (["--mechanism", "lottery"], "mechanism 'lottery' is unknown; choose market, auction"),
         (["--seeds", "x"], "write 0..9, or 0,3,7"),
         (["--evaluations", "0"], "evaluations is 0"),
+        (["--learner", "ucb:memory=abc"], "memory is 'abc'; it must be a number"),
+        (["--learner", "ucb:speed=3"], "'ucb' has no option speed; it has memory, width, scale"),
+        (["--learner", "logit_response:temperature=-1"], "temperatures must be positive"),
+        (["--market", "nowhere.csv", "--alpha", "1"], "no curve file nowhere.csv"),
+        (["--prices", "1,x"], "prices is '1,x'; write numbers separated by commas"),
+        (["--prices", "free"], "choose 'grid', 'fixed'"),
+        (["--providers", "Qwen9"], "no provider 'Qwen9'; there are Llama-3-8B"),
+        (["--claims", "0.9,1"], "claims"),
+        (["--options", "speed=3"], "speed"),
+        (["--options", "speed"], "write key=value"),
     ],
 )
 def test_bad_input_lists_what_exists(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train_script.main([*arguments, "--quiet", "--out", str(tmp_path / "run")]) == 2
-    assert message in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1, "one line"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "learner, message",
+    [
+        ("ppo:learning_rate=abc", "learning_rate is 'abc'; it must be a number"),
+        ("ppo:n_steps=2.5", "n_steps is 2.5; it must be a whole number"),
+        ("ppo:wings=2", "'ppo' has no option wings; it has share, scale, device, learning_rate"),
+        ("dqn:buffer_size=true", "buffer_size is True; it must be a whole number"),
+    ],
+)
+def test_bad_options_of_library_learners_list_what_exists(
+    learner: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("stable_baselines3")
+    arguments = ["--learner", learner, "--quiet", "--out", str(tmp_path / "run")]
+    assert train_script.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    arguments = ["--learner", "ucb", *QUICK, "--out", str(tmp_path / "file" / "run")]
+    assert train_script.main(arguments) == 1
+    told = capsys.readouterr().err
+    assert "Not a directory; choose another" in told
+    assert told.count("\n") == 1
+
+
+def test_every_option_of_the_market_reaches_the_environment() -> None:
+    config = TrainConfig(
+        mechanism="auction",
+        prices="0,0.5",
+        claims="0.8,1,1.2",
+        settlement="claimed",
+        providers="Qwen2-7B, Llama-3-8B",
+        alpha=0.02,
+        baseline=0.2,
+        quality_function="power",
+        outside_value=0.001,
+        margin=0.5,
+        users=10,
+        options="beta=50",
+    ).environment()
+    assert config.grid == (6, 2, 3)
+    assert config.mechanism.payment.settlement == "claimed"
+    market = config.market
+    assert market.names == ("Qwen2-7B", "Llama-3-8B")
+    assert (market.alpha, market.baseline, market.outside_value) == (0.02, 0.2, 0.001)
+    assert (market.beta, config.users) == (50.0, 10)
+    np.testing.assert_allclose(market.cost * 1.5, market.price)
+
+
+def test_a_longer_run_goes_on_where_the_shorter_one_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["--learner", "hedge", "--seeds", "0..1", "--evaluations", "2", "--quiet"]
+    folder = ["--out", str(tmp_path / "long")]
+    assert train_script.main([*base, "--steps", "60", *folder]) == 0
+    assert train_script.main([*base, "--steps", "120", *folder]) == 0
+    at_once = ["--steps", "120", "--out", str(tmp_path / "at_once")]
+    assert train_script.main([*base, *at_once]) == 0
+    # Hedge has no schedule over the planned rounds.
+    pd.testing.assert_frame_equal(
+        final(tmp_path / "long"), final(tmp_path / "at_once"), check_exact=True
+    )
+    metrics = pd.read_csv(tmp_path / "long" / "metrics.csv")
+    assert sorted(metrics[metrics.seed == 0].step) == [0, 30, 60, 120]
+    notes = json.loads((tmp_path / "long" / "manifest.json").read_text())["notes"]
+    assert notes == ["planned for 60 steps, then extended"]
+    capsys.readouterr()
+    assert train_script.main([*base, "--steps", "90", *folder]) == 1
+    assert "a run of 120 steps; --steps can only grow" in capsys.readouterr().err
+    # A finished run is not trained again.
+    assert train_script.main([*base, "--steps", "120", *folder]) == 0
+
+
+def test_two_processes_do_not_train_into_one_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(tmp_path):
+        program = (
+            "import sys; from scripts import train;"
+            f"sys.exit(train.main(['--learner', 'ucb', *{QUICK}, '--out', {str(tmp_path)!r}]))"
+        )
+        other = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    assert other.returncode == 1
+    assert f"another process (process {os.getpid()}) is training into" in other.stderr
+    assert train_script.main(["--learner", "ucb", *QUICK, "--out", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_save_and_end_the_run(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = getattr(signal, name)
+    config = ["--learner", "hedge", "--steps", "80", "--seeds", "0", "--evaluations", "4"]
+    step = Arena.step
+
+    def interrupted_step(arena: Arena) -> np.ndarray:
+        if arena.round == 50:  # twice within a moment, as an impatient terminal does
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+        return step(arena)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Arena, "step", interrupted_step)
+        before = signal.getsignal(signal.SIGINT)
+        status = train_script.main([*config, "--quiet", "--out", str(tmp_path / "run")])
+        signal.signal(signal.SIGINT, before)  # left ignored, so that nothing disturbs the exit
+    assert status == 128 + number
+    assert "interrupted; saved to" in capsys.readouterr().err
+    assert load_policies(tmp_path / "run").step == 51
+    assert train_script.main([*config, "--quiet", "--out", str(tmp_path / "run")]) == 0
+    assert train_script.main([*config, "--quiet", "--out", str(tmp_path / "whole")]) == 0
+    pd.testing.assert_frame_equal(
+        final(tmp_path / "run"), final(tmp_path / "whole"), check_exact=True
+    )
+
+
+def test_dqn_says_that_a_resumed_run_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("stable_baselines3")
+    config = TrainConfig(
+        learner="provider_0=dqn,rest=best_response",
+        providers="Llama-3-8B,Qwen2-7B",
+        steps=40,
+        parallel=4,
+        seeds="0",
+        evaluations=2,
+    )
+    run = Run(Plan.of(config), tmp_path)
+    run.on_evaluation = lambda row: os.kill(os.getpid(), signal.SIGTERM) if row["step"] else None
+    with pytest.raises(Interrupted):
+        run.train()
+    again = Run(Plan.of(config), tmp_path)
+    again.train()
+    assert "empty replay buffer" in again.notes[0]
+    assert json.loads((tmp_path / "manifest.json").read_text())["notes"] == again.notes
+
+
+def test_logs_of_several_agents_have_tags_of_their_own_and_no_step_twice(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = TrainConfig(
+        learner="provider_0=ppo_torch:hidden=8,rest=ppo_torch:hidden=4",
+        providers="Llama-3-8B,Qwen2-7B",
+        steps=128,
+        parallel=2,
+        seeds="0",
+        evaluations=4,
+    )
+    run = Run(Plan.of(config), tmp_path)
+    run.on_evaluation = lambda row: (
+        os.kill(os.getpid(), signal.SIGTERM) if row["step"] == 64 else None
+    )
+    with pytest.raises(Interrupted):
+        run.train()
+    Run(Plan.of(config), tmp_path).train()
+    events = accumulator.EventAccumulator(
+        str(tmp_path / "tensorboard" / "seed_0"), purge_orphaned_data=False
+    ).Reload()
+    tags = events.Tags()["scalars"]
+    assert {"ppo_torch_0/entropy", "ppo_torch_1/entropy", "play/nash_conv"} <= set(tags)
+    for tag in tags:
+        start = [0] if tag.startswith("play/") else []  # networks have nothing to tell before
+        assert [event.step for event in events.Scalars(tag)] == [*start, 32, 64, 96, 128]
+
+
+def test_a_killed_process_leaves_its_events_to_the_next_save(tmp_path: Path) -> None:
+    """Logs are written with the checkpoint, so that going on from it repeats no step."""
+    pytest.importorskip("torch")
+    pytest.importorskip("tensorboard")
+    config = TrainConfig(
+        learner="ppo_torch:hidden=4",
+        providers="Llama-3-8B,Qwen2-7B",
+        steps=64,
+        parallel=2,
+        seeds="0",
+        evaluations=2,
+    )
+    run = Run(Plan.of(config), tmp_path)
+
+    def die(row: dict[str, object]) -> None:
+        raise MemoryError  # stands for a kill: nothing is saved
+
+    run.on_evaluation = die
+    with pytest.raises(MemoryError):
+        run.train()
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_a_manifest_names_commit_and_versions(tmp_path: Path) -> None:
+    assert train_script.main(["--learner", "ucb", *QUICK, "--out", str(tmp_path)]) == 0
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["commit"] == "unknown" or len(manifest["commit"].split("+")[0]) == 40
+    assert {"numpy", "pandas", "gymnasium", "pettingzoo"} <= set(manifest["versions"])
+
+
+def test_enjoy_prints_every_round_and_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_script.main(["--learner", "ucb", *QUICK, "--out", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert enjoy.main([str(tmp_path), "--seed", "1", "--rounds", "3"]) == 0
+    text = capsys.readouterr().out
+    assert "seed 1 after 60 steps; provider_0: ucb" in text
+    assert text.count("users' value") == 3
+    assert enjoy.main([str(tmp_path / "nowhere")]) == 1
+    assert "train first" in capsys.readouterr().err
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("matplotlib")
+    assert enjoy.main([str(tmp_path), "--rounds", "2", "--gif", str(tmp_path / "a.gif")]) == 0
+    with image.open(tmp_path / "a.gif") as animation:
+        assert animation.n_frames == 2
+
+
+def test_evaluate_scores_every_seed_of_a_learner_that_trains_them_in_turn(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    options = ["--learner", "ppo_torch", "--parallel", "2", *QUICK, "--out", str(tmp_path)]
+    assert train_script.main(options) == 0
+    assert evaluate_script.main([str(tmp_path)]) == 0
+    scored = pd.read_csv(tmp_path / "evaluation.csv")
+    assert list(scored.seed) == [0, 1]
+    np.testing.assert_allclose(scored.nash_conv, final(tmp_path).nash_conv, rtol=1e-9)
 
 
 def test_evaluate_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate_script.main([str(tmp_path)]) == 1
-    assert "holds no checkpoint.npz; train first" in capsys.readouterr().err
-    (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 nonsense")
+    assert "holds no policies; train first" in capsys.readouterr().err
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "seed_0.npz").write_bytes(b"PK\x03\x04 nonsense")
     assert evaluate_script.main([str(tmp_path)]) == 1
 
 
@@ -185,7 +435,7 @@ def test_not_a_number_stops_the_run(
     )
     assert train_script.main(["--learner", "ucb", *QUICK, "--out", str(tmp_path)]) == 1
     assert (
-        "reward is nan in round 1 for provider_0 ('Llama-3-8B'), run seed 0, market gsm8k majority"
+        "reward is nan in round 1 for provider_0 ('Llama-3-8B'), seed 0, market gsm8k majority"
         in capsys.readouterr().err
     )
     assert json.loads((tmp_path / "manifest.json").read_text())["state"] != "finished"

@@ -57,6 +57,30 @@ def log_regrets(game: PostedPriceGame) -> tuple[np.ndarray, np.ndarray]:
     return profiles, worst
 
 
+def playable_profiles(game: PostedPriceGame, profiles: np.ndarray) -> np.ndarray:
+    """Which profiles `[K, n]` hold no action that is dominated, or a copy of an earlier one."""
+    good = [
+        [_playable(game, i, a) for a in range(game.value.shape[1])] for i in range(len(game.value))
+    ]
+    return np.array(good)[np.arange(len(game.value)), profiles].all(axis=1)
+
+
+def _playable(game: PostedPriceGame, i: int, a: int) -> bool:
+    value, profit, surplus = game.value[i], game.profit[i], game.surplus[i]
+    for b in range(len(value)):
+        if b == a or np.isnan(value[b]):
+            continue
+        if (value[b], profit[b], surplus[b]) == (value[a], profit[a], surplus[a]):
+            if b < a:
+                return False
+            continue
+        as_good = profit[b] >= profit[a] and (value[b] >= value[a] or game.beta == 0)
+        better = profit[b] > profit[a] or (value[b] > value[a] and game.beta > 0)
+        if profit[a] > 0 and as_good and better:
+            return False
+    return True
+
+
 def share_weighted(
     game: PostedPriceGame, profiles: np.ndarray, weight: np.ndarray, outside_weight: float
 ) -> np.ndarray:

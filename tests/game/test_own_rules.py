@@ -1,7 +1,6 @@
 """A rule of a user's own, from its definition alone, in every face of the package."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -10,41 +9,25 @@ from pettingzoo.test import parallel_api_test
 
 import ttc_env
 from ttc_env.game import enumeration
-from ttc_env.game.arrays import array_module
 from ttc_env.game.mechanisms import pay_per_token, second_price_auction
-from ttc_env.game.rules.base import Rule, Users
+from ttc_env.game.rules.base import Users
 from ttc_env.game.rules.first_score import FirstScore
 from ttc_env.game.rules.posted_price import PostedPrice
 from ttc_env.game.rules.score_auction import SecondScore, best_rival
 from ttc_env.game.rules.taste_auction import TasteAuction
-from ttc_env.game.tariffs import PerToken, price_choices
 
 
-class Others(NamedTuple):
-    weight: object  # [n, ...] what the rivals and the outside option weigh together
+def example():
+    """The rule that CONTRIBUTING shows."""
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    code = text.split("<!-- rule example -->")[1].split("```python\n")[1].split("```")[0]
+    assert len(code.strip().splitlines()) <= 30
+    names = {"__name__": "rule_example"}
+    exec(code.split("ttc_env.register_mechanism")[0], names)
+    return names["Luce"], names["luce"]
 
 
-@dataclass(frozen=True)
-class Luce(Rule):
-    """Users pick in proportion to quality over price, and pay the price."""
-
-    def weight(self, offer):
-        return offer.seen / offer.price
-
-    def rivals(self, offer, users):
-        weight = self.weight(offer)
-        return Others(1.0 + array_module(weight).sum(weight, axis=0) - weight)
-
-    def log_share(self, offer, rivals, users):
-        weight = self.weight(offer)
-        return array_module(weight).log(weight / (weight + rivals.weight))
-
-    def payment(self, offer, rivals, users):
-        return offer.price
-
-
-def luce(prices="fixed"):
-    return ttc_env.Mechanism("luce", PerToken(price_choices(PerToken, prices)), Luce())
+Luce, luce = example()
 
 
 @pytest.fixture(autouse=True)

@@ -131,7 +131,10 @@ def test_curve_file_is_tidy_and_whole(tmp_path, measured):
     uncertain = frame[frame.se > 0]
     assert len(uncertain) >= 4
     width = (uncertain.accuracy_hi - uncertain.accuracy_lo) / (2 * 1.96 * uncertain.se)
-    assert width.between(0.8, 1.2).all()  # the bootstrap agrees with the standard error of a mean
+    # the bootstrap agrees with the standard error of a mean, and is widened where few are wrong
+    few = 60 * (1 - uncertain.accuracy) < 5
+    assert width[~few].between(0.8, 1.2).all()
+    assert width[few].between(0.8, 2.0).all()
     assert list(tmp_path.iterdir()) == [path]  # no part files left
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ttc_env.measure import estimators, weighted
 from ttc_env.measure.estimators import NO_ANSWER
+from ttc_env.measure.resampling import mean_interval
 
 EXACT = 1e-11
 
@@ -315,3 +316,21 @@ def test_effort_bins_by_hand():
 def test_errors_name_the_remedy(call, words):
     with pytest.raises(ValueError, match=words.replace("(", r"\(")):
         call()
+
+
+@pytest.mark.parametrize(
+    "count, chance", [(30, 0.02), (30, 0.98), (30, 0.1), (30, 0.5), (100, 0.01)]
+)
+def test_intervals_cover_at_the_edges(count, chance):
+    """At 30 questions and p = 0.02 the percentile bootstrap covered 45%."""
+    rng = np.random.default_rng(0)
+    drawn = (rng.random((count, 600)) < chance).astype(float)
+    low, high = mean_interval(drawn, resamples=400)
+    assert ((low <= chance) & (chance <= high)).mean() > 0.92
+    assert ((low >= 0) & (high <= 1) & (low <= drawn.mean(0)) & (drawn.mean(0) <= high)).all()
+
+
+def test_intervals_say_that_none_of_thirty_is_not_never():
+    low, high = mean_interval(np.zeros((30, 1)))
+    assert low[0] == 0.0
+    assert high[0] == pytest.approx(1 - 1 / (1 + 1.96**2 / 30), abs=1e-3)  # Wilson with no success

@@ -160,3 +160,93 @@ def test_inspect_needs_a_log(tmp_path):
     path.write_text("[]")
     with pytest.raises(ValueError, match="inspect log dump"):
         importers.import_inspect(path)
+
+
+ODD = [
+    None, True, -1, 0, 1.5, 10**400, float("nan"), float("inf"), "", "x", "\ud800", [], [None],
+    [[]], {}, {"a": None}, [10**400] * 4, ["x"] * 4, [True] * 4, [{}] * 4,
+]  # fmt: skip
+
+
+def places(value, path=()):
+    """The path of every part of a JSON value."""
+    yield path
+    entries = value.items() if isinstance(value, dict) else ()
+    entries = enumerate(value) if isinstance(value, list) else entries
+    for key, part in entries:
+        yield from places(part, (*path, key))
+
+
+def changed(value, path, odd, drop=False):
+    """A copy of a JSON value with another part at `path`, or without it."""
+    if not path:
+        return odd
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    if drop and len(path) == 1:
+        del copy[path[0]]
+    else:
+        copy[path[0]] = changed(value[path[0]], path[1:], odd, drop)
+    return copy
+
+
+def variants(row):
+    for path in places(row):
+        for odd in ODD:
+            yield changed(row, path, odd)
+        if path:
+            yield changed(row, path, None, drop=True)
+
+
+def test_odd_rows_are_dropped_and_never_abort_the_file(tmp_path):
+    """Every part of a good row replaced by every odd value, a thousand rows a format: the good rows
+    around them survive, and whatever is kept can be estimated.
+    """
+    good = json.loads(paper_row("good"))
+    lm_eval = {"doc_id": 1, "target": "9", "resps": [["=9", "=8"]], "filter": "none"}
+    check = functools.partial(scoring.check_exact, pattern="=([0-9])$")
+    count = 0
+    for name, row, read in (
+        ("paper", good, lambda path: importers.import_paper(path, samples=1)),
+        ("lm_eval", lm_eval, lambda path: importers.import_lm_eval(path, check, len, samples=1)),
+    ):
+        key = "qid" if name == "paper" else "doc_id"
+        rows = [{**row, key: "first"}, *variants(row), {**row, key: "last"}]
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        records, report = read(path)
+        assert {"first", "last"} <= set(records)
+        assert str(report)
+        from_records(records, warn=lambda _: None).accuracy("majority", [1])
+        count += len(rows)
+    sample = inspect_sample("q", 1)
+    rows = [inspect_sample("first", 1), *variants(sample), inspect_sample("last", 1)]
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({"samples": rows}))
+    records, _ = importers.import_inspect(path, samples=1)
+    assert {"first", "last"} <= set(records)
+    from_records(records, warn=lambda _: None).accuracy("majority", [1])
+    assert count + len(rows) > 1000
+
+
+def test_deep_nesting_and_damaged_archives(tmp_path):
+    deep = "[" * 100_000 + "]" * 100_000
+    path = tmp_path / "paper.jsonl"
+    path.write_text(f"{paper_row('a')}\n{deep}\n{paper_row('b')}\n")
+    records, report = importers.import_paper(path)
+    assert list(records) == ["a", "b"]
+    assert report.dropped[0][0] == 2
+    archive = tmp_path / "log.eval"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for i in range(3):
+            sample = inspect_sample(f"q{i}", 1)
+            file.writestr(f"samples/{i}.json", json.dumps(sample) + " " * 500)
+    whole = archive.read_bytes()
+    messages = []
+    for place in range(len(whole)):
+        archive.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            importers.import_inspect(archive)
+        except ValueError as error:
+            messages.append(str(error))
+    assert messages
+    assert all(str(archive) in message for message in messages)

@@ -3,9 +3,12 @@ do.
 """
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -43,8 +46,11 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(0.02)
         with server.lock:
             server.busy -= 1
+        if isinstance(failure, str):
+            self.reply(302, b"", {"Location": failure})
+            return
         if failure is not None:
-            self.reply(failure, b'{"error": "no"}', {"Retry-After": "0.05"})
+            self.reply(failure, b'{"error": "no", "key": "secret"}', {"Retry-After": "0.05"})
             return
         choices = []
         for j in range(body["n"]):
@@ -167,3 +173,99 @@ def test_without_logprobs_samples_are_asked_for_one_by_one(serve):
         ("1", 7, None),
         ("2", 7, None),
     ]
+
+
+def test_a_redirect_does_not_carry_the_key_elsewhere(serve):
+    """urllib would send the Authorization header to whatever host the reply names."""
+    other = serve()
+    server = serve(failures=[other.url + "completions"])
+    backend = OpenAIServer("m", base_url=server.url, api_key="secret", retries=3)
+    with pytest.raises(RuntimeError, match=r"redirects to http://127\.0\.0\.1:.* not followed"):
+        backend.generate(["p"], Sampling(n=1), [5])
+    assert other.requests == []
+    assert len(server.requests) == 1  # and it is not tried again
+
+
+def test_nothing_secret_is_recorded_or_printed(serve):
+    url = serve(failures=[400]).url.replace("/v1/", "/token-abc/v1?key=def")
+    backend = OpenAIServer("m", base_url=url, api_key="secret")
+    with pytest.raises(RuntimeError) as caught:
+        backend.generate(["p"], Sampling(n=1), [5])
+    for text in (json.dumps(backend.describe()), str(caught.value)):
+        assert not [word for word in ("secret", "token-abc", "def") if word in text]
+    with pytest.raises(ValueError, match="OPENAI_API_KEY") as refused:
+        OpenAIServer("m", base_url="http://user:hunter2@localhost/v1")
+    assert "hunter2" not in str(refused.value)
+    with pytest.raises(ValueError, match="base_url must be an address"):
+        OpenAIServer("m", base_url="localhost:8000")
+
+
+def test_every_sampling_parameter_is_sent_and_recorded(serve):
+    """A parameter that is not sent is taken from the model's generation_config.json, silently."""
+    server = serve()
+    backend = OpenAIServer(
+        "m", base_url=server.url, chat_template_kwargs={"enable_thinking": False}
+    )
+    message = ({"role": "user", "content": "?"},)
+    backend.generate([message], Sampling(n=1), [0])
+    _, body, _ = server.requests[-1]
+    assert {
+        name: body[name]
+        for name in (
+            "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty",
+            "repetition_penalty", "chat_template_kwargs",
+        )
+    } == {
+        "temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "presence_penalty": 0.0,
+        "frequency_penalty": 0.0, "repetition_penalty": 1.0,
+        "chat_template_kwargs": {"enable_thinking": False},
+    }  # fmt: skip
+    chosen = Sampling(n=1, top_k=20, min_p=0.05, repetition_penalty=1.05)
+    backend.generate([message], chosen, [0])
+    assert server.requests[-1][1]["top_k"] == 20
+    assert chosen.settings()["top_k"] == 20
+    assert "top_k" not in Sampling().settings()  # old traces can be continued
+    assert backend.describe()["settings"] == {
+        "sent": "all",
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    own = OpenAIServer("m", base_url=server.url, openai_only=True)
+    own.generate([message], Sampling(n=1), [0])
+    assert "top_k" not in server.requests[-1][1]
+    with pytest.raises(ValueError, match="OpenAI's own API"):
+        own.generate([message], chosen, [0])
+    with pytest.raises(ValueError, match="top_k"):
+        Sampling(top_k=-1)
+
+
+def test_an_interrupted_run_ends_at_once():
+    """Threads that wait for a slow server must not keep the process alive (it took ten minutes)."""
+    program = (
+        "import os, signal, socket, threading\n"
+        "from ttc_env.measure.backends.base import Sampling\n"
+        "from ttc_env.measure.backends.openai_server import OpenAIServer\n"
+        "silent = socket.create_server(('127.0.0.1', 0))\n"
+        "backend = OpenAIServer('m', base_url=f'http://127.0.0.1:{silent.getsockname()[1]}/v1')\n"
+        "threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
+        "try:\n    backend.generate(['p'], Sampling(n=1), [0])\n"
+        "except KeyboardInterrupt:\n    print('stopped')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        timeout=60,
+    )
+    assert done.stdout.strip() == "stopped", done.stderr
+
+
+def test_lanes_keep_the_server_busy_and_no_more():
+    for concurrency, at_once, n, lanes in (
+        (16, None, 64, 16),  # one request a question
+        (16, 1, 64, 1),  # 64 requests a question: one question fills it
+        (16, 1, 1, 16),
+        (16, 4, 8, 8),
+    ):
+        backend = OpenAIServer("m", concurrency=concurrency, samples_per_request=at_once)
+        assert backend.lanes(n) == lanes

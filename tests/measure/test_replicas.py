@@ -1,5 +1,7 @@
 """Copies in processes of their own give what one backend gives."""
 
+import time
+
 import pytest
 
 from ttc_env.measure.backends import make_backend
@@ -30,3 +32,19 @@ def test_device_slices():
     assert device_slices(2, 1, "5,7,9") == ["5", "7"]
     with pytest.raises(ValueError, match="ask for fewer"):
         device_slices(2, 2, "0,1,2")
+
+
+def test_copies_at_work_are_stopped_within_seconds(monkeypatch):
+    """They ignore Ctrl-C, which is the parent's; closing waited half a minute for each."""
+    monkeypatch.setattr("ttc_env.measure.backends.replicas.PATIENCE", 0.5)
+    copies = make_backend("fake", "m", data_parallel=2)
+    processes = [process for process, _ in copies._workers]
+    many = [f"{'1+1' * 2000}:"] * 400
+    seeds = [i * SEED_STRIDE for i in range(len(many))]
+    for _, connection in copies._workers:
+        connection.send((many, Sampling(n=64), seeds))
+    time.sleep(0.5)
+    began = time.monotonic()
+    copies.close()
+    assert time.monotonic() - began < 10
+    assert not any(process.is_alive() for process in processes)

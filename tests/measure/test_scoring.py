@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ttc_env.measure import scoring
+from tests.measure.answers import TRIED_CHOICES, TRIED_MATH
+from ttc_env.measure import choice, mathematics, scoring
 from ttc_env.measure.scoring import Verdict, WorkerPool, check_answers, check_choice, check_exact
 
 
@@ -57,6 +58,67 @@ def test_unknown_kind_and_missing_pattern():
         scoring.check("essay", "", "")
     with pytest.raises(ValueError, match="pattern"):
         scoring.check("exact", "", "")
+
+
+@pytest.mark.parametrize("text, answer", TRIED_CHOICES)
+def test_choices_that_real_models_write(text, answer):
+    """Ways to say which option is right; rules were mended against this list, so it is no held-out
+    one.
+    """
+    assert choice.read_choice(text) == answer
+
+
+def test_option_letters_beyond_d():
+    assert choice.read_choice("The answer is J.", "ABCDEFGHIJ") == "J"
+    assert choice.read_choice("The answer is I, since ...", "ABCDEFGHIJ") == "I"
+    assert choice.read_choice("The answer is B, I think", "ABCDEFGHIJ") == "B"
+    assert choice.read_choice("I think so", "ABCDEFGHIJ") is None
+
+
+HOSTILE = [
+    "answer" + " " * 150 + "?",
+    "answer " * 5_000,
+    "answer is " * 5_000,
+    "(" * 20_000,
+    "A or " * 5_000,
+    "A\n" * 10_000,
+    "\\boxed{" * 5_000,
+    "\\boxed " * 5_000,
+    "答案是" * 9_000,
+    "answer: the " * 5_000,
+    "so " * 9_000,
+    "3 1/" * 9_000,
+    "1 " * 20_000,
+]
+
+
+def test_no_text_takes_long_to_read():
+    """One answer of 157 characters took a minute. Ten seconds are far more than a loaded machine
+    needs for all of them, and far less than one that backtracks.
+    """
+    began = time.monotonic()
+    for text in HOSTILE:
+        assert len(choice.boxes(text)) <= len(text)
+        for wide in (text, text * 20):
+            check_choice(wide, "A")
+            mathematics.expression(wide[-100_000:])
+            mathematics.plain(wide[:2_000])
+    assert time.monotonic() - began < 20
+
+
+def test_every_kind_of_check_runs_under_the_timeout(monkeypatch):
+    """A pattern of a task's own can hang as well as mathematics can."""
+    jobs = []
+    monkeypatch.setattr(WorkerPool, "run", lambda self, given: jobs.extend(given) or [])
+    for kind in scoring.KINDS:
+        check_answers(kind, ["text"], ["gold"], "(x)")
+    assert [job[0] for job in jobs] == list(scoring.KINDS)
+
+
+@pytest.mark.parametrize("text, gold, right", TRIED_MATH)
+def test_expressions_that_real_models_write(text, gold, right):
+    pytest.importorskip("math_verify", reason="math-verify is not installed (extra `measure`)")
+    assert scoring.check_math(text, gold).correct == right
 
 
 HARD_MATH = [

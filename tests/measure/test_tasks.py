@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from ttc_env.measure import tasks
+from ttc_env.measure import scoring, tasks
 from ttc_env.measure.chains import STYLES, Chain, draw_distinct_chains
 from ttc_env.measure.tasks import load_task
 
@@ -165,3 +165,152 @@ def test_questions_are_held_out_from_training():
     assert max(golds.count(g) for g in golds) / 300 < 0.35
     with pytest.raises(ValueError, match="ask for fewer"):
         draw_distinct_chains(40, 0, 2, 2)
+
+
+def rows_file(tmp_path, rows):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_rows_of_ones_own(tmp_path):
+    path = rows_file(tmp_path, [{"q": "1+1?", "a": 2}, {"q": "2+2?", "a": "04"}])
+    options = {"question_field": "q", "answer_field": "a", "answer": "math"}
+    task = load_task("rows", data=path, options=options)
+    assert task.name == "rows:mine"
+    assert {q.id: q.gold for q in task.questions} == {"row-0": "2", "row-1": "04"}
+    assert "\\boxed" in task.questions[0].prompt[0]["content"]
+    exact = load_task("rows:other", data=path, options={**options, "answer": "exact"})
+    assert exact.name == "rows:other"
+    assert scoring.check_exact("I think\n2\n", "2", exact.pattern).correct
+    assert not scoring.check_exact("2\nno, 3", "2", exact.pattern).correct
+
+
+def test_choices_of_ones_own(tmp_path):
+    rows = [
+        {"q": "Which?", "options": ["u", "v", "w"], "a": "v"},
+        {"q": "What?", "options": ["u", "v"], "a": 0},
+        {"q": "Who?", "options": ["u", "v", "w", "x", "y"], "a": "e"},
+    ]
+    options = {
+        "question_field": "q", "answer_field": "a", "answer": "choice", "choices_field": "options",
+    }  # fmt: skip
+    task = load_task("rows", data=rows_file(tmp_path, rows), options=options)
+    by = by_id(task)
+    assert {q: v.gold for q, v in by.items()} == {"row-0": "B", "row-1": "A", "row-2": "E"}
+    assert by["row-0"].prompt[-1]["content"] == "Which?\n\nA) u\nB) v\nC) w"
+
+
+@pytest.mark.parametrize(
+    "rows, options, words",
+    [
+        ([{"q": "?", "a": 1}], {}, "--question-field"),
+        ([{"q": "?", "a": 1}], {"question_field": "q", "answer_field": "a"}, "--check"),
+        (
+            [{"q": "?", "a": None}],
+            {"question_field": "q", "answer_field": "a", "answer": "math"},
+            "row 0",
+        ),
+        (
+            [{"q": "?", "a": "Z"}],
+            {"question_field": "q", "answer_field": "a", "answer": "choice"},
+            "none of the choices",
+        ),
+        (
+            [{"q": "?", "a": 1}],
+            {"question_field": "x", "answer_field": "a", "answer": "math"},
+            "KeyError: 'x'.*columns q, a",
+        ),
+        (
+            [{"q": "?", "a": 1}],
+            {"question_field": "q", "answer_field": "a", "answer": "essay"},
+            "math",
+        ),
+        ([{"q": "?", "a": 1}], {"quetsion_field": "q"}, "'quetsion_field' is unknown"),
+        (
+            [{"q": "?", "a": 1}],
+            {"question_field": "q", "answer_field": "a", "answer": "math", "shots": 1},
+            "no question",
+        ),
+        (
+            [{"q": "?", "a": 1}],
+            {"question_field": "q", "answer_field": "a", "answer": "exact", "pattern": "("},
+            "pattern",
+        ),
+    ],
+)
+def test_what_is_wrong_with_rows_is_told(tmp_path, rows, options, words):
+    with pytest.raises(ValueError, match=words):
+        load_task("rows", data=rows_file(tmp_path, rows), options=options)
+
+
+def test_limits_and_options_are_checked():
+    for limit in (0, -5):
+        with pytest.raises(ValueError, match=f"limit is {limit}"):
+            load_task("chains", limit=limit)
+    with pytest.raises(ValueError, match="'max_term' is unknown; choose among"):
+        load_task("chains", options={"max_term": 8})
+
+
+@pytest.mark.parametrize(
+    "name, row, gold",
+    [
+        ("aime24", {"id": 60, "problem": "?", "answer": "204"}, "204"),
+        ("aime25", {"id": "0", "problem": "?", "answer": "70"}, "70"),
+        (
+            "math500",
+            {"unique_id": "test/a/1.json", "problem": "?", "answer": "\\frac{1}{2}"},
+            "\\frac{1}{2}",
+        ),
+        (
+            "mmlu_pro",
+            {
+                "question_id": 7,
+                "question": "?",
+                "options": list("uvwxyz"),
+                "answer": "F",
+                "answer_index": 5,
+            },
+            "F",
+        ),
+        (
+            "gpqa_diamond",
+            {
+                "Question": "?",
+                "Correct Answer": "r",
+                **{f"Incorrect Answer {i}": f"w{i}" for i in (1, 2, 3)},
+            },
+            None,
+        ),
+    ],
+)
+def test_benchmarks_of_today(tmp_path, name, row, gold):
+    task = load_task(name, data=rows_file(tmp_path, [row]))
+    assert gold is None or task.questions[0].gold == gold
+    assert re.fullmatch("[0-9a-f]{40}", task.format["revision"])
+    assert "{" not in str(task.questions[0].prompt[-1]["content"])
+
+
+def test_worked_examples_are_set_aside(tmp_path):
+    rows = [{"question": f"{i}+1?", "answer": f"Work {i}.\n#### {i + 1}"} for i in range(10)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain = load_task("gsm8k", data=path)
+    few = load_task("gsm8k", data=path, options={"shots": 2})
+    assert [q.id for q in few.questions] == [q.id for q in plain.questions[:8]]
+    prompt = few.questions[0].prompt
+    assert [m["role"] for m in prompt] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+    ]
+    shown = {m["content"] for m in prompt if m["role"] == "user"} - {prompt[-1]["content"]}
+    assert not shown & {q.prompt[-1]["content"] for q in few.questions}
+    assert re.fullmatch(r"Work \d\.\n\\boxed\{\d+\}", prompt[2]["content"])
+    assert few.format_hash != plain.format_hash
+    assert (
+        load_task("gsm8k", data=path, limit=3, options={"shots": 2}).questions == few.questions[:3]
+    )

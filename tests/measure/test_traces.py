@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +242,53 @@ def test_seeds_never_overlap(tmp_path):
             seeds += [record["seed"] for record in read_trace(path).records.values()]
     assert len(set(seeds)) == 200
     assert np.diff(np.sort(seeds)).min() >= 2 * 8
+
+
+def test_damaged_files_are_told_in_one_line(tmp_path):
+    """Every byte of a gzip trace damaged, every length cut: a TraceError, or the trace."""
+    path = tmp_path / "t.jsonl"
+    write(path, ["a", "b"])
+    packed = tmp_path / "t.jsonl.gz"
+    compress_trace(path, packed)
+    whole = packed.read_bytes()
+    messages = []
+    damaged = [whole[:cut] for cut in range(len(whole))]
+    damaged += [
+        whole[:i] + bytes([whole[i] ^ flip]) + whole[i + 1 :]
+        for i in range(len(whole))
+        for flip in (1, 0x80, 0xFF)
+    ]
+    for content in damaged:
+        packed.write_bytes(content)
+        try:
+            read_trace(packed)
+        except TraceError as error:
+            messages.append(str(error))
+    assert len(messages) > len(damaged) / 2
+    assert all(str(packed) in message for message in messages)
+    packed.write_bytes(zlib.compress(b"x"))  # raw zlib
+    with pytest.raises(TraceError, match="damaged or no gzip"):
+        read_trace(packed)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind":"question"}',
+        '{"kind":"question","id":"a"}',
+        '{"kind":"question","id":["a"],"samples":{}}',
+        '{"kind":"question","id":"a","samples":[]}',
+        '{"kind":"question","id":"a","samples":{"correct":1}}',
+        '{"kind":"session"}',
+        "[" * 100_000 + "]" * 100_000,
+    ],
+)
+def test_lines_without_their_parts_are_refused_by_number(tmp_path, line):
+    path = tmp_path / "t.jsonl"
+    write(path, ["x"])
+    path.write_text(path.read_text() + line + "\n" + '{"kind":"session","session":{}}\n')
+    with pytest.raises(TraceError, match="line 3"):
+        read_trace(path)
+    path.write_text('{"kind":"header","format":1}\n')
+    with pytest.raises(TraceError, match="line 1"):
+        read_trace(path)

@@ -62,7 +62,7 @@ class EnvConfig:
 
     @cached_property
     def parts(self) -> tuple[int, int, int]:
-        """How many (levels, price choices, claims) a provider has: what a flat action is made of."""
+        """How many (levels, price choices, claims) a provider has."""
         return self.mechanism.grid(self.market)
 
     @cached_property

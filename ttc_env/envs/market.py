@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property, partial
 from typing import Any, Unpack
 
@@ -15,6 +16,7 @@ from ttc_env.envs.backends.base import OneRound
 from ttc_env.envs.backends.python import PythonBackend
 from ttc_env.envs.config import EnvConfig, describe, make_config
 from ttc_env.envs.infos import Info, LazyRound, Rows
+from ttc_env.envs.market_source import Markets, market_source
 from ttc_env.envs.observations import BatchObservation, ObservationLayout
 from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
 from ttc_env.envs.python_infos import PlainInfos
@@ -40,6 +42,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     - `mechanism="market"`: pay per token. Users choose by logit among quality minus price, with
       rationality `beta`.
+    - `mechanism="flat_fee"`, `"pay_per_correct"`, `"two_part"`, `"price_cap"`, `"per_character"`:
+      the same users, and another price of a level (`ttc_env.game.tariffs`).
     - `mechanism="auction"`: a reverse second-price auction. Providers bid a price and claim their
       quality; the best score (claim minus bid) serves everybody and is paid so that users keep the
       runner-up's score.
@@ -123,9 +127,12 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | --- | --- | --- |
     | `mechanism` | `"market"` | `"market"`, `"auction"`, `"first_score"`, `"taste_auction"`, or a `ttc_env.game.mechanisms.Mechanism` |
     | `benchmark`, `method` | `"gsm8k"`, `"majority"` | published curves, or a path or DataFrame: see `ttc_env.load_market` |
+    | `as_of` | June 2026 | `arc_agi_1`, `arc_agi_2`: the frontier's models at a date |
     | `providers`, `beta`, `alpha`, `baseline`, `quality_function`, `outside_value`, `margin`, `prices_per_token` | the paper's | see `ttc_env.load_market` |
-    | `market` | None | a `Market`, in place of all of the above |
+    | `market` | None | a `Market`, in place of all of the above; or several (a sequence, a `MarketBatch`), or a function of a generator: each `reset` then draws one, and `market`, `solve()` and infos are about it |
     | `prices` | `"grid"` | `"grid"`, `"fixed"`, or price choices as numbers |
+    | `base` | `"list"` | pay_per_correct only: what a right answer costs, by the provider's list price, or by its `"value"` |
+    | `cap` | the list price at the efficient level | price_cap only: USD/query, one for all |
     | `claims`, `settlement` | `(1.0,)`, `"delivered"` | auction only: claims as factors on true quality; pay on `"delivered"` or `"claimed"` quality |
     | `reserve` | none | auction only: USD/query; no score below it serves |
     | `actions` | `"discrete"` | or `"flat"` (one index), or `"continuous"` |
@@ -154,7 +161,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         benchmark: Benchmark | None = None,
         method: str | None = None,
         *,
-        market: Market | None = None,
+        market: Markets | None = None,
         infos: Infos = "full",
         render_mode: RenderMode | None = None,
         **options: Unpack[GameOptions],
@@ -164,9 +171,10 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
                 f"render_mode is {render_mode!r}; choose"
                 f" {', '.join(map(repr, self.metadata['render_modes']))} or None"
             )
-        self.config: EnvConfig = make_config(
-            mechanism, benchmark, method, market=market, infos=infos, **options
-        )
+        self._source = market_source(market)
+        one: Any = market if self._source is None else self._source.first
+        config = make_config(mechanism, benchmark, method, market=one, infos=infos, **options)
+        self._game = _Game(config)
         self.layout = ObservationLayout(self.config)
         self.render_mode = render_mode
         self.max_cycles = self.config.max_cycles
@@ -177,23 +185,20 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         }
         self._action_spaces = {a: self.config.action_space() for a in self.possible_agents}
         self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
-        self._tables = RoundTables(self.config, MarketBatch.of(self.config.market))
-        self._backend = PythonBackend(self._tables)
-        self._rng: Any = None if self.config.demand == "expected" else self._generator(None)
-        hidden = self.layout.hidden
-        self._first = BatchObservation.first(self.layout, self._tables.static, 1, hidden)
+        self._rng: Any = None if config.demand == "expected" else self._generator(None)
         self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
-        self._basic_infos: dict[str, dict[str, Any]] = {
-            a: {} if mask is None else {"action_mask": mask}
-            for a, mask in zip(self.possible_agents, self.config.action_masks)
-        }
         self._t = 0
         self._last: OneRound | None = None  # the round played last
         self._history: list[Round] = []
         self._levels: list[np.ndarray] = []
 
     def _generator(self, seed: int | None) -> Any:
-        return self._backend.batch.generator(seed)
+        return self._game.backend.batch.generator(seed)
+
+    @property
+    def config(self) -> EnvConfig:
+        """All that the game is made of; with several markets, of the one that was drawn."""
+        return self._game.config
 
     def __repr__(self) -> str:
         return f"MarketEnv({describe(self.config)})"
@@ -222,18 +227,22 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
-        """Start an episode. A seed starts the environment's generator anew; without one it goes on.
+        """Start an episode; with several markets, one of them is drawn. A seed starts the generators
+        again; without one they go on.
 
         `options` has no keys; others are ignored.
         """
+        if self._source is not None:
+            market = self._source.draw(seed)
+            self._game = _Game(dataclasses.replace(self.config, market=market))
         if seed is not None and self._rng is not None:
             self._rng = self._generator(seed)
         self._t = 0
         self._last = None
         self._history, self._levels = [], []
         self.agents = list(self.possible_agents)
-        observations = dict(zip(self.agents, self._first.full()[0], strict=True))
-        return observations, {agent: info.copy() for agent, info in self._basic_infos.items()}
+        observations = dict(zip(self.agents, self._game.first.full()[0], strict=True))
+        return observations, {agent: info.copy() for agent, info in self._game.basic_infos.items()}
 
     def step(
         self, actions: dict[str, Any]
@@ -263,39 +272,24 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         t = self._t + 1
         over = t >= self.max_cycles
         time_left = 0.0 if over else 1.0 - t / self.max_cycles
-        played = self._backend.play_one(chosen, self._rng, time_left)
+        game = self._game
+        played = game.backend.play_one(chosen, self._rng, time_left)
         self._t, self._last = t, played  # not before: a refused action is no round
         if over:
             self.agents = []
         if self.render_mode is not None:
             self._record()
-        if self.config.infos == "basic":
+        if game.config.infos == "basic":
             infos: dict[str, dict[str, Any]] = {
-                agent: info.copy() for agent, info in self._basic_infos.items()
+                agent: info.copy() for agent, info in game.basic_infos.items()
             }
         else:
-            lazy, masks = LazyRound(partial(self._infos_of, played)), self.config.action_masks
+            lazy, masks = LazyRound(partial(game.infos_of, played)), game.config.action_masks
             infos = {agent: Info((lazy, i), masks[i]) for i, agent in enumerate(agents)}
         return (
             dict(zip(agents, played.observations)), dict(zip(agents, played.reward)),
             self._flags[False].copy(), self._flags[over].copy(), infos,
         )  # fmt: skip
-
-    @cached_property
-    def _round_infos(self) -> RoundInfos:
-        return RoundInfos(self._tables, 1)
-
-    @cached_property
-    def _plain_infos(self) -> PlainInfos | None:
-        return PlainInfos.of_rule(self._tables)
-
-    def _infos_of(self, played: OneRound) -> Rows:
-        """One dict per provider."""
-        if self._plain_infos is not None:
-            return self._plain_infos.rows(played.played())
-        infos, n = self._round_infos.of(played.played()), len(self.possible_agents)
-        columns = [x[:, 0].tolist() if x.ndim == 2 else x.tolist() * n for x in infos.values()]
-        return [dict(zip(infos, row, strict=True)) for row in zip(*columns, strict=True)]
 
     @property
     def last_round(self) -> Round:
@@ -306,12 +300,12 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """
         if self._last is None:
             raise RuntimeError("no round has been played; call step() first")
-        return columns(self._round_infos.round(self._last.played()), 0)
+        return columns(self._game.round_infos.round(self._last.played()), 0)
 
     def _record(self) -> None:
         assert self._last is not None
         self._history.append(self.last_round)
-        self._levels.append(self._tables.level.reshape(-1)[self._last.played().index[:, 0]])
+        self._levels.append(self._game.tables.level.reshape(-1)[self._last.played().index[:, 0]])
         if self.render_mode == "human":
             self.render()
 
@@ -319,7 +313,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """The global state: all providers' private blocks and the full public block, `[state_size]`
         float32.
         """
-        seen = self._first if self._last is None else self._last.seen()
+        seen = self._game.first if self._last is None else self._last.seen()
         return seen.state()[0]
 
     def render(self) -> str | np.ndarray | None:
@@ -365,12 +359,46 @@ class MarketAEC(OrderEnforcingWrapper[str, np.ndarray, Any]):
         return env
 
 
+class _Game:
+    """One market's game, and what plays it: all that a reset may exchange."""
+
+    def __init__(self, config: EnvConfig):
+        self.config = config
+        self.tables = RoundTables(config, MarketBatch.of(config.market))
+        self.backend = PythonBackend(self.tables)
+        layout = self.tables.layout
+        self.first = BatchObservation.first(layout, self.tables.static, 1, layout.hidden)
+        self.basic_infos: dict[str, dict[str, Any]] = {
+            agent: {} if mask is None else {"action_mask": mask}
+            for agent, mask in zip(config.agents, config.action_masks)
+        }
+
+    def __reduce__(self) -> Any:
+        return _Game, (self.config,)
+
+    @cached_property
+    def round_infos(self) -> RoundInfos:
+        return RoundInfos(self.tables, 1)
+
+    @cached_property
+    def plain_infos(self) -> PlainInfos | None:
+        return PlainInfos.of_rule(self.tables)
+
+    def infos_of(self, played: OneRound) -> Rows:
+        """One dict per provider."""
+        if self.plain_infos is not None:
+            return self.plain_infos.rows(played.played())
+        infos, n = self.round_infos.of(played.played()), len(self.config.agents)
+        columns = [x[:, 0].tolist() if x.ndim == 2 else x.tolist() * n for x in infos.values()]
+        return [dict(zip(infos, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
 def parallel_env(
     mechanism: str | Mechanism = "market",
     benchmark: Benchmark | None = None,
     method: str | None = None,
     *,
-    market: Market | None = None,
+    market: Markets | None = None,
     infos: Infos = "full",
     render_mode: RenderMode | None = None,
     **options: Unpack[GameOptions],
@@ -392,7 +420,7 @@ def env(
     benchmark: Benchmark | None = None,
     method: str | None = None,
     *,
-    market: Market | None = None,
+    market: Markets | None = None,
     infos: Infos = "full",
     render_mode: RenderMode | None = None,
     **options: Unpack[GameOptions],

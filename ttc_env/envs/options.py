@@ -43,6 +43,8 @@ class MechanismOptions(TypedDict, total=False):
     claims: Sequence[float]
     settlement: Literal["delivered", "claimed"]
     reserve: float
+    base: Literal["list", "value"]
+    cap: float | None
 
 
 class GameOptions(MarketOptions, MechanismOptions, total=False):

@@ -11,6 +11,7 @@ import numpy as np
 
 from ttc_env.envs.config import EnvConfig, describe
 from ttc_env.envs.market import MarketEnv
+from ttc_env.envs.market_source import Markets
 from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
 from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.mechanisms import Mechanism
@@ -308,7 +309,7 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         mechanism: str | Mechanism = "market",
         benchmark: Benchmark | None = None,
         method: str | None = None,
-        market: Market | None = None,
+        market: Markets | None = None,
         infos: Infos = "full",
         render_mode: RenderMode | None = None,
         **options: Unpack[GameOptions],
@@ -335,7 +336,6 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         self._others = tuple(agents[i] for i in self._indices)
         self.observation_space = self._env.observation_space(self._me)
         self.action_space = self._env.action_space(self._me)
-        self._mask = self.config.action_masks[self.provider]
         self._opponents = _opponents(opponent)
         self._watched = not isinstance(self._opponents, FixedOpponents)
         # What cannot be played should fail here, not at the first reset.
@@ -368,17 +368,20 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode; a seed starts the opponents anew and sets all randomness."""
         super().reset(seed=seed)
-        if seed is not None or not self._started:
+        before = self.config
+        self._observations, infos = self._env.reset(seed=seed, options=options)
+        # Another market is another game: what was learned of the last one is of no use there.
+        if seed is not None or not self._started or self.config is not before:
             self._opponents.start(self.config, self._indices, int(self.np_random.integers(2**31)))
             self._started = True
-        self._observations, infos = self._env.reset(seed=seed, options=options)
         return self._observations[self._me], self._own(infos)
 
     def _own(self, infos: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         """This provider's info, with a mask of its own: Gymnasium wants new data on every call."""
         info = infos[self._me]
-        if self._mask is not None:
-            info["action_mask"] = self._mask.copy()
+        mask = self.config.action_masks[self.provider]
+        if mask is not None:
+            info["action_mask"] = mask.copy()
         return info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:

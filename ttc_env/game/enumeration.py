@@ -20,7 +20,7 @@ from ttc_env.game.optimum import Optimum
 from ttc_env.game.regret import compare
 from ttc_env.game.solution import Profile, Solution
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market
+from ttc_env.game.types import Array, Market, validate_tolerance
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
@@ -40,6 +40,7 @@ def solve(mechanism: Mechanism, market: Market, *, tolerance: float = 1e-9) -> S
     A profile is an equilibrium if nobody's utility can rise by more than `tolerance`, relative to
     the best reply's; profits within the rule's noise of 0 count as 0.
     """
+    validate_tolerance(tolerance)
     table = mechanism.offers(market)
     game = _Game(mechanism, market, table)
     if game.count <= MOST_PROFILES:

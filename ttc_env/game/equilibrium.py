@@ -16,10 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game.demand import log_rivals, log_total, logits
+from ttc_env.game.dominance import kept_actions
 from ttc_env.game.intervals import Intervals, consistent_profiles
 from ttc_env.game.replies import Index, Mask, ReplyTable, extreme_replies, reply_mask
-from ttc_env.game.types import Array, PostedPriceGame
+from ttc_env.game.types import Array, PostedPriceGame, validate_tolerance
 
+MOST_ROUNDING = 1e-6
+"""On log utility: where rounding of beta (V - V_0) alone may do more, nothing is `complete`."""
+
+_MOST_TOLERANCE = 10.0  # on log utility; beyond it exponentials overflow and all profiles pass
 _ENTRIES = 1 << 22  # table entries per pass when many profiles are verified together
 _SEARCH_ENTRIES = 5_000_000  # most entries of all candidate profiles together
 _PROFILE_ENTRIES = 20_000_000  # most entries of a result's `profiles`
@@ -39,11 +44,13 @@ class Equilibrium:
 class Equilibria:
     """All pure Nash equilibria of a posted-price game, within a tolerance on log utility.
 
+    Dominated actions are left out before the tolerance is applied, and of actions of equal V, pi
+    and w all but the first: equilibria that differ in such copies alone are equal to one that is
+    listed (`note` says how many there were). Profiles hold the game's own action indices.
+
     `unique` certifies that there is exactly one equilibrium *profile*. It is True when the
     bracket's ends coincide in value (no other V can be in equilibrium: GAME.md, theorem 3) or the
-    search between them was complete, and one profile came out. Two actions of equal V and profit
-    give two profiles, so the answer is then False although users and providers could not tell the
-    two apart.
+    search between them was complete, and one profile came out.
     """
 
     profiles: Index  # [k, n] in lexicographic order
@@ -58,6 +65,21 @@ class Equilibria:
     converged: bool  # the bracket closed
     gap: float  # largest log-utility regret over all profiles; 0 if there is none
     tolerance: float  # on log utility: the one asked for, plus what rounding of beta V may do
+    dominated: int = 0  # actions left out because another one is better whatever the rivals do
+    copies: int = 0  # actions left out because an earlier one of the provider is equal
+
+    @property
+    def note(self) -> str:
+        """What was left out; '' if nothing was."""
+        parts = []
+        if self.dominated:
+            parts.append(f"{self.dominated} dominated actions were left out")
+        if self.copies:
+            parts.append(
+                f"{self.copies} actions are copies of earlier ones: equilibria that differ in them"
+                " alone are not listed"
+            )
+        return "; ".join(parts)
 
 
 def lowest_equilibrium(
@@ -83,7 +105,8 @@ def highest_equilibrium(
 
 
 def _extreme(game: PostedPriceGame, side: int, tolerance: float, max_sweeps: int) -> Equilibrium:
-    table = ReplyTable.of(game)
+    validate_tolerance(tolerance)
+    table = ReplyTable.of(game, kept_actions(game).mask)
     tolerance = tolerance + table.rounding()
     profiles, sweeps, closed = _bracket(table, tolerance, max_sweeps)
     mask, regret = _verify(table, profiles[side][None], tolerance)
@@ -109,8 +132,9 @@ def equilibria(
     therefore found.
 
     Args:
-        tolerance: on log utility (a relative tolerance on profit). 4 eps max|beta (V - V_0)| is
-            added for rounding.
+        tolerance: on log utility (a relative tolerance on profit), finite and >= 0. 4 eps
+            max|beta (V - V_0)| is added for rounding; where that is more than `MOST_ROUNDING`, the
+            result is not complete.
         max_equilibria: most profiles to return (fewer where n is so large that they would not fit
             into memory).
         max_sweeps: most best-response sweeps.
@@ -126,10 +150,20 @@ def equilibria(
 
     Source: derived in docs, not in the paper (GAME.md, theorem 3, "All PNE without search").
     """
-    table = ReplyTable.of(game)
-    tolerance = tolerance + table.rounding()
+    validate_tolerance(tolerance)
+    kept = kept_actions(game)
+    table = ReplyTable.of(game, kept.mask)
+    rounding = table.rounding()
+    tolerance = tolerance + rounding
     n = len(table.z)
     reasons = []
+    if rounding > MOST_ROUNDING:
+        # nothing can be said of what comes out of log utilities known so badly
+        reasons.append(
+            f"beta (V - V_0) is so large that rounding alone moves log utilities by {rounding:.2g}:"
+            " profiles that are no equilibria may be listed"
+        )
+        tolerance = min(tolerance, _MOST_TOLERANCE)
     max_search = min(max_search, max(100, _SEARCH_ENTRIES // n))
     # 1. The bracket.
     ends, sweeps, closed = _bracket(table, tolerance, max_sweeps)
@@ -176,6 +210,8 @@ def equilibria(
         converged=closed,
         gap=gap,
         tolerance=tolerance,
+        dominated=kept.dominated,
+        copies=kept.copies,
     )
 
 

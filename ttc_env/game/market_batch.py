@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -16,14 +17,58 @@ if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
 
 
-class _Stacked(NamedTuple):
-    """What rules for one provider at a time read of a market."""
+@dataclass(frozen=True, eq=False)
+class _Stacked:
+    """What tariffs read of a market, of G at once: provider i of market g is row i G + g."""
 
-    quality: Array  # [n G, m]
-    price: Array  # [n G, m]
-    cost: Array  # [n G, m]
-    num_providers: int
-    num_levels: int
+    batch: MarketBatch
+
+    @property
+    def num_providers(self) -> int:
+        return self.batch.num_providers * len(self.batch)
+
+    @property
+    def num_levels(self) -> int:
+        return self.batch.num_levels
+
+    @cached_property
+    def quality(self) -> Array:
+        """`[n G, m]`, as the next four."""
+        return self._rows(self.batch.quality)
+
+    @cached_property
+    def price(self) -> Array:
+        return self._rows(self.batch.price)
+
+    @cached_property
+    def cost(self) -> Array:
+        return self._rows(self.batch.cost)
+
+    @property
+    def accuracy(self) -> Array | None:
+        return None if self.batch.accuracy is None else self._rows(self.batch.accuracy)
+
+    @property
+    def characters(self) -> Array | None:
+        return None if self.batch.characters is None else self._rows(self.batch.characters)
+
+    @property
+    def alpha(self) -> Array | None:
+        """`[n G, 1]` USD, where a market has one number."""
+        return None if self.batch.alpha is None else self._per_row(self.batch.alpha)
+
+    @property
+    def baseline(self) -> Array:
+        """`[n G, 1]` likewise."""
+        return self._per_row(self.batch.baseline)
+
+    def _rows(self, table: Array) -> Array:
+        """`[n, m, G]` -> `[n G, m]`."""
+        return np.moveaxis(table, 2, 1).reshape(-1, self.num_levels)
+
+    def _per_row(self, numbers: Array) -> Array:
+        """`[G]` -> `[n G, 1]`."""
+        return np.tile(numbers, self.batch.num_providers)[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,14 +83,22 @@ class MarketBatch:
     cost: Array  # [n, m, G] USD/query
     beta: Array  # [G] 1/USD
     outside_value: Array  # [G] USD/query, V_0
-    # [n, m, G] chance of a right answer; None where not every provider has an accuracy curve
+    # [n, m, G] chance of a right answer; None where not every provider's is known
     accuracy: Array | None = None
+    # [n, m, G] mean characters billed per query; None likewise
+    characters: Array | None = None
+    # [G] USD, value of a surely right answer; None where not every market has one
+    alpha: Array | None = None
+    baseline: Any = 0.1  # [G] share of alpha that any answer is worth, or one number
 
     def __post_init__(self) -> None:
-        for field in ("quality", "price", "cost", "beta", "outside_value", "accuracy"):
-            if getattr(self, field) is not None:
-                object.__setattr__(self, field, frozen_array(getattr(self, field)))
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) is not None:
+                object.__setattr__(self, field.name, frozen_array(getattr(self, field.name)))
         shape = self.quality.shape
+        object.__setattr__(
+            self, "baseline", frozen_array(np.broadcast_to(self.baseline, shape[2:]))
+        )
         if len(shape) != 3 or self.price.shape != shape or self.cost.shape != shape:
             raise ValueError(
                 "quality, price and cost must be [providers, levels, markets] and of one shape; "
@@ -107,17 +160,21 @@ class MarketBatch:
                 "markets in one batch need one number of providers and of levels; got (providers,"
                 f" levels) {sorted(shapes)}. Make one batch for each shape"
             )
-        known = all(
-            provider.curve is not None for market in markets for provider in market.providers
-        )
-        accuracy = [_accuracy(market) for market in markets] if known else None
+
+        def stack(tables: list[Any], axis: int) -> Array | None:
+            known = all(table is not None for table in tables)
+            return np.stack(tables, axis=axis) if known else None
+
         return cls(
             np.stack([market.quality for market in markets], axis=2),
             np.stack([market.price for market in markets], axis=2),
             np.stack([market.cost for market in markets], axis=2),
             np.array([market.beta for market in markets]),
             np.array([market.outside_value for market in markets]),
-            np.stack(accuracy, axis=2) if accuracy is not None else None,
+            stack([market.accuracy for market in markets], 2),
+            stack([market.characters for market in markets], 2),
+            stack([market.alpha for market in markets], 0),
+            np.array([market.baseline for market in markets]),
         )
 
     @property
@@ -155,6 +212,10 @@ class MarketBatch:
             self.cost[:, :, g],
             beta=float(self.beta[g]),
             outside_value=float(self.outside_value[g]),
+            accuracy=None if self.accuracy is None else self.accuracy[:, :, g],
+            characters=None if self.characters is None else self.characters[:, :, g],
+            alpha=None if self.alpha is None else float(self.alpha[g]),
+            baseline=float(self.baseline[g]),
         )
 
     def game(self, g: int) -> PostedPriceGame:
@@ -166,11 +227,7 @@ class MarketBatch:
         """G markets seen as one with n G providers, provider i of market g at i G + g: tariffs are
         rules for one provider at a time.
         """
-        n, m, g = self.quality.shape
-        quality, price, cost = (
-            np.moveaxis(x, 2, 1).reshape(n * g, m) for x in (self.quality, self.price, self.cost)
-        )
-        return cast(Market, _Stacked(quality, price, cost, n * g, m))
+        return cast(Market, _Stacked(self))
 
     def offers(self, mechanism: Mechanism) -> Offer:
         """Every action's offer, `[n, G, a]`, NaN where a provider has fewer levels
@@ -185,15 +242,12 @@ class MarketBatch:
         other.
         """
         betas = np.asarray(betas, dtype=np.float64)
-        k = len(betas)
-        return MarketBatch(
-            np.repeat(self.quality, k, axis=2),
-            np.repeat(self.price, k, axis=2),
-            np.repeat(self.cost, k, axis=2),
-            np.tile(betas, len(self)),
-            np.repeat(self.outside_value, k),
-            None if self.accuracy is None else np.repeat(self.accuracy, k, axis=2),
-        )
+        repeated: dict[str, Any] = {
+            field.name: None if table is None else np.repeat(table, len(betas), axis=-1)
+            for field in dataclasses.fields(self)
+            for table in (getattr(self, field.name),)
+        }
+        return MarketBatch(**{**repeated, "beta": np.tile(betas, len(self))})
 
 
 def listed(markets: Market | Sequence[Market]) -> list[Market]:
@@ -218,11 +272,3 @@ def listed(markets: Market | Sequence[Market]) -> list[Market]:
     if not many:
         raise ValueError("no market is given; give at least one")
     return many
-
-
-def _accuracy(market: Market) -> Array:
-    table = np.full((market.num_providers, market.num_levels), np.nan)
-    for row, provider in zip(table, market.providers, strict=True):
-        assert provider.curve is not None
-        row[: len(provider.levels)] = provider.curve.accuracy
-    return table

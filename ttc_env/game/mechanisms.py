@@ -7,6 +7,11 @@ says who serves and who pays what (`ttc_env.game.rules`, one file each).
 | name | tariff | rule |
 | --- | --- | --- |
 | `market`: pay per token | `PerToken`: factor x list price | `PostedPrice` |
+| `flat_fee`: pay per query | `FlatFee`: x p*, whatever the level | `PostedPrice` |
+| `pay_per_correct`: pay for right answers | `PayPerCorrect`: x R per right answer | `PostedPrice` |
+| `two_part`: cost and a fee | `TwoPart`: c + x pi* | `PostedPrice` |
+| `price_cap`: pay per token up to a cap | `PriceCap`: min(x rho T, cap) | `PostedPrice` |
+| `per_character`: pay per character | `PerCharacter`: x kappa x characters | `PostedPrice` |
 | `auction`: reverse second-price | `CostPlus`: cost x (1 + markup) | `SecondScore` |
 | `first_score`: the same, held to its own score | `CostPlus` | `FirstScore` |
 | `taste_auction`: second score, user by user | `CostPlus` | `TasteAuction` |
@@ -34,7 +39,18 @@ from ttc_env.game.rules.first_score import FirstScore
 from ttc_env.game.rules.posted_price import PostedPrice
 from ttc_env.game.rules.score_auction import SecondScore
 from ttc_env.game.rules.taste_auction import TasteAuction
-from ttc_env.game.tariffs import CostPlus, Offer, PerToken, Tariff, price_choices
+from ttc_env.game.tariffs import (
+    CostPlus,
+    FlatFee,
+    Offer,
+    PayPerCorrect,
+    PerCharacter,
+    PerToken,
+    PriceCap,
+    Tariff,
+    TwoPart,
+    price_choices,
+)
 from ttc_env.game.types import Array, Market
 
 
@@ -111,6 +127,54 @@ mechanism's options, and "fixed" is the default of `prices`."""
 def pay_per_token(prices: str | ArrayLike = "fixed") -> Mechanism:
     """The pay-per-token market ([TTC]). prices: factors on the list price; 1.0 is the paper's."""
     return Mechanism("market", PerToken(price_choices(PerToken, prices)), PostedPrice())
+
+
+def flat_fee(prices: str | ArrayLike = "fixed") -> Mechanism:
+    """One price per query, whatever the level (GAME.md, "Reference level and tariffs").
+
+    prices: factors on p*, the list price at the level of largest surplus.
+    """
+    return Mechanism("flat_fee", FlatFee(price_choices(FlatFee, prices)), PostedPrice())
+
+
+def pay_per_correct(prices: str | ArrayLike = "fixed", base: str = "list") -> Mechanism:
+    """Right answers cost, wrong ones do not (GAME.md, theorem 11).
+
+    Args:
+        prices: factors on the price of a right answer.
+        base: what that price is: `"list"`, p* / a(theta*) of each provider, or `"value"`,
+            alpha (1 - b) for all.
+    """
+    grid = PayPerCorrect.VALUE_CHOICES if base == "value" else None
+    choices = price_choices(PayPerCorrect, prices, grid)
+    return Mechanism("pay_per_correct", PayPerCorrect(choices, base), PostedPrice())
+
+
+def two_part(prices: str | ArrayLike = "fixed") -> Mechanism:
+    """Every level at cost, and a fee that does not depend on it (GAME.md, theorem 10).
+
+    prices: factors on the fee, pi* = p* - c*.
+    """
+    return Mechanism("two_part", TwoPart(price_choices(TwoPart, prices)), PostedPrice())
+
+
+def price_cap(prices: str | ArrayLike = "fixed", cap: float | None = None) -> Mechanism:
+    """Pay per token up to a cap (GAME.md, theorem 12).
+
+    Args:
+        prices: factors on the list price.
+        cap: USD/query, one for all; None for p* of each provider.
+    """
+    return Mechanism("price_cap", PriceCap(price_choices(PriceCap, prices), cap), PostedPrice())
+
+
+def per_character(prices: str | ArrayLike = "fixed") -> Mechanism:
+    """Pay by the character (arXiv 2505.21627), for curves that have `characters`.
+
+    prices: factors on the price that makes the bill at theta* the list price.
+    """
+    choices = price_choices(PerCharacter, prices)
+    return Mechanism("per_character", PerCharacter(choices), PostedPrice())
 
 
 def second_price_auction(
@@ -257,5 +321,10 @@ def get_mechanism(mechanism: str | Mechanism) -> Mechanism:
 
 register_mechanism("market", pay_per_token)
 register_mechanism("auction", second_price_auction)
+register_mechanism("flat_fee", flat_fee)
+register_mechanism("pay_per_correct", pay_per_correct)
+register_mechanism("two_part", two_part)
+register_mechanism("price_cap", price_cap)
+register_mechanism("per_character", per_character)
 register_mechanism("first_score", first_score_auction)
 register_mechanism("taste_auction", second_score_with_tastes)

@@ -21,7 +21,14 @@ from numpy.typing import ArrayLike
 
 from ttc_env.game.curves import BENCHMARKS, DEFAULT_BETA, DEFAULT_MARGIN, load_market
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.types import Array, QualityFunction, validate_quality
+from ttc_env.game.types import (
+    Array,
+    QualityFunction,
+    number,
+    numbers,
+    validate_margin,
+    validate_quality,
+)
 
 
 def published_vectors(benchmark: str = "gsm8k", method: str | None = None) -> Array:
@@ -35,8 +42,8 @@ def published_vectors(benchmark: str = "gsm8k", method: str | None = None) -> Ar
         if p.curve is not None and len(p.levels) == market.num_levels
     ]
     accuracy = np.clip([curve.accuracy for curve in curves], 1e-4, 1.0 - 1e-4)
-    tokens = np.log([curve.tokens for curve in curves])
-    price = np.log([[curve.price_per_token] for curve in curves])
+    tokens = np.log([curve.known_tokens() for curve in curves])
+    price = np.log(np.array([[curve.price_per_token] for curve in curves], dtype=np.float64))
     return np.concatenate([np.log(accuracy) - np.log1p(-accuracy), tokens, price], axis=1)
 
 
@@ -66,15 +73,27 @@ def random_markets(
             1/USD.
         alpha: one number, (low, high) for a log-uniform draw per market, or None for the
             benchmark's. USD.
+        baseline, outside_value, quality_function: as in `ttc_env.load_market`.
+        margin: mu >= 0 for all providers, cost = list price / (1 + mu).
         spread: how far providers lie from the published mean, 1 as far as the published ones.
 
     Raises:
-        ValueError: count, num_providers or spread out of range, or curves that are not published.
+        ValueError: an argument out of range, or curves that are not published.
+
+    One pass over arrays, no loop over markets: 100,000 markets of nine providers take 1.6 seconds
+    of one core, and 130 bytes per provider and level at the peak.
     """
-    if count < 1 or num_providers < 1 or not spread >= 0:
+    for name, value in (("count", count), ("num_providers", num_providers)):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1")
+    spread = number("spread", spread, "0 for the published mean, 1 for the published spread")
+    if spread < 0:
+        raise ValueError(f"spread is {spread}; it must be at least 0")
+    validate_margin(margin)
+    outside_value = number("outside_value", outside_value, "USD/query (0 in the paper)")
+    if quality_function is not None and not isinstance(quality_function, QualityFunction):
         raise ValueError(
-            f"count={count}, num_providers={num_providers} must be at least 1, and spread={spread}"
-            " at least 0"
+            f"quality_function is {quality_function!r}; give a ttc_env.QualityFunction"
         )
     if benchmark not in BENCHMARKS:
         raise ValueError(
@@ -92,7 +111,7 @@ def random_markets(
     accuracy = 1.0 / (1.0 + np.exp(-x[:, :, :m]))
     tokens = np.sort(np.exp(x[:, :, m : 2 * m]), axis=2)  # more compute never costs less
     price = np.exp(x[:, :, 2 * m :]) * tokens
-    alphas = _draw(BENCHMARKS[benchmark] if alpha is None else alpha, count, rng)
+    alphas = _draw("alpha", BENCHMARKS[benchmark] if alpha is None else alpha, count, rng)
     for value in (alphas.min(), alphas.max()):
         validate_quality(float(value), baseline)
     f = quality_function or QualityFunction()
@@ -105,27 +124,36 @@ def random_markets(
         markets_last(quality),
         markets_last(price),
         markets_last(price / (1.0 + margin)),
-        _draw(beta, count, rng),
-        np.full(count, float(outside_value)),
+        _draw("beta", beta, count, rng),
+        np.full(count, outside_value),
         markets_last(accuracy),
+        alpha=alphas,
+        baseline=baseline,
     )
 
 
 def _draw(
-    value: float | Sequence[float] | ArrayLike, count: int, rng: np.random.Generator
+    name: str,
+    value: float | Sequence[float] | ArrayLike,
+    count: int,
+    rng: np.random.Generator,
 ) -> Array:
     """One number for each market: the one given, those given, or log-uniform draws from a pair (a
     tuple).
     """
     if isinstance(value, tuple) and len(value) == 2:
-        low, high = value
-        if not 0 < low <= high:
-            raise ValueError(f"a range for log-uniform draws needs 0 < low <= high; got {value}")
-        return np.exp(rng.uniform(np.log(low), np.log(high), count))
-    numbers = np.asarray(value, dtype=np.float64)
-    if numbers.ndim and numbers.shape != (count,):
-        raise ValueError(
-            f"give one number, a (low, high) tuple, or one number for each of {count} markets; got"
-            f" shape {numbers.shape}"
+        low, high = (
+            number(f"an end of the range of {name}", x, "a range is low, high") for x in value
         )
-    return np.broadcast_to(numbers, (count,)).copy()
+        if not 0 < low <= high:
+            raise ValueError(f"{name} is the range {value}; log-uniform draws need 0 < low <= high")
+        return np.exp(rng.uniform(np.log(low), np.log(high), count))
+    given = numbers(name, value)
+    if given.ndim and given.shape != (count,):
+        raise ValueError(
+            f"{name} has shape {given.shape}; give one number, a (low, high) tuple, or one number"
+            f" for each of {count} markets"
+        )
+    if not np.isfinite(given).all():
+        raise ValueError(f"{name} is {value!r}; every market needs a finite number")
+    return np.broadcast_to(given, (count,)).copy()

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game.demand import logits
-from ttc_env.game.types import Array, PostedPriceGame
+from ttc_env.game.types import Array, PostedPriceGame, validate_tolerance
 
 Index = NDArray[np.intp]
 Mask = NDArray[np.bool_]
@@ -52,7 +52,8 @@ class ReplyTable:
     regular: bool  # every provider earns
 
     @classmethod
-    def of(cls, game: PostedPriceGame) -> ReplyTable:
+    def of(cls, game: PostedPriceGame, kept: Mask | None = None) -> ReplyTable:
+        """kept: `[n, m]` the actions that may be candidates at all; None for all."""
         available, profit = game.available, game.profit
         best = np.fmax.reduce(profit, axis=1)
         kind = np.sign(best).astype(np.int8)
@@ -63,6 +64,8 @@ class ReplyTable:
             candidate = np.where(
                 kind[:, None] > 0, candidate, np.where(kind[:, None] == 0, profit == 0.0, available)
             )
+        if kept is not None:
+            candidate = candidate & kept
         z = logits(game.value, game.beta, game.outside_value)
         if not candidate.all():
             z_top = np.where(candidate, z, -np.inf).max(axis=1)
@@ -201,6 +204,7 @@ def best_reply(
     """
     if ties not in ("lowest", "highest"):
         raise ValueError(f"ties is {ties!r}; choose 'lowest' or 'highest' (V)")
+    validate_tolerance(tolerance)
     table = ReplyTable.of(game)
     rivals = np.asarray(log_rivals, dtype=np.float64)
     if provider is not None:

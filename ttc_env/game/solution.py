@@ -176,21 +176,30 @@ class Solution:
 
     @property
     def price_of_anarchy(self) -> float:
-        """W* / W(worst PNE); NaN with `ratio_reason` where that welfare is not positive.
+        """W* / W(worst PNE); NaN with `ratio_reason` where that welfare is not positive, or where
+        an equilibrium may be missing: the ratio would be a bound alone.
 
         The paper's inefficiency is 100 (PoA - 1) %.
         """
-        return welfare.price_of_anarchy(self.optimal_welfare, self.welfare)[0]
+        return self._ratio(self.welfare)[0]
 
     @property
     def price_of_stability(self) -> float:
-        """W* / W(best PNE); NaN where that welfare is not positive."""
-        return welfare.price_of_anarchy(self.optimal_welfare, self.best_welfare)[0]
+        """W* / W(best PNE); NaN likewise."""
+        return self._ratio(self.best_welfare)[0]
 
     @property
     def ratio_reason(self) -> str:
         """Why the price of anarchy is NaN; '' if it is not."""
-        return welfare.price_of_anarchy(self.optimal_welfare, self.welfare)[1]
+        return self._ratio(self.welfare)[1]
+
+    def _ratio(self, equilibrium_welfare: float) -> tuple[float, str]:
+        if not self.complete:
+            return float("nan"), (
+                "the list of equilibria may not be right, so that a ratio of welfares is no more"
+                f" than a bound: {self.reason}"
+            )
+        return welfare.price_of_anarchy(self.optimal_welfare, equilibrium_welfare)
 
     @property
     def shares(self) -> Array:

@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 from ttc_env.game.mechanisms import Mechanism, get_mechanism
 from ttc_env.game.rules.posted_price import PostedPriceSolution
 from ttc_env.game.rules.score_auction import AuctionSolution
-from ttc_env.game.types import Array, Market
+from ttc_env.game.types import Array, Market, validate_tolerance
 
 
 @overload
@@ -35,21 +35,23 @@ def solve(market: Market, mechanism: str | Mechanism = "market", *, tolerance: f
             `"market"` (list prices: the paper's game) or `"auction"` (truthful bids); or a
             `Mechanism`, for instance `pay_per_token((0.8, 1.0, 2.0))`, whose (level,
             price) pairs are flattened into one action set.
-        tolerance: log-utility gap up to which an action counts as a best reply (posted prices).
+        tolerance: log-utility gap up to which an action counts as a best reply (posted prices);
+            finite and >= 0.
 
     Returns:
         `PostedPriceSolution` for posted prices, `AuctionSolution` for the second-score auction, and
         `Solution` for other rules, whose `complete` says whether an equilibrium may be missing.
 
     Raises:
-        ValueError: an unknown mechanism, or an auction whose grid leaves out the truthful bid, so
-            that it has no dominant strategy.
+        ValueError: an unknown mechanism, a tolerance that is NaN, infinite or negative, or an
+            auction whose grid leaves out the truthful bid, so that it has no dominant strategy.
     """
     if not isinstance(market, Market):
         raise TypeError(
             f"solve needs a Market, not {type(market).__name__}; see ttc_env.load_market and"
             " Market.from_arrays"
         )
+    validate_tolerance(tolerance)
     mechanism = get_mechanism(mechanism)
     return mechanism.rule.solve(mechanism, market, tolerance=tolerance)
 

@@ -11,7 +11,7 @@ one by `equilibria`. Other rules' games are all solved one by one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game import welfare
 from ttc_env.game.demand import log_rivals, logits, shares
-from ttc_env.game.equilibrium import equilibria
+from ttc_env.game.equilibrium import MOST_ROUNDING, equilibria
 from ttc_env.game.market_batch import MarketBatch, listed
 from ttc_env.game.optimum import maximise_share_weighted
 from ttc_env.game.replies import Index
-from ttc_env.game.types import Array, Market, PostedPriceGame
+from ttc_env.game.types import Array, Market, PostedPriceGame, validate_tolerance
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
@@ -50,13 +50,15 @@ class Sweep:
 
     @property
     def price_of_anarchy(self) -> Array:
-        """`[M, K]` W* / W(worst PNE); NaN where W(PNE) is not positive (GAME.md, theorem 5)."""
-        return _ratio(self.optimal_welfare, self.welfare)
+        """`[M, K]` W* / W(worst PNE); NaN where W(PNE) is not positive (GAME.md, theorem 5), or
+        where an equilibrium may be missing (`complete` is False): it would be a bound alone.
+        """
+        return _ratio(self.optimal_welfare, self.welfare, self.complete)
 
     @property
     def price_of_stability(self) -> Array:
         """`[M, K]` W* / W(best PNE); NaN likewise."""
-        return _ratio(self.optimal_welfare, self.best_welfare)
+        return _ratio(self.optimal_welfare, self.best_welfare, self.complete)
 
     @property
     def inefficiency(self) -> Array:
@@ -64,9 +66,9 @@ class Sweep:
         return 100.0 * (self.price_of_anarchy - 1.0)
 
 
-def _ratio(optimal: Array, equilibrium: Array) -> Array:
-    positive = equilibrium > 0  # False for NaN
-    return np.where(positive, optimal / np.where(positive, equilibrium, 1.0), np.nan)
+def _ratio(optimal: Array, equilibrium: Array, complete: NDArray[np.bool_]) -> Array:
+    known = complete & (equilibrium > 0)  # False for NaN
+    return np.where(known, optimal / np.where(known, equilibrium, 1.0), np.nan)
 
 
 def sweep(
@@ -89,13 +91,15 @@ def sweep(
         max_sweeps: most best-response sweeps.
 
     Raises:
-        ValueError: no market, or betas that are negative or not finite.
+        ValueError: no market, no beta, betas that are negative or not finite, or a tolerance that
+            is NaN, infinite or negative.
 
     O(n a) per market, beta and sweep. Source: derived in docs, not in the paper (GAME.md, theorems
     3 and 4).
     """
     from ttc_env.game.mechanisms import get_mechanism  # which imports the rules, which import this
 
+    validate_tolerance(tolerance)
     mechanism = get_mechanism(mechanism)
     if isinstance(markets, MarketBatch):
         groups = {(markets.num_providers, markets.num_levels): (np.arange(len(markets)), markets)}
@@ -110,6 +114,11 @@ def sweep(
             groups[shape] = at, MarketBatch.of([many[j] for j in at])
     own = betas is None
     values = np.ones(1) if betas is None else np.atleast_1d(np.asarray(betas, dtype=np.float64))
+    if values.ndim != 1 or not len(values):
+        raise ValueError(
+            f"betas has shape {values.shape}; give at least one number in a flat list, or None for"
+            " each market's own beta"
+        )
     k, n_most = len(values), max(shape[0] for shape in groups)
     profiles = np.full((3, count, k, n_most), -1, dtype=np.intp)
     numbers = np.full((3, count, k), np.nan)
@@ -177,10 +186,14 @@ def posted_prices(
     profit: Array,
     surplus: Array,
     batch: MarketBatch,
+    game: Callable[[int], PostedPriceGame],
     tolerance: float,
     max_sweeps: int,
 ) -> Found:
-    """Games of posted prices, solved together. value, profit, surplus: `[n, G, a]` USD/query."""
+    """Games of posted prices, solved together.
+
+    value, profit, surplus: `[n, G, a]` USD/query. game: that of one market alone.
+    """
     value, profit, surplus = (
         np.ascontiguousarray(np.moveaxis(x, 1, 2)) for x in (value, profit, surplus)
     )  # [n, a, G]
@@ -191,6 +204,9 @@ def posted_prices(
     # 2. Where they coincide, in the values offered, that is the only one: nothing more to ask.
     # not z: at beta = 0 all of it is equal
     met = closed & (value[row, ends[0], g] == value[row, ends[1], g]).all(axis=0)
+    # Of actions of equal value the one that earns most is not dominated (GAME.md, theorem 10).
+    same = value == np.take_along_axis(value, ends[0][:, None], axis=1)
+    ends[0] = np.where(met, np.where(same, profit, -np.inf).argmax(axis=1), ends[0])
     # 3. The planner's profile (theorem 4).
     best = maximise_share_weighted(z, surplus, batch.outside_value)
     profiles = np.stack([ends[0], ends[0], best.profile])
@@ -198,19 +214,13 @@ def posted_prices(
     flags = np.stack([met, met, closed & best.converged])
     # 4. The other markets one by one: all their equilibria.
     for j in np.flatnonzero(~met):
-        game = PostedPriceGame(
-            value[:, :, j],
-            profit[:, :, j],
-            surplus[:, :, j],
-            float(batch.beta[j]),
-            float(batch.outside_value[j]),
-        )
-        pne = equilibria(game, tolerance=tolerance, max_sweeps=max_sweeps)
+        alone = game(int(j))
+        pne = equilibria(alone, tolerance=tolerance, max_sweeps=max_sweeps)
         flags[:, j] = pne.unique, pne.complete, pne.converged and best.converged
         profiles[:2, :, j] = [
             np.full(len(z), -1) if end is None else end for end in (pne.lowest, pne.highest)
         ]
-        at_pne = _welfare_of(game, pne.profiles)
+        at_pne = _welfare_of(alone, pne.profiles)
         welfares[:2, j] = (at_pne.min(), at_pne.max()) if len(at_pne) else (np.nan, np.nan)
     return Found(profiles, welfares, flags, sweeps)
 
@@ -221,8 +231,9 @@ def _bracket(
     """Lowest and highest equilibrium, `[2, n, G]`, by sweeps from both ends; the number of sweeps;
     for which markets it is a bracket.
 
-    It is none for a market with a provider that earns nothing anywhere, for which theorem 3 does
-    not hold. Sweeps cut short leave it wide.
+    It is none where rounding moves log utilities by more than `MOST_ROUNDING`, and for a market
+    with a provider that earns nothing anywhere, for which theorem 3 does not hold. Sweeps cut short
+    leave it wide.
     """
     # False for NaN; actions that earn nothing are strictly dominated where another earns
     earns = profit > 0.0
@@ -234,7 +245,9 @@ def _bracket(
     by_value = np.where(earns, value, np.inf), np.where(earns, value, -np.inf)
     with np.errstate(invalid="ignore"):
         rounding = 4.0 * np.finfo(np.float64).eps * np.abs(lowered).max(axis=(0, 1))
-    factor = np.exp(tolerance + rounding)
+    # What rounding of large beta V makes unknown is left to `equilibria`, which says so.
+    regular &= rounding <= MOST_ROUNDING
+    factor = np.exp(np.where(regular, tolerance + rounding, 0.0))
     row, entry = np.arange(len(z))[:, None], np.arange(z.shape[2])
     ends = np.stack([by_value[0].argmin(axis=1), by_value[1].argmax(axis=1)])
     resting: NDArray[np.bool_] = ~regular  # nothing to wait for

@@ -2,6 +2,19 @@
 
 A provider chooses a level and a *price choice*, a number on a grid; a tariff turns the two into a
 price in USD/query. Its neutral choice is the one that `prices="fixed"` plays.
+
+Posted prices differ in what the price depends on (GAME.md, "Reference level and tariffs"). With x
+the choice, and stars at a provider's reference level, the first of those with the largest surplus
+w = q - c:
+
+| tariff | price of (level, x) |
+| --- | --- |
+| `PerToken` | x p, p the list price |
+| `FlatFee` | x p*, whatever the level |
+| `PayPerCorrect` | x R a in expectation: a right answer costs x R, a wrong one nothing |
+| `TwoPart` | c + x pi*: the cost passed on, and a fee |
+| `PriceCap` | min(x p, cap) |
+| `PerCharacter` | x kappa, times the characters of the answer |
 """
 
 from __future__ import annotations
@@ -14,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ttc_env.game.arrays import array_module
 from ttc_env.game.types import Array, Market
 
 
@@ -92,7 +106,7 @@ class Tariff(ABC):
 
     @abstractmethod
     def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
-        """USD/query. Shapes broadcast; operators alone, so that torch tensors do too."""
+        """USD/query. Shapes broadcast; for NumPy arrays and torch tensors alike."""
 
     @property
     @abstractmethod
@@ -165,9 +179,208 @@ class CostPlus(Tariff):
         return multiple - 1.0
 
 
-def price_choices(tariff: type[Tariff], prices: str | ArrayLike) -> tuple[float, ...]:
+# Choices of the tariffs below. Steps are fine around the neutral choice, where rivals undercut each
+# other, and double beyond it. The far ends are where the published games' equilibria in free prices
+# lie at beta = 200: markups of up to 136 times the neutral one for a flat fee, 674 for a two-part
+# tariff (GAME.md, theorem 13).
+_NEAR = (0.5, 0.8, 1.0, 1.25)
+_FAR = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+
+
+def reference_level(market: Market) -> NDArray[np.intp]:
+    """`[n]` the level of largest surplus, theta* = argmax w; of equal ones the first (GAME.md,
+    "Reference level and tariffs").
+    """
+    return np.asarray(np.nanargmax(market.quality - market.cost, axis=1))
+
+
+def at_reference(market: Market, table: Array) -> Array:
+    """`[n, 1]` a table's `[n, m]` entries at the reference levels."""
+    return np.take_along_axis(table, reference_level(market)[:, None], axis=1)
+
+
+def _every_level(market: Market, number: Array) -> Array:
+    """`[n, m]` a provider's one number `[n, 1]`, NaN where a level does not exist."""
+    return np.where(np.isnan(market.quality), np.nan, number)
+
+
+@dataclass(frozen=True)
+class FlatFee(Tariff):
+    """One price per query, whatever the level: p = x p*.
+
+    A higher level is then served at the provider's own expense, so that a flat fee shades quality
+    where pi* <= m* (GAME.md, theorem 12).
+    """
+
+    choices: tuple[float, ...] = (*_NEAR, *_FAR)
+
+    neutral = 1.0
+
+    def terms(self, market: Market) -> tuple[Array, ...]:
+        return (_every_level(market, at_reference(market, market.price)),)
+
+    def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
+        return terms[0] * choice
+
+
+@dataclass(frozen=True)
+class PayPerCorrect(Tariff):
+    """Pay for right answers alone: x R for each, so that p = x R a in expectation.
+
+    With `base="list"` R = p* / a* is the provider's own, and the bill at the reference level is the
+    list price. With `base="value"` R = alpha (1 - b) for all: what a right answer is worth beyond a
+    wrong one. Then, at x = 1 and quality linear in accuracy, V = alpha b whatever the level, and
+    theta* is dominant (GAME.md, theorem 11).
+    """
+
+    choices: tuple[float, ...] = (*_NEAR, *_FAR)
+    base: str = "list"
+
+    neutral = 1.0
+
+    # x < 1 shares the value with users, x > 1 leaves them less than any answer is worth. List
+    # prices are a thousandth to a hundredth of the value of an answer.
+    VALUE_CHOICES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 1.0, 1.25, 1.5, 2.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.base not in ("list", "value"):
+            raise ValueError(
+                f"base is {self.base!r}; choose 'list' (a provider's list price) or 'value' (what a"
+                " right answer is worth)"
+            )
+
+    def terms(self, market: Market) -> tuple[Array, ...]:
+        """R a, USD/query.
+
+        Raises:
+            ValueError: no accuracies, no alpha (`base="value"`), or a reference level that is never
+                right (`base="list"`).
+        """
+        accuracy = market.accuracy
+        if accuracy is None:
+            raise ValueError(
+                "pay_per_correct needs the chance of a right answer of every level; load curves"
+                " with ttc_env.load_market, or give Market.from_arrays(accuracy=...)"
+            )
+        if self.base == "value":
+            if market.alpha is None:
+                raise ValueError(
+                    "pay_per_correct with base='value' needs alpha, the value of a right answer;"
+                    " load curves with ttc_env.load_market, give Market.from_arrays(alpha=...), or"
+                    " use base='list'"
+                )
+            return (np.asarray(market.alpha) * (1.0 - np.asarray(market.baseline)) * accuracy,)
+        own = at_reference(market, accuracy)
+        if not (own > 0).all():
+            raise ValueError(
+                "pay_per_correct with base='list' divides by the accuracy at the level of largest"
+                f" surplus, which is {own.min():g} for provider {own[:, 0].argmin()}; use"
+                " base='value'"
+            )
+        return (at_reference(market, market.price) / own * accuracy,)
+
+    def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
+        return terms[0] * choice
+
+
+@dataclass(frozen=True)
+class TwoPart(Tariff):
+    """The level at cost, and a fee that does not depend on it: p = c + x pi*.
+
+    The fee is the whole profit, so that theta* is dominant wherever x pi* > 0 (GAME.md, theorem
+    10): every choice reaches efficient compute, and the grid's far end serves market power alone.
+    At pi* < 0 the price falls in x.
+    """
+
+    choices: tuple[float, ...] = (*_NEAR, *_FAR, 512.0, 1024.0)
+
+    neutral = 1.0
+
+    def terms(self, market: Market) -> tuple[Array, ...]:
+        fee = at_reference(market, market.price - market.cost)
+        return market.cost, _every_level(market, fee)
+
+    def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
+        cost, fee = terms
+        return cost + fee * choice
+
+
+@dataclass(frozen=True)
+class PriceCap(Tariff):
+    """Pay per token up to a cap: p = min(x rho T, cap). By default the cap is each provider's p*.
+
+    At the neutral choice, with the default cap and cost proportional to list price, the level is
+    theta* where pi* <= m* (GAME.md, theorem 12). On a grid a provider may undercut, and may ask the
+    cap at a low level, which is then a flat fee of at most the cap. Choices beyond the cap are one
+    action.
+    """
+
+    choices: tuple[float, ...] = (0.25, *_NEAR, *_FAR[:-2])
+    cap: float | None = None  # USD/query, one for all; None: p* of each provider
+
+    neutral = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cap is not None and not (np.isfinite(self.cap) and self.cap > 0):
+            raise ValueError(
+                f"cap is {self.cap!r}; it must be a positive number of USD/query, or None for the"
+                " list price at each provider's level of largest surplus"
+            )
+
+    def terms(self, market: Market) -> tuple[Array, ...]:
+        own = at_reference(market, market.price)
+        cap = own if self.cap is None else np.full_like(own, self.cap)
+        return market.price, _every_level(market, cap)
+
+    def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
+        asked, cap = terms[0] * choice, terms[1]
+        return array_module(cap).minimum(asked, cap)
+
+
+@dataclass(frozen=True)
+class PerCharacter(Tariff):
+    """Pay by the character of the answer: p = x kappa characters. kappa, USD/character, is each
+    provider's own: the bill at the reference level is the list price there, p*.
+
+    Unlike tokens, characters can be counted by the one who pays. Source: arXiv 2505.21627.
+    """
+
+    choices: tuple[float, ...] = (*_NEAR, *_FAR[:-2])
+
+    neutral = 1.0
+
+    def terms(self, market: Market) -> tuple[Array, ...]:
+        """kappa characters, USD/query.
+
+        Raises:
+            ValueError: curves without characters, or none at a reference level.
+        """
+        characters = market.characters
+        if characters is None:
+            raise ValueError(
+                "per_character needs the characters that every level bills; these curves have no"
+                " column 'characters'. Measure curves that do, or give"
+                " Market.from_arrays(characters=...)"
+            )
+        own = at_reference(market, characters)
+        if not (own > 0).all():
+            raise ValueError(
+                "per_character divides by the characters billed at the level of largest surplus,"
+                f" which are {own.min():g} for provider {own[:, 0].argmin()}"
+            )
+        return (at_reference(market, market.price) / own * characters,)
+
+    def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
+        return terms[0] * choice
+
+
+def price_choices(
+    tariff: type[Tariff], prices: str | ArrayLike, grid: tuple[float, ...] | None = None
+) -> tuple[float, ...]:
     """The choices that an environment's `prices` means: `"grid"` the tariff's default, `"fixed"`
-    its neutral one alone, or numbers.
+    its neutral one alone, or numbers. grid: in place of the tariff's default.
 
     Raises:
         ValueError: another word.
@@ -178,5 +391,6 @@ def price_choices(tariff: type[Tariff], prices: str | ArrayLike) -> tuple[float,
         raise ValueError(
             f"prices is {prices!r}; choose 'grid', 'fixed', or give the price choices as numbers"
         )
-    grid = tariff.__dataclass_fields__["choices"].default
-    return (tariff.neutral,) if prices == "fixed" else grid  # type: ignore[return-value]
+    if prices == "fixed":
+        return (tariff.neutral,)  # type: ignore[return-value]
+    return tariff.__dataclass_fields__["choices"].default if grid is None else grid  # type: ignore[return-value]

@@ -7,8 +7,11 @@ Everything here is frozen and holds read-only arrays. One convention runs throug
 from __future__ import annotations
 
 import dataclasses
+import numbers as numbers_abc
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -17,12 +20,62 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
+SMALLEST_PROFIT = 1e-290
+"""USD/query. Of numbers below 1e-308 doubles hold fewer and fewer digits, and none of 1 / them."""
+
 
 def frozen_array(values: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:
     """A read-only copy of `values`."""
     array = np.array(values, dtype=dtype)
     array.setflags(write=False)
     return array
+
+
+def numbers(what: str, values: ArrayLike) -> Array:
+    """A read-only float copy of an array of numbers.
+
+    Raises:
+        ValueError: truth values, complex numbers, dates, texts, or rows of different lengths, which
+            NumPy would convert or refuse without saying which argument it was.
+    """
+    try:
+        given = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(
+            f"{what}: rows of different lengths; fill the end of the shorter ones with NaN"
+        ) from error
+    plain = given.dtype.kind in "iuf"
+    if not plain and not (given.dtype.kind == "O" and all(map(_is_number, given.flat))):
+        raise ValueError(f"{what} is an array of {given.dtype}; give plain numbers (int or float)")
+    return frozen_array(given)
+
+
+def number(what: str, value: Any, remedy: str) -> float:
+    """One finite number as a float.
+
+    Raises:
+        ValueError: `value` is something else: a truth value, a text, a complex number, a date, NaN.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if not _is_number(value) or not np.isfinite(float(value)):
+        raise ValueError(f"{what} is {value!r}; it must be a finite number: {remedy}")
+    return float(value)
+
+
+def _is_number(value: object) -> bool:
+    # NumPy's timedelta64 counts as an integer, Python's bool too.
+    if isinstance(value, (bool, np.bool_, np.timedelta64)):
+        return False
+    return isinstance(value, (numbers_abc.Real, Decimal))
+
+
+def _restore(self: Any, state: dict[str, Any]) -> None:
+    """Unpickle with read-only arrays: pickle forgets the flag."""
+    for value in state.values():
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
+    self.__dict__.update(state)
 
 
 @dataclass(frozen=True)
@@ -45,7 +98,7 @@ class QualityFunction:
                 f"quality function {self.form!r} is unknown; choose 'linear', 'power' or"
                 " 'exponential'"
             )
-        if not (np.isfinite(self.parameter) and self.parameter > 0):
+        if not (_is_number(self.parameter) and np.isfinite(self.parameter) and self.parameter > 0):
             raise ValueError(
                 f"the quality function's parameter is {self.parameter!r}; it must be a positive"
                 " number, so that f rises"
@@ -63,20 +116,114 @@ class QualityFunction:
 class Curve:
     """What one model delivers and bills at each test-time compute level, and what it charges: the
     measured input of a market.
+
+    The price is either by the token (`tokens` and `price_per_token`), or given for each level
+    (`price_per_query`), where nobody publishes how many tokens were billed; `tokens` is then None,
+    unless they are known all the same.
+
+    Raises:
+        ValueError: shapes differ, a number out of range, no price, or two.
     """
 
     name: str
     levels: Array  # [m] label of each level: samples, or effort; ascending
     accuracy: Array  # [m] chance that the delivered answer is right
-    tokens: Array  # [m] mean tokens billed per query, all samples together
-    price_per_token: float  # USD/token, rho
+    tokens: Array | None = None  # [m] mean tokens billed per query, all samples together
+    price_per_token: float | None = None  # USD/token, rho; None where `price_per_query` is given
     margin: float = 0.25  # mu: cost = list price / (1 + mu)
     accuracy_se: Array | None = None  # [m] standard error of accuracy, where known
+    price_per_query: Array | None = None  # [m] USD/query, in place of price_per_token x tokens
+    characters: Array | None = None  # [m] mean characters billed per query, where known
+    effort: tuple[str, ...] | None = None  # [m] the levels' names as sold ("low", "high")
 
     def __post_init__(self) -> None:
-        for field in ("levels", "accuracy", "tokens", "accuracy_se"):
-            if getattr(self, field) is not None:
-                object.__setattr__(self, field, frozen_array(getattr(self, field)))
+        for field in ("levels", "accuracy", "tokens", "accuracy_se", "price_per_query"):
+            self._freeze(field)
+        self._freeze("characters")
+        validate_margin(self.margin)
+        if self.accuracy.size and not (
+            self.accuracy.min() >= -1e-9 and self.accuracy.max() <= 1 + 1e-9
+        ):
+            raise ValueError(
+                f"curve {self.name!r}: accuracy {self.accuracy} is not in [0, 1]; give"
+                " probabilities, not percentages"
+            )
+        for field, least in (
+            ("tokens", "positive"),
+            ("price_per_query", "positive"),
+            ("characters", "positive"),
+            ("accuracy_se", ">= 0"),
+        ):
+            values = getattr(self, field)
+            fine = values is None or ((values > 0) | ((values == 0) & (least == ">= 0"))).all()
+            if not fine:
+                raise ValueError(
+                    f"curve {self.name!r}: {field} is {values}; every entry must be {least}"
+                )
+        by_token = self.price_per_token is not None
+        if by_token:
+            price = number(f"curve {self.name!r}: price_per_token", self.price_per_token, "USD")
+            if price <= 0:
+                raise ValueError(
+                    f"curve {self.name!r}: price_per_token is {price}; it must be positive"
+                )
+            object.__setattr__(self, "price_per_token", price)
+        if by_token == (self.price_per_query is not None):
+            raise ValueError(
+                f"curve {self.name!r} has {'two prices' if by_token else 'no price'}; give either"
+                " tokens and price_per_token, or price_per_query"
+            )
+        if by_token and self.tokens is None:
+            raise ValueError(
+                f"curve {self.name!r}: a price per token needs tokens; give the mean tokens billed"
+                " per query, or price_per_query in place of both"
+            )
+        if self.effort is not None:
+            object.__setattr__(self, "effort", tuple(self.effort))
+            if len(self.effort) != len(self.levels):
+                raise ValueError(
+                    f"curve {self.name!r}: {len(self.effort)} names in effort for"
+                    f" {len(self.levels)} levels; give one per level"
+                )
+
+    __setstate__ = _restore
+
+    def _freeze(self, field: str) -> None:
+        values = getattr(self, field)
+        if values is None:
+            return
+        values = numbers(f"curve {self.name!r}: {field}", values)
+        object.__setattr__(self, field, values)
+        if values.shape != self.levels.shape or values.ndim != 1:
+            raise ValueError(
+                f"curve {self.name!r}: {field} has shape {values.shape}, levels"
+                f" {self.levels.shape}; give one entry per level in a flat list"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(f"curve {self.name!r}: {field} is {values}; give finite numbers")
+
+    @property
+    def price(self) -> Array:
+        """`[m]` USD/query: the list price, p = rho T, or as given."""
+        if self.price_per_query is not None:
+            return self.price_per_query
+        assert self.price_per_token is not None
+        with np.errstate(over="ignore"):  # an infinite price is refused by Provider, by its name
+            return self.price_per_token * self.known_tokens()
+
+    def known_tokens(self) -> Array:
+        """`[m]` tokens/query.
+
+        Raises:
+            ValueError: the curve has a price per query and no tokens.
+        """
+        if self.tokens is None:
+            raise ValueError(
+                f"the curve of {self.name!r} has no token counts, only a price per query; compare"
+                " levels by list price or cost (Market.price, Market.cost), or load curves with a"
+                " column tokens"
+            )
+        return self.tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +232,9 @@ class Provider:
 
     Made from a `Curve` (`Provider.from_curve`), or directly from three arrays, in which case
     `curve` is None.
+
+    Raises:
+        ValueError: a name that is no text, shapes that differ, or numbers that are not finite.
     """
 
     name: str
@@ -93,20 +243,24 @@ class Provider:
     price: Array  # [m] USD/query, p: the list price of one query
     cost: Array  # [m] USD/query, c
     curve: Curve | None = None
+    accuracy: Array | None = None  # [m] chance of a right answer; the curve's, where there is one
+    characters: Array | None = None  # [m] mean characters billed per query; likewise
 
     def __repr__(self) -> str:
         return f"Provider({self.name!r}, {len(self.levels)} levels)"
 
     def __post_init__(self) -> None:
+        _validate_names([self.name])
         for field in ("levels", "quality", "price", "cost"):
-            object.__setattr__(self, field, frozen_array(getattr(self, field)))
+            values = numbers(f"provider {self.name!r}: {field}", getattr(self, field))
+            object.__setattr__(self, field, values)
         shape = self.levels.shape
         if len(shape) != 1 or shape[0] == 0:
             raise ValueError(
                 f"provider {self.name!r}: levels has shape {shape}; give at least one level in a"
                 " flat list"
             )
-        for field in ("quality", "price", "cost"):
+        for field in ("levels", "quality", "price", "cost"):
             values = getattr(self, field)
             if values.shape != shape:
                 raise ValueError(
@@ -115,19 +269,53 @@ class Provider:
                 )
             if not np.isfinite(values).all():
                 at = int(np.flatnonzero(~np.isfinite(values))[0])
+                unit = "" if field == "levels" else " of USD/query"
                 raise ValueError(
                     f"provider {self.name!r}: {field} at level index {at} is {values[at]}; it must"
-                    " be a finite number of USD/query"
+                    f" be a finite number{unit}"
                 )
+        self._measured("accuracy", 1.0)
+        self._measured("characters", np.inf)
+
+    def _measured(self, field: str, most: float) -> None:
+        """Take a measured number of each level from the curve, unless it was given itself."""
+        values = getattr(self, field)
+        if values is None:
+            values = getattr(self.curve, field, None)
+        if values is None:
+            return
+        values = numbers(field, values)
+        object.__setattr__(self, field, values)
+        if values.shape != self.levels.shape or not _within(values, most).all():
+            raise ValueError(
+                f"provider {self.name!r}: {field} needs one number from 0 to {most:g} per level,"
+                f" {self.levels.shape}; got {values}"
+            )
+
+    __setstate__ = _restore
 
     @classmethod
     def from_curve(
         cls, curve: Curve, alpha: float, baseline: float, quality_function: QualityFunction
     ) -> Provider:
-        """q = alpha (b + (1 - b) f(a)), p = rho T, c = p / (1 + mu) ([TTC]; GAME.md, Notation)."""
+        """q = alpha (b + (1 - b) f(a)), p = rho T, c = p / (1 + mu) ([TTC]; GAME.md, Notation).
+
+        Where the curve gives a price per query, that is p.
+        """
         quality = alpha * (baseline + (1.0 - baseline) * quality_function(curve.accuracy))
-        price = curve.price_per_token * curve.tokens
+        price = curve.price
         return cls(curve.name, curve.levels, quality, price, price / (1.0 + curve.margin), curve)
+
+    @classmethod
+    def _of_checked(
+        cls, name: str, levels: Array, quality: Array, price: Array, cost: Array
+    ) -> Provider:
+        """Without a copy or a check: for read-only rows of tables that were checked as a whole."""
+        provider = object.__new__(cls)
+        provider.__dict__.update(
+            name=name, levels=levels, quality=quality, price=price, cost=cost, curve=None
+        )
+        return provider
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +325,9 @@ class Market:
 
     Build one with `ttc_env.load_market` (published, measured or your own curves) or
     `Market.from_arrays`; change one with `replace`.
+
+    Raises:
+        ValueError: no provider, names that are not different, or a number out of range.
     """
 
     providers: tuple[Provider, ...]
@@ -158,26 +349,37 @@ class Market:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "providers", tuple(self.providers))
-        object.__setattr__(self, "beta", float(self.beta))
-        object.__setattr__(self, "outside_value", float(self.outside_value))
+        for provider in self.providers:
+            if not isinstance(provider, Provider):
+                raise ValueError(
+                    f"providers holds a {type(provider).__name__}; give ttc_env.Provider objects,"
+                    " or arrays to Market.from_arrays"
+                )
         if not self.providers:
             raise ValueError("a market needs at least one provider")
-        names = [provider.name for provider in self.providers]
+        names = self.names
         if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
+            twice = sorted(name for name, count in Counter(names).items() if count > 1)
             raise ValueError(
                 f"provider names must differ; {', '.join(map(repr, twice))} stands more than once"
             )
-        if not (np.isfinite(self.beta) and self.beta >= 0):
+        remedy = "it must be >= 0 (1/USD). For perfectly rational users see ttc_env.game.limits"
+        beta = number("beta", self.beta, remedy)
+        if beta < 0:
+            raise ValueError(f"beta is {beta}; {remedy}")
+        object.__setattr__(self, "beta", beta)
+        outside = number("outside_value", self.outside_value, "USD/query (0 in the paper)")
+        object.__setattr__(self, "outside_value", outside)
+        if self.alpha is not None:
+            validate_quality(self.alpha, self.baseline)
+        if not isinstance(self.quality_function, QualityFunction):
             raise ValueError(
-                f"beta is {self.beta}; it must be a finite number >= 0 (1/USD). For perfectly"
-                " rational users see ttc_env.game.limits"
+                f"quality_function is {self.quality_function!r}; give a ttc_env.QualityFunction"
             )
-        if not np.isfinite(self.outside_value):
-            raise ValueError(
-                f"outside_value is {self.outside_value}; it must be a finite number of USD/query (0"
-                " in the paper)"
-            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the cached tables, which repeat what the providers hold.
+        return {field.name: self.__dict__[field.name] for field in dataclasses.fields(self)}
 
     @classmethod
     def from_arrays(
@@ -189,6 +391,10 @@ class Market:
         beta: float,
         outside_value: float = 0.0,
         names: Sequence[str] | None = None,
+        accuracy: ArrayLike | None = None,
+        characters: ArrayLike | None = None,
+        alpha: float | None = None,
+        baseline: float = 0.1,
     ) -> Market:
         """A market from numbers alone, without accuracy curves behind them.
 
@@ -198,32 +404,86 @@ class Market:
             beta: user rationality, 1/USD.
             outside_value: V_0, USD/query.
             names: `[n]` provider names; `provider_0`, ... by default.
+            accuracy, characters: `[n, m]` chance of a right answer, and mean characters billed per
+                query, for the tariffs that read them.
+            alpha, baseline: USD and a share, for the same; `quality` is taken as it is given.
 
         Raises:
-            ValueError: shapes differ, a NaN stands before a number, or a provider has no level.
+            ValueError: shapes differ, a NaN stands before a number, an infinite number, a provider
+                without a level, or names that are not n different texts.
         """
-        q, p, c = (np.asarray(a, dtype=np.float64) for a in (quality, price, cost))
+        tables = {"quality": quality, "price": price, "cost": cost}
+        q, p, c = (numbers(name, table) for name, table in tables.items())
         if q.ndim != 2 or p.shape != q.shape or c.shape != q.shape:
             raise ValueError(
                 f"quality, price and cost must be [n, m] and of one shape; got {q.shape},"
                 f" {p.shape}, {c.shape}"
             )
-        if names is not None and len(names) != len(q):
-            raise ValueError(f"{len(names)} names for {len(q)} providers; give one name per row")
-        providers = []
-        for i in range(len(q)):
-            name = names[i] if names is not None else f"provider_{i}"
-            given = ~np.isnan(np.stack([q[i], p[i], c[i]]))
-            m = int(given[0].sum())
-            if m == 0 or not (given == (np.arange(q.shape[1]) < m)).all():
-                raise ValueError(
-                    f"row {i} ({name!r}): NaN may only fill the end of a row, the same places in"
-                    " quality, price and cost, and at least one level must be left"
-                )
-            providers.append(
-                Provider(name, np.arange(m, dtype=np.float64), q[i, :m], p[i, :m], c[i, :m])
+        measured = {
+            field: _measured_table(field, table, q, most)
+            for field, table, most in (
+                ("accuracy", accuracy, 1.0),
+                ("characters", characters, np.inf),
             )
-        return cls(tuple(providers), beta=beta, outside_value=outside_value)
+            if table is not None
+        }
+        if alpha is not None:
+            validate_quality(alpha, baseline)
+        n, m = q.shape
+        if names is None:
+            names = [f"provider_{i}" for i in range(n)]
+        elif isinstance(names, str):
+            raise ValueError(f"names is {names!r}; give a list with one name per row")
+        else:
+            names = list(names)
+            _validate_names(names)
+        if len(names) != n:
+            raise ValueError(f"{len(names)} names for {n} providers; give one name per row")
+        given = ~np.isnan(q)
+        counts = given.sum(axis=1)  # [n] levels
+        # NaN only at the end of a row, at the same places in all three, and never all of it.
+        wrong = (given != (np.arange(m) < counts[:, None])).any(axis=1) | (counts == 0)
+        for table in (p, c):
+            wrong |= (given == np.isnan(table)).any(axis=1)
+        if wrong.any():
+            i = int(wrong.argmax())
+            raise ValueError(
+                f"row {i} ({names[i]!r}): NaN may only fill the end of a row, the same places in"
+                " quality, price and cost, and at least one level must be left"
+            )
+        for field, table in (("quality", q), ("price", p), ("cost", c)):
+            infinite = np.isinf(table)
+            if infinite.any():
+                i, at = np.argwhere(infinite)[0].tolist()
+                raise ValueError(
+                    f"provider {names[i]!r}: {field} at level index {at} is {table[i, at]}; it must"
+                    " be a finite number of USD/query"
+                )
+        longest = int(counts.max()) if n else 0
+        levels = frozen_array(np.arange(longest))
+        if longest < m:
+            q, p, c = (frozen_array(table[:, :longest]) for table in (q, p, c))
+        rows: Any = zip(names, q, p, c, strict=True)
+        if (counts == longest).all():
+            providers = [Provider._of_checked(name, levels, *row) for name, *row in rows]
+        else:
+            grids = [levels[:count] for count in range(longest + 1)]
+            providers = [
+                Provider._of_checked(name, grids[k], *(row[:k] for row in three))
+                for k, (name, *three) in zip(counts.tolist(), rows, strict=True)
+            ]
+        for field, table in measured.items():
+            for provider, row, count in zip(providers, table, counts, strict=True):
+                object.__setattr__(provider, field, row[:count])
+        market = cls(
+            tuple(providers),
+            beta=beta,
+            outside_value=outside_value,
+            alpha=alpha,
+            baseline=baseline,
+        )
+        market.__dict__.update(quality=q, price=p, cost=c)  # what the cached properties would hold
+        return market
 
     def replace(self, **changes: Any) -> Market:
         """A copy with some fields changed. A new alpha, baseline or quality function is worked
@@ -247,6 +507,10 @@ class Market:
         if isinstance(changes.get("quality_function"), str):
             changes["quality_function"] = QualityFunction(changes["quality_function"])
         market = dataclasses.replace(self, **changes)
+        if market.providers is self.providers:
+            market.__dict__.update(
+                {name: self.__dict__[name] for name in _TABLES if name in self.__dict__}
+            )
         if not derived:
             return market
         curves = [provider.curve for provider in market.providers if provider.curve is not None]
@@ -259,7 +523,6 @@ class Market:
         if margin is not None:
             validate_margin(margin)
             curves = [dataclasses.replace(curve, margin=float(margin)) for curve in curves]
-        validate_quality(market.alpha, market.baseline)
         return dataclasses.replace(
             market,
             providers=tuple(
@@ -272,12 +535,12 @@ class Market:
     def num_providers(self) -> int:
         return len(self.providers)
 
-    @property
+    @cached_property
     def num_levels(self) -> int:
         """m: the longest level grid."""
         return max(len(provider.levels) for provider in self.providers)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(provider.name for provider in self.providers)
 
@@ -309,19 +572,84 @@ class Market:
         """`[n, m]` USD/query, NaN where a provider has fewer levels."""
         return self._padded("cost")
 
+    @cached_property
+    def accuracy(self) -> Array | None:
+        """`[n, m]` chance of a right answer, NaN likewise; None where a provider's is unknown."""
+        return self._measured("accuracy")
+
+    @cached_property
+    def characters(self) -> Array | None:
+        """`[n, m]` mean characters billed per query; None likewise."""
+        return self._measured("characters")
+
+    def _measured(self, field: str) -> Array | None:
+        known = all(getattr(provider, field) is not None for provider in self.providers)
+        return self._padded(field) if known else None
+
+
+# Cached properties of a market that depend on its providers alone.
+_TABLES = (
+    "num_levels",
+    "names",
+    "available",
+    "quality",
+    "price",
+    "cost",
+    "accuracy",
+    "characters",
+)
+
+
+def _within(values: Array, most: float) -> NDArray[np.bool_]:
+    """Which numbers lie in [0, most], but for the rounding of means."""
+    return (values >= -1e-9) & (values <= most + 1e-9)
+
+
+def _measured_table(field: str, values: ArrayLike, quality: Array, most: float) -> Array:
+    """`[n, m]` a measured number of every level that has a quality."""
+    table = numbers(field, values)
+    if table.shape != quality.shape:
+        raise ValueError(
+            f"{field} has shape {table.shape}, quality {quality.shape}; give one of the same"
+        )
+    wrong = ~np.isnan(quality) & ~_within(table, most)
+    if wrong.any():
+        i, at = np.argwhere(wrong)[0].tolist()
+        raise ValueError(
+            f"{field} of provider {i}, level index {at}, is {table[i, at]}; it needs one number"
+            f" from 0 to {most:g} per level"
+        )
+    return table
+
+
+def _validate_names(names: Sequence[object]) -> None:
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise ValueError(
+                f"{name!r} is no provider name; names are texts of at least one letter: str(...)"
+            )
+
 
 def validate_margin(margin: float) -> None:
     """Raise unless margin >= 0: list price / cost - 1."""
-    if not (np.isfinite(margin) and margin >= 0):
+    if not (_is_number(margin) and np.isfinite(margin) and margin >= 0):
         raise ValueError(f"margin is {margin!r}; it must be a number >= 0: list price / cost - 1")
 
 
 def validate_quality(alpha: float, baseline: float) -> None:
     """Raise unless alpha > 0 (USD) and 0 <= baseline <= 1."""
-    if not isinstance(alpha, (int, float, np.number)) or not (np.isfinite(alpha) and alpha > 0):
+    if not _is_number(alpha) or not (np.isfinite(alpha) and alpha > 0):
         raise ValueError(f"alpha is {alpha!r}; it must be a positive number of USD")
-    if not 0.0 <= baseline <= 1.0:
+    if not _is_number(baseline) or not 0.0 <= baseline <= 1.0:
         raise ValueError(f"baseline is {baseline!r}; it is a share of alpha and must lie in [0, 1]")
+
+
+def validate_tolerance(tolerance: float) -> None:
+    """Raise unless tolerance is a finite number >= 0: with any other, every profile, or none, would
+    pass for an equilibrium.
+    """
+    if not (np.isfinite(tolerance) and tolerance >= 0):
+        raise ValueError(f"tolerance is {tolerance!r}; it must be a finite number >= 0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,6 +687,37 @@ class PostedPriceGame:
             at = int(np.flatnonzero(~self.available.any(axis=1))[0])
             raise ValueError(
                 f"provider {at} has no action: its row of value is all NaN; give it at least one"
+            )
+        for field in ("value", "profit", "surplus"):
+            table = getattr(self, field)
+            wrong = self.available & ~np.isfinite(table)
+            if field == "profit":
+                wrong |= ~self.available & ~np.isnan(table)
+            if wrong.any():
+                i, a = np.argwhere(wrong)[0]
+                raise ValueError(
+                    f"{field} of provider {i}, action {a}, is {table[i, a]}; value, profit and"
+                    " surplus must be finite numbers of USD/query, or NaN where the action does not"
+                    " exist"
+                )
+        if not (np.isfinite(self.beta) and self.beta >= 0):
+            raise ValueError(f"beta is {self.beta!r}; it must be a finite number >= 0 (1/USD)")
+        if not np.isfinite(self.outside_value):
+            raise ValueError(
+                f"outside_value is {self.outside_value!r}; it must be a finite number of USD/query"
+            )
+        with np.errstate(over="ignore"):
+            z = self.beta * (self.value - self.outside_value)
+        if np.isinf(z).any():
+            raise ValueError(
+                f"beta (V - V_0) overflows at beta={self.beta:g}; choose a smaller beta, or see"
+                " ttc_env.game.limits for perfectly rational users"
+            )
+        size = np.abs(self.profit)
+        if ((size > 0) & (size < SMALLEST_PROFIT)).any():
+            raise ValueError(
+                f"a profit is {size[size > 0].min()} USD/query; profits that are not 0 must be at"
+                f" least {SMALLEST_PROFIT:g}, so that their ratios keep their digits"
             )
 
     @classmethod

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import datetime
 import platform
+import queue
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ttc_env.measure.backends.base import Backend, question_seed
 from ttc_env.measure.dials import Dial, Draw
-from ttc_env.measure.scoring import Verdict, WorkerPool
+from ttc_env.measure.scoring import SCORING_VERSION, Verdict, WorkerPool
 from ttc_env.measure.tasks import Question, Task
 from ttc_env.measure.traces import TraceError, TraceWriter
 
@@ -24,7 +27,7 @@ from ttc_env.measure.traces import TraceError, TraceWriter
 class Progress:
     """Where a run stands; given to the caller after every batch."""
 
-    done: int  # questions in the file
+    done: int  # questions in the file (or known from another one)
     total: int
     drawn: int = 0  # questions drawn in this run
     tokens: int = 0  # generated in this run
@@ -59,6 +62,7 @@ def trace_settings(
         "answer": task.answer,
         "pattern": task.pattern,
         "seed": seed,
+        **facts.get("settings", {}),
         **dial.settings(),
     }
 
@@ -72,6 +76,7 @@ def session_facts(task: Task, backend: Backend) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "questions": len(task.questions),
+        "scoring": SCORING_VERSION,
         "constant_baseline": {"answer": answer, "accuracy": share},
         "versions": facts["versions"],
         "hardware": facts["hardware"],
@@ -89,10 +94,17 @@ def collect(
     batch: int = 32,
     resume: bool = True,
     pool: WorkerPool | None = None,
+    places: Collection[int] | None = None,
+    known: Collection[str] = (),
+    more_settings: Mapping[str, Any] | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     warn: Callable[[str], None] = print,
 ) -> Progress:
     """Draw, check and store the samples of every question that `path` does not hold yet.
+
+    While the engine draws a batch, the answers of the one before are checked and stored. A backend
+    that serves many requests at once (`lanes`) gets question by question, without waiting for the
+    slowest of a batch.
 
     Args:
         task, backend, dial: what is measured, by what, and how.
@@ -103,7 +115,11 @@ def collect(
         batch: questions drawn at once. What a kill can lose, and what an engine can work on in
             parallel.
         resume: False refuses a file that holds questions already.
-        pool: workers for mathematical answers.
+        pool: workers that check answers; one of this call's own by default.
+        places: which of the task's questions, by their place; all by default. A shard's samples are
+            those that the whole run would draw.
+        known: ids of questions that another file holds already.
+        more_settings: further entries of the trace's settings.
         report: called after each batch.
         warn: gets one line for a torn line that was redone, or an answer that could not be checked.
 
@@ -112,38 +128,167 @@ def collect(
         KeyboardInterrupt: passed on; all finished questions are on disk.
     """
     name = provider or Path(backend.model).name
-    settings = trace_settings(task, backend, dial, seed, name)
+    settings = trace_settings(task, backend, dial, seed, name) | dict(more_settings or {})
     setting = "|".join(f"{key}={value}" for key, value in sorted(dial.settings().items()))
-    with TraceWriter(path, settings, session_facts(task, backend), resume=resume) as writer:
+    chosen = range(len(task.questions)) if places is None else sorted(places)
+    with (
+        TraceWriter(path, settings, session_facts(task, backend), resume=resume) as writer,
+        WorkerPool(1, mathematics=task.answer == "math")
+        if pool is None
+        else nullcontext(pool) as checkers,
+    ):
         if writer.torn:
             warn(writer.torn + "; its question is drawn again")
         _check_questions(task, writer)
-        missing = [(i, q) for i, q in enumerate(task.questions) if q.id not in writer.done]
-        progress = Progress(len(task.questions) - len(missing), len(task.questions))
+        stored = writer.done | set(known)
+        missing = [
+            (task.questions[i], question_seed(seed, name, setting, i))
+            for i in chosen
+            if task.questions[i].id not in stored
+        ]
+        progress = Progress(len(chosen) - len(missing), len(chosen))
         report(progress)
+        store = _Store(task, writer, checkers, progress, warn)
+        began, whole = time.perf_counter(), False
+        try:
+            for part, draws in _drawn(dial, backend, missing, batch):
+                store.put(part, draws)
+                progress.seconds = time.perf_counter() - began
+                progress.drawn += len(part)
+                progress.tokens += sum(draw.tokens for row in draws for draw in row)
+                report(progress)
+            whole = True
+        finally:
+            store.finish(patience=None if whole else STORE_PATIENCE)
+        report(progress)
+    return progress
+
+
+#: Seconds that an interrupted run goes on checking and storing what is drawn already, at most; it
+#: takes so long only where checks hang, or where the processes that check are still starting.
+STORE_PATIENCE = 20.0
+
+_Part: TypeAlias = "Sequence[tuple[Question, int]]"  # questions and their seeds
+
+
+def _drawn(
+    dial: Dial, backend: Backend, missing: _Part, batch: int
+) -> Iterator[tuple[_Part, list[list[Draw]]]]:
+    """Batches and their draws: one after the other, or, where the backend has several lanes, single
+    questions as they are finished.
+    """
+    lanes = backend.lanes(dial.sampling.n) if hasattr(backend, "lanes") else 1
+    if lanes <= 1:
         for start in range(0, len(missing), batch):
             part = missing[start : start + batch]
-            questions = [q for _, q in part]
-            seeds = [question_seed(seed, name, setting, i) for i, _ in part]
-            began = time.perf_counter()
-            draws = dial.draw(backend, [q.prompt for q in questions], seeds)
-            progress.seconds += time.perf_counter() - began
-            verdicts = _verdicts(task, questions, draws, pool, warn)
-            for question, question_seed_, row, judged in zip(
-                questions, seeds, draws, verdicts, strict=True
-            ):
-                writer.append(
-                    question.id,
-                    question.gold,
-                    _columns(row, judged),
-                    prompt=question.prompt,
-                    seed=question_seed_,
-                )
-            progress.done += len(part)
-            progress.drawn += len(part)
-            progress.tokens += sum(draw.tokens for row in draws for draw in row)
-            report(progress)
-    return progress
+            yield part, dial.draw(backend, [q.prompt for q, _ in part], [s for _, s in part])
+        return
+    waiting: queue.SimpleQueue[tuple[Question, int]] = queue.SimpleQueue()
+    for entry in missing:
+        waiting.put(entry)
+    done: queue.SimpleQueue[tuple[_Part, list[list[Draw]] | BaseException]] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                question, seed = waiting.get_nowait()
+            except queue.Empty:
+                return
+            part = [(question, seed)]
+            try:
+                done.put((part, dial.draw(backend, [question.prompt], [seed])))
+            except BaseException as error:
+                done.put((part, error))
+
+    for _ in range(min(lanes, len(missing))):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        for _ in range(len(missing)):
+            while True:
+                try:
+                    part, draws = done.get(timeout=0.5)  # so that Ctrl-C is seen everywhere
+                    break
+                except queue.Empty:
+                    continue
+            if isinstance(draws, BaseException):
+                raise draws
+            yield part, draws
+    finally:
+        stop.set()
+
+
+class _Store:
+    """Checks and stores what was drawn, in a thread of its own, in the order in which it came."""
+
+    def __init__(
+        self,
+        task: Task,
+        writer: TraceWriter,
+        pool: WorkerPool,
+        progress: Progress,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._task, self._writer, self._pool = task, writer, pool
+        self._progress, self._warn = progress, warn
+        # two batches ahead at most: an engine that is faster than the checking waits for it
+        self._queue: queue.Queue[tuple[_Part, list[list[Draw]]] | None] = queue.Queue(2)
+        self._stop = threading.Event()
+        self._problem: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def put(self, part: _Part, draws: list[list[Draw]]) -> None:
+        while True:
+            self._raise()
+            try:
+                self._queue.put((part, draws), timeout=0.5)
+                return
+            except queue.Full:
+                continue
+
+    def finish(self, patience: float | None) -> None:
+        """Wait until all is stored; with `patience`, seconds, until then at most, and for the
+        question that is under way.
+        """
+        deadline = None if patience is None else time.monotonic() + patience
+        while self._thread.is_alive():
+            with suppress(queue.Full):
+                self._queue.put(None, timeout=0.1)
+                break
+            if deadline is not None and time.monotonic() > deadline:
+                break
+        self._thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        self._stop.set()
+        self._thread.join()
+        if patience is None:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._problem is not None:
+            raise self._problem
+
+    def _work(self) -> None:
+        try:
+            while not self._stop.is_set():
+                try:
+                    entry = self._queue.get(timeout=0.1)
+                except queue.Empty:
+                    continue
+                if entry is None:
+                    return
+                for (question, seed), draws in zip(*entry, strict=True):
+                    if self._stop.is_set():
+                        return
+                    self._one(question, seed, draws)
+        except BaseException as error:
+            self._problem = error
+
+    def _one(self, question: Question, seed: int, draws: Sequence[Draw]) -> None:
+        judged = _verdicts(self._task, question, draws, self._pool, self._warn)
+        columns = _columns(draws, judged)
+        self._writer.append(question.id, question.gold, columns, prompt=question.prompt, seed=seed)
+        self._progress.done += 1
 
 
 def _check_questions(task: Task, writer: TraceWriter) -> None:
@@ -163,39 +308,26 @@ def _check_questions(task: Task, writer: TraceWriter) -> None:
 
 def _verdicts(
     task: Task,
-    questions: Sequence[Question],
-    draws: Sequence[Sequence[Draw]],
-    pool: WorkerPool | None,
+    question: Question,
+    draws: Sequence[Draw],
+    pool: WorkerPool,
     warn: Callable[[str], None],
-) -> list[list[Verdict]]:
-    """Verdicts of every sample.
+) -> list[Verdict]:
+    """The verdict on every sample of a question.
 
     A sample that was cut off is wrong and has no answer; equal texts are checked once.
     """
-    keys = {
-        (q.gold, d.text): None
-        for q, row in zip(questions, draws, strict=True)
-        for d in row
-        if d.finish == "stop"
-    }
-    judged = dict(
-        zip(
-            keys,
-            task.check([text for _, text in keys], [gold for gold, _ in keys], pool),
-            strict=True,
-        )
-    )
-    for (gold, text), verdict in judged.items():
+    texts = list(dict.fromkeys(draw.text for draw in draws if draw.finish == "stop"))
+    verdicts = task.check(texts, [question.gold] * len(texts), pool)
+    judged = dict(zip(texts, verdicts, strict=True))
+    for text, verdict in judged.items():
         if verdict.problem:
             warn(
                 f"an answer could not be checked and counts as none ({verdict.problem}): gold"
-                f" {gold!r}, text ends {text[-60:]!r}"
+                f" {question.gold!r}, text ends {text[-60:]!r}"
             )
     cut_off = Verdict(None, False)
-    return [
-        [judged[q.gold, d.text] if d.finish == "stop" else cut_off for d in row]
-        for q, row in zip(questions, draws, strict=True)
-    ]
+    return [judged[draw.text] if draw.finish == "stop" else cut_off for draw in draws]
 
 
 def _columns(draws: Sequence[Draw], verdicts: Sequence[Verdict]) -> dict[str, list[Any]]:
@@ -207,4 +339,5 @@ def _columns(draws: Sequence[Draw], verdicts: Sequence[Verdict]) -> dict[str, li
         "thinking_tokens": [d.thinking_tokens for d in draws],
         "logprob": [None if d.logprob is None else round(d.logprob, 5) for d in draws],
         "finish": [d.finish for d in draws],
+        **({} if draws[0].budget is None else {"budget": [d.budget for d in draws]}),
     }

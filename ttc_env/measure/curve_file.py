@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +14,11 @@ from numpy.typing import NDArray
 
 from ttc_env.game.types import Curve, Market, Provider
 from ttc_env.measure import estimators
-from ttc_env.measure.resampling import bootstrap_means, interval, joint_bootstrap, standard_error
+from ttc_env.measure.resampling import joint_bootstrap, mean_interval, standard_error
 from ttc_env.measure.samples import Samples
+from ttc_env.measure.traces import write_atomically
+
+__all__ = ["MeasuredCurve", "write_atomically", "write_curves"]
 
 Array = NDArray[np.float64]
 
@@ -76,10 +77,10 @@ class MeasuredCurve:
         )
 
     def table(self, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
-        """Tidy rows with the columns `COLUMNS`: means, standard errors, and percentile intervals of
-        the bootstrap over questions.
+        """Tidy rows with the columns `COLUMNS`: means, standard errors, and intervals of the
+        bootstrap over questions that hold at the edges, too (`resampling.mean_interval`).
         """
-        low, high = interval(bootstrap_means(self.accuracy, resamples=resamples, seed=seed), level)
+        low, high = mean_interval(self.accuracy, level=level, resamples=resamples, seed=seed)
         return pd.DataFrame(
             {
                 "provider": self.provider,
@@ -255,23 +256,6 @@ def resampled_markets(
                 Provider.from_curve(drawn, market.alpha, market.baseline, market.quality_function)
             )
         yield replace(market, providers=tuple(providers))
-
-
-def write_atomically(path: str | Path, text: str) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def write_curves(path: str | Path, tables: Sequence[pd.DataFrame]) -> None:

@@ -14,6 +14,7 @@ import json
 import math
 import re
 import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -50,6 +51,29 @@ class _Bad(Exception):
     """A row that must be dropped, and why."""
 
 
+#: What odd content raises: fields of other types, null, numbers that no float holds, deep nesting.
+_ODD = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+
+
+def _odd(error: Exception) -> str:
+    if isinstance(error, (KeyError, IndexError)):
+        return f"missing field: {error}"
+    return f"odd content: {type(error).__name__}: {str(error)[:80]}"
+
+
+def _number(value: Any) -> bool:
+    """A finite number, and no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _json_lines(path: Path, report: ImportReport) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
@@ -57,7 +81,7 @@ def _json_lines(path: Path, report: ImportReport) -> Iterator[tuple[int, dict[st
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 cut = "" if line.endswith(b"\n") else ", cut off at the end of the file"
                 report.dropped.append((number, f"bad JSON: {error}{cut}"))
                 continue
@@ -128,12 +152,17 @@ def import_paper(
         except _Bad as bad:
             report.dropped.append((number, str(bad)))
             continue
+        except _ODD as error:
+            report.dropped.append((number, _odd(error)))
+            continue
         rows[question] = (number, record)
     return _keep_full_rows(rows, report, samples), report
 
 
 def _paper_row(row: dict[str, Any]) -> tuple[str, Record]:
-    missing = [name for name in ("qid", "answers", "correct", "num_tokens") if name not in row]
+    missing = [
+        name for name in ("qid", "answers", "correct", "num_tokens") if row.get(name) is None
+    ]
     if missing:
         raise _Bad(f"missing field: {', '.join(missing)}")
     lists = {
@@ -149,7 +178,7 @@ def _paper_row(row: dict[str, Any]) -> tuple[str, Record]:
     if not all(isinstance(c, bool) or c in (0, 1) for c in lists["correct"]):
         raise _Bad("bad value: correct holds something other than true and false")
     for name in ("num_tokens", "rewards"):
-        if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in lists.get(name, [])):
+        if not all(_number(v) for v in lists.get(name, [])):
             raise _Bad(f"bad value: {name} holds something other than finite numbers")
     if any(t <= 0 for t in lists["num_tokens"]):
         raise _Bad("bad value: num_tokens holds a number that is not positive")
@@ -196,7 +225,7 @@ def import_lm_eval(
     rows: dict[str, tuple[int, Record]] = {}
     for number, row in _json_lines(path, report):
         try:
-            missing = [name for name in ("doc_id", "target", "resps") if name not in row]
+            missing = [name for name in ("doc_id", "target", "resps") if row.get(name) is None]
             if missing:
                 raise _Bad(f"missing field: {', '.join(missing)}")
             filter_name = filter_name if filter_name is not None else row.get("filter")
@@ -218,14 +247,18 @@ def import_lm_eval(
                     f"repeated question: {question!r} stands in line {rows[question][0]} already"
                 )
             verdicts = [check(text, gold) for text in texts]
+            tokens = [count_tokens(text) for text in texts]
         except _Bad as bad:
             report.dropped.append((number, str(bad)))
+            continue
+        except _ODD as error:
+            report.dropped.append((number, _odd(error)))
             continue
         columns = {
             "text": texts,
             "answer": [v.answer for v in verdicts],
             "correct": [v.correct for v in verdicts],
-            "tokens": [count_tokens(text) for text in texts],
+            "tokens": tokens,
         }
         rows[question] = (number, {"id": question, "gold": gold, "samples": columns})
     return _keep_full_rows(rows, report, samples), report
@@ -249,6 +282,8 @@ def import_inspect(
     seen: set[tuple[str, Any]] = set()
     for number, sample in enumerate(_inspect_samples(path, report), start=1):
         try:
+            if sample["id"] is None:
+                raise _Bad("missing field: id")
             question = str(sample["id"])
             if (question, sample.get("epoch")) in seen:
                 raise _Bad(f"repeated sample: question {question!r}, epoch {sample.get('epoch')}")
@@ -256,8 +291,8 @@ def import_inspect(
         except _Bad as bad:
             report.dropped.append((number, str(bad)))
             continue
-        except (KeyError, IndexError, TypeError) as error:
-            report.dropped.append((number, f"missing field: {error}"))
+        except _ODD as error:
+            report.dropped.append((number, _odd(error)))
             continue
         seen.add((question, sample.get("epoch")))
         first.setdefault(question, number)
@@ -274,19 +309,33 @@ def _inspect_samples(path: Path, report: ImportReport) -> Iterator[dict[str, Any
     if not zipfile.is_zipfile(path):
         try:
             yield from json.loads(path.read_text("utf-8"))["samples"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"{path} is no Inspect log with samples ({type(error).__name__}: {error}); export"
                 " it with `inspect log dump`"
             ) from None
         return
-    with zipfile.ZipFile(path) as archive:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
+        raise ValueError(f"{path} is a damaged archive ({error}); fetch it again") from None
+    with archive:
         for name in sorted(
             n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json")
         ):
             try:
                 yield json.loads(archive.read(name))
-            except (ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+            except (
+                ValueError,
+                RecursionError,
+                NotImplementedError,
+                RuntimeError,  # encrypted
+                EOFError,
+                OSError,
+                MemoryError,
+                zlib.error,
+                zipfile.BadZipFile,
+            ) as error:
                 report.dropped.append((0, f"bad JSON: {name}: {error}"))
 
 
@@ -314,6 +363,10 @@ def _inspect_row(sample: dict[str, Any], scorer: str | None) -> dict[str, Any]:
         None if cut_off or chosen.get("answer") in (None, "") else str(chosen["answer"]).strip()
     )
     tokens = sample["output"]["usage"]["output_tokens"]
+    if not _number(tokens) or tokens <= 0:
+        raise _Bad(f"bad value: {str(tokens)[:40]} output tokens")
+    if not isinstance(text, str):
+        raise _Bad("bad value: the content is no text")
     return {
         "text": text,
         "answer": answer,

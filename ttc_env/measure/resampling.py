@@ -10,6 +10,7 @@ hard draw is hard for everybody, and only so do differences between providers ge
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,38 @@ def interval(means: Array, level: float = 0.95) -> tuple[Array, Array]:
         raise ValueError(f"level is {level}; it must lie strictly between 0 and 1")
     low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=0)
     return low, high
+
+
+#: Right (or wrong) answers below which the bootstrap is not trusted: with three right answers of 30
+#: it knows three values, and with none it claims certainty.
+FEW = 5.0
+
+
+def mean_interval(
+    per_question: Array, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[Array, Array]:
+    """Interval of the mean over questions of values in [0, 1] (`[Q, K]`): two arrays `[K]`.
+
+    The percentile interval of the bootstrap; where fewer than `FEW` answers are right, or wrong, in
+    all, widened to Wilson's interval for Q yes-or-no questions. That holds for any values in [0,
+    1],
+    whose variance is at most p (1 - p), so it is too wide where a question's chance is known well.
+    At 30 questions and p = 0.02 the bootstrap alone covers 45%, this 95% or more.
+
+    Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
+    """
+    table = np.asarray(per_question, dtype=np.float64)
+    low, high = interval(bootstrap_means(table, resamples=resamples, seed=seed), level)
+    count, mean = len(table), table.mean(axis=0)
+    z = NormalDist().inv_cdf(0.5 + level / 2.0)
+    centre = (mean + z**2 / (2 * count)) / (1 + z**2 / count)
+    spread = z * np.sqrt(np.maximum(mean * (1 - mean), 0.0) / count + (z / (2 * count)) ** 2)
+    half = spread / (1 + z**2 / count)
+    few = np.minimum(mean, 1 - mean) * count < FEW
+    low = np.where(few, np.minimum(low, centre - half), low)
+    high = np.where(few, np.maximum(high, centre + half), high)
+    # the mean itself belongs to it, whatever rounding says
+    return np.clip(np.minimum(low, mean), 0.0, 1.0), np.clip(np.maximum(high, mean), 0.0, 1.0)
 
 
 def standard_error(per_question: Array) -> Array:

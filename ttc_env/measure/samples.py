@@ -48,6 +48,14 @@ class Samples:
             changes[field.name] = None if values is None else values[order]
         return Samples(**changes)
 
+    def columns(self, kept: NDArray[np.bool_]) -> Samples:
+        """The same table with the samples alone where `kept` (`[N]`) is True."""
+        changes: dict[str, Any] = {"ids": self.ids}
+        for field in dataclasses.fields(self)[1:]:
+            values = getattr(self, field.name)
+            changes[field.name] = None if values is None else values[:, kept]
+        return Samples(**changes)
+
     def score(self, kind: str) -> Array:
         """`[Q, N]` scores of one kind of SCORES.
 
@@ -60,7 +68,7 @@ class Samples:
         if values is None:
             remedy = {
                 "logprob": "measure with a backend that returns log-probabilities",
-                "reward": "run scripts.estimate --reward-model first",
+                "reward": "run `ttc-env estimate --reward-model` first",
             }
             raise ValueError(f"these samples have no {kind}; {remedy[kind]}")
         return values

@@ -5,9 +5,11 @@ again later:
 
 - `exact`: the last match of a pattern, compared as text;
 - `choice`: one option letter;
-- `math`: a mathematical expression, parsed and compared by `math-verify`. Some expressions take
-  sympy forever, so these run in worker processes with a hard timeout (`check_answers`): one bad
-  expression costs its own seconds, never the run.
+- `math`: a mathematical expression, parsed and compared by `math-verify`.
+
+Some expressions take sympy forever, and a pattern of a user's own can take a regular expression
+forever, so all checks run in worker processes with a hard timeout (`check_answers`), and look at
+the last 100,000 characters of a text: one bad answer costs its own seconds, never the run.
 
 What was parsed is stored in a normal form, so that two samples voted for the same thing exactly if
 their strings are equal.
@@ -25,14 +27,18 @@ from time import monotonic
 from typing import Any
 
 from ttc_env.measure.backends.base import MissingExtra
+from ttc_env.measure.choice import read_choice
+from ttc_env.measure.mathematics import BadGold, same_expression
 
-_READY = "ready"
+__all__ = ["KINDS", "BadGold", "Verdict", "WorkerPool", "check", "check_answers"]
 
 KINDS = ("exact", "choice", "math")
+#: Characters of a text that are looked at, from its end: where answers stand.
+LONGEST_TEXT = 100_000
+#: Changes whenever a rule does; stored with each run, so that old verdicts can be told from new.
+SCORING_VERSION = 2
 
-
-class BadGold(ValueError):
-    """A task's gold answer cannot be read, so no answer to that question can be checked."""
+_READY = "ready"
 
 
 @dataclass(frozen=True)
@@ -48,10 +54,12 @@ def check_exact(text: str, gold: str, pattern: str) -> Verdict:
     """The first group of the last match of `pattern` is the answer; blanks around it and thousands
     separators inside it do not count.
     """
-    matches = list(re.finditer(pattern, text))
-    if not matches:
+    last = None
+    for match in re.finditer(pattern, text[-LONGEST_TEXT:]):
+        last = match
+    if last is None:
         return Verdict(None, False)
-    answer = _plain(matches[-1].group(1))
+    answer = _plain(last.group(1))
     return Verdict(answer, answer == _plain(gold))
 
 
@@ -59,75 +67,21 @@ def _plain(answer: str) -> str:
     return re.sub(r"(?<=\d),(?=\d{3}\b)", "", answer.strip())
 
 
-_LETTER = r"[\(\[\*\s\$\{]*\b([A-J])\b"
-# : Ways to state a choice, the most explicit first; within one way the last statement counts, as a
-# model may change its mind.
-_CHOICE_PATTERNS = (
-    re.compile(r"\\boxed\{\s*(?:\\text(?:bf)?\{)?\s*\(?([A-J])\)?[\s.}]"),
-    re.compile(
-        r"(?i:\b(?:final\s+)?answer\s*(?:is|:)?\s*(?:is|:)?\s*(?:option|choice)?)[\s:]*" + _LETTER
-    ),
-    re.compile(r"(?i:\b(?:option|choice)\s+)" + _LETTER + r"\W*(?i:is\s+(?:the\s+)?correct)"),
-    re.compile(r"^\W*([A-J])\W*$", re.MULTILINE),
-    re.compile(r"^\W*([A-J])[).:]\s"),
-)
-
-
 def check_choice(text: str, gold: str, letters: str = "ABCD") -> Verdict:
     """The option letter that the text settles on; a letter that is no option, or a text that only
-    discusses options, is no answer.
+    discusses options, is no answer. See `ttc_env.measure.choice`.
     """
-    for pattern in _CHOICE_PATTERNS:
-        found = [letter for letter in pattern.findall(text) if letter in letters]
-        if found:
-            return Verdict(found[-1], found[-1] == gold.strip().upper())
-    return Verdict(None, False)
+    answer = read_choice(text, letters)
+    return Verdict(answer, answer == gold.strip().upper())
 
 
 def check_math(text: str, gold: str) -> Verdict:
     """The last box of the text, or else the expression it ends on, compared with the gold answer as
-    mathematics.
+    mathematics. See `ttc_env.measure.mathematics`.
 
     Runs in the calling process and can hang; use `check_answers`.
-
-    Source: math-verify (Hugging Face), `parse` and `verify`.
     """
-    try:
-        import math_verify
-    except ImportError as error:
-        raise MissingExtra("math-verify", "to check mathematical answers") from error
-    # Its own timeouts use signals, which work in a main thread only and do not interrupt C code:
-    # ours kills the process instead.
-    # several boxes would be read as one set of answers
-    last_box = text[max(0, text.rfind("\\boxed")) :]
-    parsed = math_verify.parse(last_box, parsing_timeout=None)
-    if not parsed:
-        return Verdict(None, False)
-    target = math_verify.parse(
-        gold if "\\boxed" in gold or "$" in gold else f"${gold}$", parsing_timeout=None
-    )
-    if not target:
-        raise BadGold(
-            f"the gold answer {gold!r} is no mathematical expression; check the task's data"
-        )
-    return Verdict(
-        _normal_form(parsed[0]), bool(math_verify.verify(target, parsed, timeout_seconds=None))
-    )
-
-
-def _normal_form(expression: Any) -> str:
-    """One string for equal numbers (1/2, 0.5, 50%) and for equations that name a value (x = 3)."""
-    import sympy
-
-    if isinstance(expression, sympy.Eq) and isinstance(expression.lhs, sympy.Symbol):
-        expression = expression.rhs
-    if isinstance(expression, sympy.Expr) and expression.is_number:
-        expression = (
-            sympy.nsimplify(expression, rational=True)
-            if expression.has(sympy.Float)
-            else sympy.simplify(expression)
-        )
-    return str(expression)
+    return Verdict(*same_expression(text[-LONGEST_TEXT:], gold))
 
 
 def check(kind: str, text: str, gold: str, pattern: str | None = None) -> Verdict:
@@ -153,16 +107,13 @@ def check_answers(
     pattern: str | None = None,
     pool: WorkerPool | None = None,
 ) -> list[Verdict]:
-    """Check many texts.
-
-    Mathematical ones go to `pool`, or to a pool of one that lives as long as this call.
-    """
+    """Check many texts in the processes of `pool`, or in one that lives as long as this call."""
     jobs = [(kind, text, gold, pattern) for text, gold in zip(texts, golds, strict=True)]
-    if kind != "math":
-        return [check(*job) for job in jobs]
+    if not jobs:
+        return []
     if pool is not None:
         return pool.run(jobs)
-    with WorkerPool(1) as own:
+    with WorkerPool(1, mathematics=kind == "math") as own:
         return own.run(jobs)
 
 
@@ -173,16 +124,20 @@ class WorkerPool:
     Args:
         processes: number of workers.
         timeout: seconds for one text, counted from when a ready worker gets it.
+        mathematics: load math-verify when a worker starts, which takes seconds, so that loading it
+            does not count as checking.
     """
 
     STARTUP = 120.0  # seconds for a worker to import sympy, on a busy machine
 
-    def __init__(self, processes: int = 2, timeout: float = 10.0) -> None:
+    def __init__(
+        self, processes: int = 2, timeout: float = 10.0, *, mathematics: bool = True
+    ) -> None:
         if processes < 1 or timeout <= 0:
             raise ValueError(
                 f"{processes} processes and a timeout of {timeout} s; both must be positive"
             )
-        self.timeout = timeout
+        self.timeout, self._mathematics = timeout, mathematics
         # a fork would copy the engine's threads and locks
         self._context = multiprocessing.get_context("spawn")
         self._workers = [self._start() for _ in range(processes)]
@@ -190,7 +145,9 @@ class WorkerPool:
 
     def _start(self) -> tuple[Any, Connection]:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
+        process = self._context.Process(
+            target=_serve, args=(theirs, self._mathematics), daemon=True
+        )
         process.start()
         theirs.close()
         return process, ours
@@ -270,15 +227,16 @@ class WorkerPool:
         self._workers = []
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, mathematics: bool) -> None:
     """A worker's life: check what comes, until the other end closes."""
     import logging
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     logging.disable(logging.CRITICAL)  # math-verify logs each expression that it gives up on
-    with contextlib.suppress(ImportError):  # slow to import, and not to be counted as checking
-        import math_verify  # noqa: F401
+    if mathematics:
+        with contextlib.suppress(ImportError):  # slow to import, and not to be counted as checking
+            import math_verify  # noqa: F401
     connection.send(_READY)
     while True:
         try:

@@ -11,7 +11,7 @@ import random
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ttc_env.measure import scoring
-from ttc_env.measure.backends.base import MissingExtra, Prompt
+from ttc_env.measure.backends.base import Asked, MissingExtra
 from ttc_env.measure.chains import draw_distinct_chains
 
 
@@ -28,7 +28,7 @@ class Question:
     """One question of a task."""
 
     id: str  # stable: the same question has the same id in every run, whatever subset is measured
-    prompt: Prompt
+    prompt: Asked
     gold: str
 
 
@@ -101,7 +101,9 @@ def load_task(
             extend fewer. All by default; procedural tasks without an end give 200.
         seed: chooses the questions, and the order of a multiple choice's options.
         data: a local JSON-lines, CSV or Parquet file in the data set's own schema, in place of a
-            download.
+            download. The task `rows` reads any such file: the options `question_field`,
+            `answer_field`, `answer` (math, choice, exact) and, for choices, `choices_field` say
+            how.
         options: changes to the task's entry in formats.toml, e.g. {"prompt": ..., "max_terms": 8}.
 
     Raises:
@@ -115,10 +117,17 @@ def load_task(
             f"task {name!r} is unknown; choose one of {', '.join(formats())}"
             " (reasoning-gym:<dataset> for its procedural tasks)"
         )
-    spec = {**formats()[base], **(options or {})}
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; a task has at least one question")
+    spec = _spec(base, options or {})
     source = spec["source"]
-    if source == "huggingface":
-        fields = _from_datasets(spec, limit, seed, data)
+    shown: list[dict[str, str]] = []
+    if source == "rows" and data is None:
+        raise ValueError("the task `rows` reads a file of yours; name it (--data)")
+    if source == "rows" and not variant:
+        name = f"rows:{Path(str(data)).stem}"
+    if source in ("huggingface", "rows"):
+        fields, shown = _from_datasets(spec, limit, seed, data)
     elif source == "reasoning-gym":
         fields = _from_reasoning_gym(variant, limit or 200, seed)
     elif source == "chains":
@@ -132,7 +141,7 @@ def load_task(
             for a in range(10)
             for b in range(10)
         ][:limit]
-    questions = tuple(Question(f["id"], _prompt(spec, f), f["gold"]) for f in fields)
+    questions = tuple(Question(f["id"], _prompt(spec, f, shown), f["gold"]) for f in fields)
     return Task(
         name,
         questions,
@@ -145,18 +154,128 @@ def load_task(
     )
 
 
-def _prompt(spec: Mapping[str, Any], fields: Mapping[str, str]) -> Prompt:
-    # One pass, and not str.format: questions and options hold braces of their own.
-    text = re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), spec["prompt"])
+#: Options that an entry of formats.toml may have besides those that it has.
+_OPTIONS = frozenset(
+    (
+        "system", "prompt", "chat", "answer", "pattern", "max_tokens", "stop", "thinking",
+        "path", "config", "split", "revision", "rows", "min_terms", "max_terms",
+        "question_field", "answer_field", "choices_field", "id_field", "shots", "shot_answer",
+    )
+)  # fmt: skip
+#: How answers of each kind are asked for, where an entry does not say.
+_SYSTEM = {
+    "math": "Solve the problem step by step. Put your final answer within \\boxed{}.",
+    "choice": (
+        "Answer the multiple-choice question. Think step by step, then end with a line of the"
+        " form: Answer: LETTER"
+    ),
+    "exact": "Think step by step, then give the answer alone on the last line.",
+}
+#: The last line that holds something.
+_LAST_LINE = r"(?m)^(.+)$"
+LETTERS = "ABCDEFGHIJ"
+
+
+def _spec(base: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The task's entry with the user's changes, checked.
+
+    Raises:
+        ValueError: an option that does not exist, or one that is missing or of the wrong kind.
+    """
+    unknown = sorted(set(options) - _OPTIONS)
+    if unknown:
+        raise ValueError(
+            f"task option {unknown[0]!r} is unknown; choose among {', '.join(sorted(_OPTIONS))}"
+        )
+    spec = {**formats()[base], **options}
+    if spec["source"] == "rows":
+        for name, option in (
+            ("question_field", "--question-field"),
+            ("answer_field", "--answer-field"),
+            ("answer", "--check"),
+        ):
+            if name not in spec:
+                raise ValueError(f"the task `rows` needs {option} ({name})")
+        if spec["answer"] == "choice":
+            if "choices_field" in spec and "prompt" not in options:
+                spec["prompt"] = "{question}\n\n{options}"
+            spec.setdefault("pattern", LETTERS)
+        if spec["answer"] == "exact":
+            spec.setdefault("pattern", _LAST_LINE)
+        spec.setdefault("system", _SYSTEM.get(spec["answer"], ""))
+    if spec["answer"] not in scoring.KINDS:
+        raise ValueError(
+            f"answers of kind {spec['answer']!r} cannot be checked; choose one of"
+            f" {', '.join(scoring.KINDS)}"
+        )
+    if spec["answer"] == "exact":
+        try:
+            groups = re.compile(spec["pattern"]).groups
+        except re.error as error:
+            raise ValueError(f"pattern {spec['pattern']!r}: {error}") from None
+        if groups < 1:
+            raise ValueError(f"pattern {spec['pattern']!r} has no group; it marks the answer")
+    shots = spec.get("shots", 0)
+    if not isinstance(shots, int) or shots < 0:
+        raise ValueError(f"shots is {shots!r}; give a number of worked examples, 0 or more")
+    if shots and spec["source"] not in ("huggingface", "rows"):
+        raise ValueError(f"{base} is a procedural task without rows to show (shots)")
+    return spec
+
+
+def _prompt(
+    spec: Mapping[str, Any], fields: Mapping[str, str], shown: Sequence[Mapping[str, str]] = ()
+) -> Asked:
+    """The question as the model gets it, after worked examples `shown`."""
+    text = _filled(spec["prompt"], fields)
+    worked = [(_filled(spec["prompt"], f), _filled(_shot_answer(spec), f)) for f in shown]
     if not spec["chat"]:
-        return text
+        return "".join(f"{question}{answer}\n\n" for question, answer in worked) + text
     system = ({"role": "system", "content": spec["system"]},) if spec.get("system") else ()
-    return (*system, {"role": "user", "content": text})
+    examples = [
+        {"role": role, "content": content}
+        for pair in worked
+        for role, content in zip(("user", "assistant"), pair, strict=True)
+    ]
+    return (*system, *examples, {"role": "user", "content": text})
+
+
+def _filled(template: str, fields: Mapping[str, str]) -> str:
+    # One pass, and not str.format: questions and options hold braces of their own.
+    return re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), template)
+
+
+def _shot_answer(spec: Mapping[str, Any]) -> str:
+    """How a worked example ends: as the instruction asks for it."""
+    default = {"math": "{solution}\\boxed{{gold}}", "choice": "Answer: {gold}", "exact": "{gold}"}
+    return str(spec.get("shot_answer", default[spec["answer"]]))
 
 
 def _from_datasets(
     spec: Mapping[str, Any], limit: int | None, seed: int, data: str | Path | None
-) -> list[dict[str, str]]:
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Fields of the questions, and of the worked examples: rows set aside for all limits."""
+    rows = _rows(spec, data)
+    order = list(range(len(rows)))
+    random.Random(seed).shuffle(order)  # always, so that a longer run extends a shorter one
+    shots = spec.get("shots", 0)
+    if shots >= len(order):
+        raise ValueError(f"{shots} worked examples leave no question of {len(order)} rows")
+    # from the end, so that the questions are those of a run without examples
+    aside = order[len(order) - shots :] if shots else []
+    asked = order[: len(order) - shots][:limit]
+    reader = spec["rows"]
+    return (
+        read_rows(reader, ((i, rows[i]) for i in asked), seed, spec),
+        read_rows(reader, ((i, rows[i]) for i in aside), seed, spec),
+    )
+
+
+def _rows(spec: Mapping[str, Any], data: str | Path | None) -> Sequence[Mapping[str, Any]]:
+    if data is not None and not Path(data).is_file():
+        raise ValueError(f"there is no file {data}")
+    if data is not None and Path(data).suffix == ".jsonl":
+        return _json_rows(Path(data))
     try:
         import datasets
     except ImportError as error:
@@ -170,13 +289,30 @@ def _from_datasets(
         if Path(data).suffix not in kinds:
             raise ValueError(f"{data}: the file must end in one of {', '.join(kinds)}")
         rows = datasets.load_dataset(kinds[Path(data).suffix], data_files=str(data), split="train")
-    order = list(range(len(rows)))
-    random.Random(seed).shuffle(order)  # always, so that a longer run extends a shorter one
-    return read_rows(spec["rows"], ((i, rows[i]) for i in order[:limit]), seed)
+    return rows
+
+
+def _json_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file, with their values as they stand ("007" stays "007")."""
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: line {number} is no JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}: line {number} is no object with columns")
+        rows.append(row)
+    return rows
 
 
 def read_rows(
-    reader: str, rows: Iterable[tuple[int, Mapping[str, Any]]], seed: int = 0
+    reader: str,
+    rows: Iterable[tuple[int, Mapping[str, Any]]],
+    seed: int = 0,
+    spec: Mapping[str, Any] | None = None,
 ) -> list[dict[str, str]]:
     """Rows `(number, row)` of a data set as prompt fields with `id` and `gold`.
 
@@ -186,7 +322,10 @@ def read_rows(
     fields = []
     for number, row in rows:
         try:
-            fields.append(ROW_READERS[reader](number, row, seed))
+            if reader == "fields":
+                fields.append(_named_fields(number, row, spec or {}))
+            else:
+                fields.append(ROW_READERS[reader](number, row, seed))
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(
                 f"row {number} does not fit the schema of {reader} ({type(error).__name__}:"
@@ -195,14 +334,76 @@ def read_rows(
     return fields
 
 
+def _named_fields(number: int, row: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
+    """A row whose columns the task names: question, answer, and perhaps an id and choices."""
+    label = spec.get("id_field")
+    fields = {
+        "id": str(row[label]) if label else f"row-{number}",
+        "question": _text(row[spec["question_field"]]),
+    }
+    gold = row[spec["answer_field"]]
+    if spec["answer"] != "choice":
+        return {**fields, "gold": _text(gold), "solution": ""}
+    if "choices_field" not in spec:
+        return {**fields, "gold": _letter(gold, len(LETTERS))}
+    choices = row[spec["choices_field"]]
+    if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
+        raise ValueError(f"{spec['choices_field']} holds {type(choices).__name__}, not a list")
+    options = [_text(choice) for choice in choices]
+    if isinstance(gold, str) and gold in options:
+        gold = options.index(gold)
+    return {**fields, **_listed(options, LETTERS.index(_letter(gold, len(options))))}
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, (dict, list, bool)):
+        raise ValueError(f"expected a text or a number, found {value!r}")
+    text = str(value).strip()
+    if not text:
+        raise ValueError("expected a text, found an empty one")
+    return text
+
+
+def _letter(gold: Any, choices: int) -> str:
+    """A right choice given as a letter, or as a place from 0."""
+    letters = LETTERS[:choices]
+    if isinstance(gold, int) and not isinstance(gold, bool) and 0 <= gold < choices:
+        return letters[gold]
+    if isinstance(gold, str) and len(gold.strip()) == 1 and gold.strip().upper() in letters:
+        return gold.strip().upper()
+    raise ValueError(f"the answer {gold!r} is none of the choices; expected one of {letters}")
+
+
+def _listed(options: Sequence[str], right: int) -> dict[str, str]:
+    """Lettered options in the order that they have, alone and as one text."""
+    if len(options) > len(LETTERS):
+        raise ValueError(f"{len(options)} choices; at most {len(LETTERS)} are understood")
+    named = dict(zip(LETTERS, options, strict=False))
+    lines = "\n".join(f"{letter}) {option}" for letter, option in named.items())
+    return {**named, "options": lines, "gold": LETTERS[right]}
+
+
+def _mmlu_pro(number: int, row: Mapping[str, Any], seed: int) -> dict[str, str]:
+    options = [str(option).strip() for option in row["options"]]
+    right = row["answer_index"]
+    if _letter(row["answer"], len(options)) != _letter(right, len(options)):
+        raise ValueError(f"answer {row['answer']!r} is not the option at answer_index {right!r}")
+    return {
+        "id": f"mmlu_pro-{row['question_id']}",
+        "question": row["question"].strip(),
+        **_listed(options, right),
+    }
+
+
 def _gsm8k(number: int, row: Mapping[str, Any], seed: int) -> dict[str, str]:
-    _, mark, gold = row["answer"].rpartition("#### ")
+    solution, mark, gold = row["answer"].rpartition("#### ")
     if not mark:
         raise ValueError("the answer has no '#### '")
     return {
         "id": f"gsm8k-{number}",
         "question": row["question"],
         "gold": gold.strip().replace(",", ""),
+        "solution": solution,
     }
 
 
@@ -216,7 +417,7 @@ def _options(question_id: str, options: list[str], right: int, seed: int | None)
     order = list(range(len(options)))
     if seed is not None:
         random.Random(f"{seed}|{question_id}").shuffle(order)
-    letters = "ABCDEFGHIJ"
+    letters = LETTERS
     return {letters[place]: options[i].strip() for place, i in enumerate(order)} | {
         "gold": letters[order.index(right)]
     }
@@ -252,6 +453,7 @@ ROW_READERS: dict[str, Callable[[int, Mapping[str, Any], int], dict[str, str]]] 
     "aime": _aime,
     "gpqa": _gpqa,
     "mmlu": _mmlu,
+    "mmlu_pro": _mmlu_pro,
 }
 
 

@@ -19,7 +19,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Mapping
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -58,8 +60,31 @@ def read_trace(path: str | Path) -> Trace:
             lists of different lengths in one question.
     """
     path = Path(path)
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return _parse(path, raw)[0]
+    return _parse(path, _content(path))[0]
+
+
+#: Bytes of a trace, unpacked: more is no trace of ours, but a small file that unpacks without end.
+LARGEST = 1 << 33
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    parts, size = [], 0
+    try:
+        with gzip.open(path, "rb") as stream:
+            while block := stream.read(1 << 22):
+                parts.append(block)
+                size += len(block)
+                if size > LARGEST:
+                    raise TraceError(f"{path} unpacks to more than {LARGEST >> 30} GiB")
+        return b"".join(parts)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TraceError(
+            f"{path} is damaged or no gzip file ({error}); fetch it again, or restore it"
+        ) from None
+    except MemoryError:
+        raise TraceError(f"{path} does not fit into memory when it is unpacked") from None
 
 
 def _parse(path: Path, raw: bytes) -> tuple[Trace, int]:
@@ -77,7 +102,7 @@ def _parse(path: Path, raw: bytes) -> tuple[Trace, int]:
     for number, line in enumerate(lines, start=1):
         try:
             entries.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             # a crash of the machine can leave a complete but garbled last line
             if number == len(lines) > 1 and not tail:
                 good -= len(line) + 1
@@ -99,11 +124,19 @@ def _parse(path: Path, raw: bytes) -> tuple[Trace, int]:
             " ttc_env.measure.importers"
         )
     records: dict[str, dict[str, Any]] = {}
+    _check_entry(path, 1, entries[0], {"settings": dict, "session": dict})
     sessions = [entries[0]["session"]]
     for number, entry in enumerate(entries[1:], start=2):
         if entry["kind"] == "session":
+            _check_entry(path, number, entry, {"session": dict})
             sessions.append(entry["session"])
             continue
+        _check_entry(path, number, entry, {"id": str, "samples": dict})
+        if not all(isinstance(column, list) for column in entry["samples"].values()):
+            raise TraceError(
+                f"{path}: line {number}: samples hold something other than lists; delete the line"
+                " and resume the run"
+            )
         if entry["id"] in records:
             raise TraceError(
                 f"{path}: line {number} repeats question {entry['id']!r}; delete one of the two"
@@ -117,6 +150,17 @@ def _parse(path: Path, raw: bytes) -> tuple[Trace, int]:
             )
         records[entry["id"]] = entry
     return Trace(path, entries[0]["settings"], tuple(sessions), records, torn), good
+
+
+def _check_entry(
+    path: Path, number: int, entry: Mapping[str, Any], needed: dict[str, type]
+) -> None:
+    for name, kind in needed.items():
+        if not isinstance(entry.get(name), kind):
+            raise TraceError(
+                f"{path}: line {number} has no {name!r} of the right kind; restore the file, or"
+                " delete that line"
+            )
 
 
 class TraceWriter:
@@ -228,8 +272,7 @@ class TraceWriter:
         self.done.add(question_id)
 
     def _write(self, entry: dict[str, Any]) -> None:
-        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        self._stream.write(line.encode() + b"\n")
+        self._stream.write(_line(entry).encode() + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
 
@@ -281,3 +324,76 @@ def compress_trace(source: str | Path, target: str | Path) -> None:
         gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0, compresslevel=9) as packed,
     ):
         packed.write(data)
+
+
+def merge_traces(parts: Sequence[str | Path], target: str | Path, order: Sequence[str]) -> int:
+    """Write the questions of several traces of one setting (the shards of a run) into one, whole or
+    not at all, and return how many it holds.
+
+    Args:
+        parts: trace files; a torn last line is left out.
+        target: the merged trace; replaced if it exists, so name it among `parts` to keep what it
+            holds.
+        order: ids of questions in the task's order; others come last.
+
+    Raises:
+        TraceError: the parts have different settings, or two different lines for one question.
+    """
+    traces = [read_trace(path) for path in parts]
+    traces = [trace for trace in traces if trace.settings]
+    if not traces:
+        raise TraceError(f"{target}: there is no shard to merge; run the shards first")
+    records: dict[str, dict[str, Any]] = {}
+    for trace in traces:
+        if trace.settings != traces[0].settings:
+            changed = sorted(
+                key
+                for key in {*trace.settings, *traces[0].settings}
+                if trace.settings.get(key) != traces[0].settings.get(key)
+            )
+            raise TraceError(
+                f"{trace.path} and {traces[0].path} were measured with other settings"
+                f" ({', '.join(changed)}); samples would mix"
+            )
+        for question, record in trace.records.items():
+            if records.setdefault(question, record) != record:
+                raise TraceError(
+                    f"{trace.path} and another shard hold question {question!r} with different"
+                    " samples; delete one of the two"
+                )
+    place = {question: i for i, question in enumerate(order)}
+    ids = sorted(records, key=lambda question: place.get(question, len(place)))
+    sessions = [session for trace in traces for session in trace.sessions]
+    entries: list[dict[str, Any]] = [
+        {
+            "kind": "header",
+            "format": FORMAT,
+            "settings": traces[0].settings,
+            "session": sessions[0],
+        },
+        *({"kind": "session", "session": session} for session in sessions[1:]),
+        *(records[question] for question in ids),
+    ]
+    write_atomically(target, "".join(_line(entry) + "\n" for entry in entries))
+    return len(records)
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def write_atomically(path: str | Path, text: str) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

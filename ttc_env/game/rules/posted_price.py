@@ -22,6 +22,7 @@ import numpy as np
 from ttc_env.game import (
     continuous,
     demand,
+    dominance,
     equilibrium,
     free_prices,
     limits,
@@ -155,11 +156,7 @@ class PostedPrice(Rule):
 
     def game(self, mechanism: Mechanism, market: Market) -> PostedPriceGame:
         """The game with actions flattened: V, pi and w of each."""
-        table = mechanism.offers(market)
-        surplus = table.quality - table.cost
-        return PostedPriceGame(
-            table.score, _profit(table), surplus, market.beta, market.outside_value
-        )
+        return _game(mechanism.offers(market), market.beta, market.outside_value)
 
     def optimum(self, mechanism: Mechanism, market: Market) -> optimum.Optimum:
         return optimum.social_optimum(self.game(mechanism, market))
@@ -181,7 +178,21 @@ class PostedPrice(Rule):
     ) -> sweep.Found:
         table = batch.offers(mechanism)
         triple = table.score, _profit(table), table.quality - table.cost
-        return sweep.posted_prices(*triple, batch, tolerance, max_sweeps)
+
+        def game(g: int) -> PostedPriceGame:
+            of_market = table.map(lambda x: x[:, g])
+            return _game(of_market, float(batch.beta[g]), float(batch.outside_value[g]))
+
+        return sweep.posted_prices(*triple, batch, game, tolerance, max_sweeps)
+
+
+def _game(table: Offer, beta: float, outside_value: float) -> PostedPriceGame:
+    """The game of a table of offers `[n, a]`; profits that are equal but for rounding made equal
+    (`ttc_env.game.dominance.settle`).
+    """
+    size = np.maximum(np.abs(table.paid), np.abs(table.cost))
+    profit = dominance.settle(_profit(table), size)
+    return PostedPriceGame(table.score, profit, table.quality - table.cost, beta, outside_value)
 
 
 def _profit(table: Offer) -> Any:

@@ -132,8 +132,9 @@ class TasteAuction(Rule):
         wide = Users(beta, np.asarray(users.outside_value)[..., None, None])
         best = Offer(np.broadcast_to(quality, claim.shape), claim, bid, cost)
         rivals = Odds(log_rivals, reference)
-        profit = self.payment(best, rivals, wide) - cost
-        log_share = self.log_share(best, rivals, wide)
+        with np.errstate(invalid="ignore"):  # NaN where a level does not exist
+            profit = self.payment(best, rivals, wide) - cost
+            log_share = self.log_share(best, rivals, wide)
         shape = (*profit.shape[:-2], -1)
         return Replies(
             profit.reshape(shape), log_share.reshape(shape), played.profit, played.log_share

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 Message: TypeAlias = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}
-# : Plain text is completed as it stands. Messages go through the model's chat template; if the last
-# one is the assistant's, it is continued.
-Prompt: TypeAlias = "str | tuple[Message, ...]"
 
-# : Seeds of neighbouring prompts lie this far apart. vLLM gives sample j of a prompt the seed s +
-# j, so two prompts whose seeds differ by : less than n would share noise, and their errors would be
-# correlated.
+
+@dataclass(frozen=True)
+class Begun:
+    """Messages whose answer has begun: the model goes on after it.
+
+    The messages are rendered once, with the template's generation prompt, and what has been
+    written is appended as raw tokens. It is never rendered as a message: templates of reasoning
+    models strip the thought out of an assistant's message, or close it.
+    """
+
+    messages: tuple[Message, ...]
+    opening: str = ""  # put first, unless the generation prompt ends with it: "<think>\n"
+    tokens: tuple[int, ...] | None = None  # sampled before, as they were sampled
+    text: str = ""  # follows them
+
+
+#: A question: plain text is completed as it stands, messages go through the chat template.
+Asked: TypeAlias = "str | tuple[Message, ...]"
+Prompt: TypeAlias = "Asked | Begun"
+
+#: Seeds of neighbouring prompts lie this far apart. vLLM gives sample j of a prompt the seed s + j,
+#: so two prompts whose seeds differ by less than n would share noise, and their errors would be
+#: correlated.
 SEED_STRIDE = 1 << 16
 
 
@@ -30,12 +47,51 @@ class Sampling:
     max_tokens: int = 1024
     # generation ends where one of these appears; the string itself is not part of the text
     stop: tuple[str, ...] = ()
+    top_k: int = 0  # the k most likely tokens alone; 0 for all
+    min_p: float = 0.0  # least probability of a token, relative to the most likely one
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0  # 1 for none
+
+    def settings(self) -> dict[str, Any]:
+        """What a trace's header records: what is off by default is named only where it is on, so
+        that traces from before it existed can be continued.
+        """
+        return {
+            "n": self.n,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_tokens,
+            "stop": list(self.stop),
+            **{name: value for name, value in self.further().items() if value != _OFF[name]},
+        }
+
+    def further(self) -> dict[str, float]:
+        """The settings that are off by default, whatever they are."""
+        return {name: getattr(self, name) for name in _OFF}
 
     def __post_init__(self) -> None:
+        if self.top_k < 0 or not 0 <= self.min_p <= 1 or self.repetition_penalty <= 0:
+            raise ValueError(
+                f"top_k is {self.top_k}, min_p {self.min_p}, repetition_penalty"
+                f" {self.repetition_penalty}; top_k must be >= 0 (0 for all), min_p in [0, 1],"
+                " repetition_penalty > 0"
+            )
+        if max(abs(self.presence_penalty), abs(self.frequency_penalty)) > 2:
+            raise ValueError("presence_penalty and frequency_penalty must lie in [-2, 2]")
         if not 1 <= self.n <= SEED_STRIDE // 2:
             raise ValueError(f"n is {self.n}; it must lie in [1, {SEED_STRIDE // 2}]")
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.max_tokens < 1:
             raise ValueError(f"{self}: temperature must be >= 0, top_p in (0, 1], max_tokens >= 1")
+
+
+_OFF = {
+    "top_k": 0,
+    "min_p": 0.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "repetition_penalty": 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +105,8 @@ class Sample:
     # if unknown
     logprob: float | None
     finish: Literal["stop", "length"]  # "length": cut off at max_tokens
+    # the generated tokens, where the engine tells them: what a thought is cut and continued by
+    token_ids: tuple[int, ...] | None = None
 
 
 class Backend(Protocol):
@@ -61,7 +119,8 @@ class Backend(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Facts for the trace's header: `model`, `weights` (must not change within a trace),
-        `versions` and `hardware` (may).
+        `versions` and `hardware` (may), and under `settings` whatever else of this engine decides
+        the samples. Nothing secret: no key, no address beyond scheme, host and port.
         """
         ...
 
@@ -73,9 +132,47 @@ class Backend(Protocol):
         """
         ...
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens that this engine generated."""
+        ...
+
     def close(self) -> None:
         """Free the engine's memory."""
         ...
+
+
+def prompt_ids(tokenizer: Any, prompt: Prompt, template: Mapping[str, Any]) -> list[int]:
+    """The tokens of a prompt, by a Hugging Face tokenizer; `template` are arguments of its chat
+    template.
+    """
+    if isinstance(prompt, str):
+        return list(tokenizer.encode(prompt))
+    begun = prompt if isinstance(prompt, Begun) else Begun(prompt)
+    messages = begun.messages
+    continued = messages[-1]["role"] == "assistant"
+    rendered = tokenizer.apply_chat_template(
+        list(messages),
+        tokenize=False,
+        add_generation_prompt=not continued,
+        continue_final_message=continued,
+        **template,
+    )
+    # no special tokens: the template wrote them already
+    return begun_ids(
+        begun, rendered, lambda text: list(tokenizer.encode(text, add_special_tokens=False))
+    )
+
+
+def begun_ids(prompt: Begun, rendered: str, encode: Callable[[str], list[int]]) -> list[int]:
+    """The tokens of messages that were `rendered` with their generation prompt, and of the answer
+    that has begun. `encode` adds no special tokens.
+    """
+    opening = prompt.opening
+    if opening and rendered.rstrip().endswith(opening.strip()):
+        opening = ""
+    if prompt.tokens is None:
+        return encode(rendered + opening + prompt.text)
+    return [*encode(rendered + opening), *prompt.tokens, *encode(prompt.text)]
 
 
 def check_seeds(prompts: Sequence[Prompt], seeds: Sequence[int], n: int) -> None:
@@ -107,14 +204,30 @@ def question_seed(base: int, model: str, setting: str, index: int) -> int:
 
 
 def weights_hash(folder: Path) -> str | None:
+    """As `_weights_hash`, computed once in a process for files that have not changed: it takes a
+    minute for a large model, and is asked for with every trace.
+    """
+    files = _weight_files(folder)
+    key = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+    if key not in _hashes:
+        _hashes[key] = _weights_hash(files)
+    return _hashes[key]
+
+
+_hashes: dict[tuple[tuple[str, int, int], ...], str | None] = {}
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    patterns = ("*.safetensors", "*.bin", "*.gguf")
+    return (
+        sorted(p for pattern in patterns for p in folder.glob(pattern)) if folder.is_dir() else []
+    )
+
+
+def _weights_hash(files: Sequence[Path]) -> str | None:
     """sha256 over the weight files of a local model folder, names and contents in order; None if it
     holds none.
     """
-    files = (
-        sorted(p for pattern in ("*.safetensors", "*.bin", "*.gguf") for p in folder.glob(pattern))
-        if folder.is_dir()
-        else []
-    )
     if not files:
         return None
     digest = hashlib.sha256()

@@ -54,6 +54,10 @@ class FakeBackend:
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Every character is a token."""
+        return "".join(map(chr, token_ids))
+
     def close(self) -> None:
         """Nothing to free."""
 
@@ -77,10 +81,17 @@ class FakeBackend:
         for stop in sampling.stop:
             if stop in kept:
                 at = kept.index(stop)
-                return Sample(kept[:at], at + len(stop), logprob, "stop")
+                return Sample(
+                    kept[:at], at + len(stop), logprob, "stop", _ids(kept[: at + len(stop)])
+                )
         return Sample(
             kept.removesuffix("."),
             len(kept),
             logprob,
             "stop" if len(kept) == len(text) else "length",
+            _ids(kept),
         )
+
+
+def _ids(text: str) -> tuple[int, ...]:
+    return tuple(map(ord, text))

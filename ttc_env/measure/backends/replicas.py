@@ -10,11 +10,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 from ttc_env.measure.backends.base import Prompt, Sample, Sampling, check_seeds
+
+#: Seconds that a copy gets to leave, and again to stop.
+PATIENCE = 5.0
 
 
 def device_slices(copies: int, each: int, visible: str | None) -> list[str]:
@@ -84,6 +88,11 @@ class Replicas:
             drawn[c::copies] = self._receive(self._workers[c][1])
         return drawn
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        connection = self._workers[0][1]
+        connection.send(list(token_ids))
+        return str(self._receive(connection))
+
     def _receive(self, connection: Connection) -> Any:
         try:
             problem, value = connection.recv()
@@ -97,12 +106,18 @@ class Replicas:
         return value
 
     def close(self) -> None:
-        for process, connection in self._workers:
+        """Let the copies leave; one that is at work for longer than PATIENCE seconds is told to
+        stop, and one that does not, killed.
+        """
+        for _, connection in self._workers:
             connection.close()  # the copy sees the end and leaves
-            process.join(timeout=30)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        for end in (lambda process: None, lambda p: p.terminate(), lambda p: p.kill()):
+            left = [process for process, _ in self._workers if process.is_alive()]
+            for process in left:
+                end(process)
+            deadline = time.monotonic() + PATIENCE
+            for process in left:
+                process.join(max(0.0, deadline - time.monotonic()))
         self._workers = []
 
 
@@ -117,7 +132,9 @@ def _serve(
         backend = make_backend(name, model, **options)
         connection.send((None, backend.describe()))
         while True:
-            connection.send((None, backend.generate(*connection.recv())))
+            job = connection.recv()
+            answer = backend.decode(job) if isinstance(job, list) else backend.generate(*job)
+            connection.send((None, answer))
     except (EOFError, BrokenPipeError):
         return
     except Exception as error:

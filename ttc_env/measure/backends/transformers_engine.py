@@ -5,9 +5,9 @@ The only file that generates with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ttc_env.measure.backends.base import (
     MissingExtra,
@@ -15,6 +15,7 @@ from ttc_env.measure.backends.base import (
     Sample,
     Sampling,
     check_seeds,
+    prompt_ids,
     weights_hash,
 )
 
@@ -26,10 +27,16 @@ class TransformersBackend:
         model: a model folder or a hub name.
         revision: branch, tag or commit of a hub model.
         device: "cpu", "cuda", ...; a GPU if there is one, by default.
+        chat_template_kwargs: what the chat template takes besides messages.
     """
 
     def __init__(
-        self, model: str, *, revision: str | None = None, device: str | None = None
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         try:
             import torch
@@ -40,6 +47,7 @@ class TransformersBackend:
             ) from error
         self._torch = torch
         self.model, self.revision = model, revision
+        self._template = dict(chat_template_kwargs or {})
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model, revision=revision)
         network: Any = transformers.AutoModelForCausalLM.from_pretrained(model, revision=revision)
@@ -61,6 +69,7 @@ class TransformersBackend:
                 if self.device == "cpu"
                 else torch.cuda.get_device_name()
             ),
+            "settings": {"chat_template_kwargs": self._template} if self._template else {},
         }
 
     def generate(
@@ -73,25 +82,23 @@ class TransformersBackend:
 
     def _one(self, prompt: Prompt, sampling: Sampling, seed: int) -> list[Sample]:
         torch = self._torch
-        if isinstance(prompt, str):
-            ids = self._tokenizer.encode(prompt)
-        else:
-            continued = prompt[-1]["role"] == "assistant"
-            text = self._tokenizer.apply_chat_template(
-                list(prompt),
-                tokenize=False,
-                add_generation_prompt=not continued,
-                continue_final_message=continued,
-            )
-            ids = self._tokenizer.encode(text, add_special_tokens=False)
+        ids = prompt_ids(self._tokenizer, prompt, self._template)
         chosen: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
             chosen = {
                 "do_sample": True,
                 "temperature": sampling.temperature,
                 "top_p": sampling.top_p,
-                "top_k": 0,
+                "top_k": sampling.top_k,
+                "min_p": sampling.min_p or None,
             }
+        if sampling.presence_penalty or sampling.frequency_penalty:
+            raise ValueError(
+                "transformers has no presence_penalty and no frequency_penalty; use"
+                " repetition_penalty, or another backend"
+            )
+        if sampling.repetition_penalty != 1.0:
+            chosen["repetition_penalty"] = sampling.repetition_penalty
         if sampling.stop:
             chosen["stopping_criteria"] = [self._stop_at(sampling.stop, len(ids))]
         tokens = torch.tensor([ids], device=self.device)
@@ -164,7 +171,11 @@ class TransformersBackend:
                 for s in sampling.stop
             ):
                 length -= 1
-        return Sample(text, length, sum(logprobs[:length]), "stop" if finished else "length")
+        finish: Literal["stop", "length"] = "stop" if finished else "length"
+        return Sample(text, length, sum(logprobs[:length]), finish, tuple(ids[:length]))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def close(self) -> None:
         self._model = None

@@ -8,7 +8,7 @@ caching). Relies on the part of the API that is the same in vLLM 0.20 to 0.33.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ttc_env.measure.backends.base import (
     Sample,
     Sampling,
     check_seeds,
+    prompt_ids,
     weights_hash,
 )
 
@@ -42,6 +43,8 @@ class VllmBackend:
         tensor_parallel: GPUs that the model is split over (for several copies see
             `replicas.Replicas`).
         max_model_len: longest prompt and answer together, tokens; the model's own limit by default.
+        chat_template_kwargs: what the chat template takes besides messages, such as
+            {"enable_thinking": false}.
         engine: any further arguments of `vllm.LLM`; they win over the defaults chosen here.
     """
 
@@ -53,6 +56,7 @@ class VllmBackend:
         dtype: str = "auto",
         tensor_parallel: int = 1,
         max_model_len: int | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         engine: dict[str, Any] | None = None,
     ) -> None:
         try:
@@ -71,6 +75,7 @@ class VllmBackend:
                 " transformers)",
             ) from error
         self.model, self.revision = model, revision
+        self._template = dict(chat_template_kwargs or {})
         arguments: dict[str, Any] = {
             "dtype": dtype,
             "tensor_parallel_size": tensor_parallel,
@@ -110,6 +115,7 @@ class VllmBackend:
             "dtype": str(self._arguments["dtype"]),
             "versions": {"vllm": vllm.__version__, "torch": torch.__version__},
             "hardware": hardware,
+            "settings": {"chat_template_kwargs": self._template} if self._template else {},
         }
 
     def generate(
@@ -121,6 +127,7 @@ class VllmBackend:
                 n=sampling.n,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
+                **sampling.further(),
                 max_tokens=sampling.max_tokens,
                 stop=list(sampling.stop) or None,
                 seed=seed if sampling.temperature > 0 else None,
@@ -133,18 +140,10 @@ class VllmBackend:
         return [[_sample(completion) for completion in output.outputs] for output in outputs]
 
     def _token_ids(self, prompt: Prompt) -> list[int]:
-        tokenizer = self._llm.get_tokenizer()
-        if isinstance(prompt, str):
-            return list(tokenizer.encode(prompt))
-        continued = prompt[-1]["role"] == "assistant"
-        text = tokenizer.apply_chat_template(
-            list(prompt),
-            tokenize=False,
-            add_generation_prompt=not continued,
-            continue_final_message=continued,
-        )
-        # the template wrote them already
-        return list(tokenizer.encode(text, add_special_tokens=False))
+        return prompt_ids(self._llm.get_tokenizer(), prompt, self._template)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return str(self._llm.get_tokenizer().decode(list(token_ids), skip_special_tokens=True))
 
     def close(self) -> None:
         import gc
@@ -165,4 +164,5 @@ def _sample(completion: Any) -> Sample:
         len(completion.token_ids),
         float(completion.cumulative_logprob),
         "length" if cut_off else "stop",
+        tuple(completion.token_ids),
     )

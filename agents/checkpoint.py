@@ -6,23 +6,41 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from baselines.records import write_atomically
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place in one move, so that a
+    killed run leaves the old file or the new.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
+def save(path: Path, content: dict[str, Any], *, compress: bool = False) -> None:
     """Write `content` to `path`. A run killed at any moment leaves the old file or the new one."""
     arrays: dict[str, np.ndarray] = {}
     skeleton = json.dumps(_strip(content, arrays))
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            np.savez(file, skeleton=np.frombuffer(skeleton.encode(), np.uint8), **arrays)
+            (np.savez_compressed if compress else np.savez)(
+                file, skeleton=np.frombuffer(skeleton.encode(), np.uint8), **arrays
+            )
             file.flush()
             os.fsync(file.fileno())
 

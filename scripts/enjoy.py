@@ -1,0 +1,135 @@
+"""Watch what a run has learned: play an episode and print every round, or record it.
+
+    python -m scripts.enjoy results/train/<name>                        # every round as text
+    python -m scripts.enjoy results/train/<name> --gif episode.gif      # an animation (extra plot)
+    python -m scripts.enjoy results/train/<name> --video videos         # an MP4 (extra video)
+
+Exit status: 0; 1 if there is no run, or an extra is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ttc_env
+from agents import Policies, load_policies
+from agents.checkpoint import write_atomically
+from scripts.train import failed
+
+
+def played(policies: Policies, rounds: int, seed: int, render_mode: str) -> Iterator[Any]:
+    """Play one episode, and yield what is rendered after every round.
+
+    Args:
+        rounds: the episode's length.
+        seed: of the environment (its users, where demand is sampled).
+        render_mode: as `ttc_env.parallel_env` takes it.
+    """
+    options = {**policies.options, "infos": "full", "max_cycles": rounds}
+    env = ttc_env.parallel_env(render_mode=render_mode, **options)
+    seen, _ = env.reset(seed=seed)
+    while env.agents:
+        seen, *_ = env.step({agent: policies[agent](seen[agent]) for agent in env.agents})
+        yield env.render()
+    env.close()
+
+
+def record_gif(frames: Iterable[np.ndarray], path: Path, per_second: float) -> None:
+    """Write `[height, width, 3]` frames as an animation that repeats.
+
+    Raises:
+        ImportError: Pillow is missing.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("--gif needs Pillow: pip install 'ttc-env[plot]'") from error
+    images = [Image.fromarray(frame).quantize(64) for frame in frames]
+    write_atomically(
+        path,
+        lambda temporary: images[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=images[1:],
+            duration=1000.0 / per_second,
+            loop=0,
+        ),
+    )
+
+
+def record_video(policies: Policies, rounds: int, seed: int, folder: Path, provider: int) -> Any:
+    """Record an episode with Gymnasium's RecordVideo, as one provider's environment.
+
+    Raises:
+        ImportError: moviepy is missing.
+    """
+    import gymnasium
+
+    options = {**policies.options, "infos": "full", "max_cycles": rounds}
+    env = gymnasium.make(
+        "ttc_env/Provider-v0",
+        opponent=policies,
+        provider=provider,
+        render_mode="rgb_array",
+        **options,
+    )
+    try:
+        env = gymnasium.wrappers.RecordVideo(env, str(folder), name_prefix="episode")
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ImportError("--video needs moviepy: pip install 'ttc-env[plot,video]'") from error
+    seen, _ = env.reset(seed=seed)
+    over = False
+    while not over:
+        seen, _, _, over, _ = env.step(policies(seen))
+    env.close()
+    return folder
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.enjoy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, help="folder of a run")
+    parser.add_argument(
+        "--seed", type=int, default=None, help="whose policies (default: the first)"
+    )
+    parser.add_argument("--rounds", type=int, default=10, help="rounds to play (default 10)")
+    parser.add_argument(
+        "--env-seed", type=int, default=0, help="the environment's seed (default 0)"
+    )
+    parser.add_argument("--gif", type=Path, default=None, help="write an animation to this file")
+    parser.add_argument("--video", type=Path, default=None, help="write an MP4 into this folder")
+    parser.add_argument("--fps", type=float, default=2.0, help="rounds per second (default 2)")
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    if options.rounds < 1 or options.fps <= 0:
+        parser.error("--rounds must be at least 1, and --fps positive")
+    try:
+        policies = load_policies(options.run, seed=options.seed, draws=options.env_seed)
+        learners = ", ".join(f"{agent}: {policies[agent].learner}" for agent in policies)
+        print(f"seed {policies.seed} after {policies.step} steps; {learners}")
+        if options.video is not None:
+            record_video(policies, options.rounds, options.env_seed, options.video, 0)
+            print(f"written to {options.video}")
+        if options.gif is not None:
+            frames = played(policies, options.rounds, options.env_seed, "rgb_array")
+            record_gif(frames, options.gif, options.fps)
+            print(f"written to {options.gif}")
+        if options.gif is None and options.video is None:
+            for text in played(policies, options.rounds, options.env_seed, "ansi"):
+                print(f"\n{text}")
+    except (ValueError, ImportError, OSError) as error:
+        return failed(error, 1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The figure of how learners come to the exact equilibrium."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from baselines.learning_curves import Curves, Reference, _apart
+from scripts import plot_run, train
+
+
+def trained(folder: Path, learner: str, *options: str) -> Path:
+    arguments = ["--learner", learner, "--steps", "40", "--seeds", "0..2", "--evaluations", "8"]
+    assert train.main([*arguments, "--quiet", "--out", str(folder), *options]) == 0
+    return folder
+
+
+def test_runs_are_drawn_from_their_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        trained(tmp_path / "a", "hedge", "--spacing", "log"),
+        trained(tmp_path / "b", "best_response"),
+        trained(tmp_path / "c", "hedge", "--mechanism", "auction", "--prices", "grid"),
+    ]
+    assert plot_run.main([str(run) for run in runs]) == 0
+    assert (tmp_path / "a" / "learning.png").read_bytes().startswith(b"\x89PNG")
+    assert plot_run.main([str(tmp_path / "nowhere")]) == 1
+    assert "holds no run; train first" in capsys.readouterr().err
+
+
+def test_curves_begin_before_the_first_round_and_carry_a_band(tmp_path: Path) -> None:
+    curves = Curves.read(trained(tmp_path, "nearest_improving", "--spacing", "log"))
+    band = curves.band("relative_regret")
+    assert band.step.iloc[0] == 0
+    assert list(band.step[1:4]) == [2, 3, 4]
+    assert (band.low <= band.value).all()
+    assert (band.value <= band.high).all()
+    assert band.value.iloc[-1] < band.value.iloc[0]
+
+
+def test_the_reference_is_the_solver(tmp_path: Path) -> None:
+    run = Curves.read(trained(tmp_path, "best_response", "--steps", "200"))
+    low, high = Reference(run.plan).equilibria
+    assert low == pytest.approx(high), "one equilibrium"
+    assert run.band("overcompute").value.iloc[-1] == pytest.approx(low)
+    auction = trained(tmp_path / "x", "truthful", "--mechanism", "auction")
+    assert Reference(Curves.read(auction).plan).equilibria == (0.0, 0.0)
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    places = _apart([0.0, 2.0, 0.1, 0.1], step=0.5)
+    assert places == pytest.approx([0.0, 2.0, 0.5, 1.0])

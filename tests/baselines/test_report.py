@@ -1,0 +1,69 @@
+"""The page about learners says what the kept numbers say."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from baselines import report, run
+
+RESULTS = Path(__file__).parents[2] / "baselines" / "results"
+
+
+@pytest.fixture(scope="module")
+def final() -> pd.DataFrame:
+    return pd.read_csv(RESULTS / "final.csv")
+
+
+def test_every_setting_is_held_to_its_targets(final: pd.DataFrame) -> None:
+    met, misses = report.targets(final)
+    for setting in report.SETTINGS:
+        assert f"| {setting} |" in met
+    # Counted here anew: bandits on the price grid.
+    part = final[(final.setting == "market, level and price") & (final.learner == "ucb")]
+    passed = (part.welfare_to_equilibrium - 1).abs().le(0.02) & part.median_relative_regret.le(0.02)
+    line = next(x for x in met.splitlines() if "level and price | ucb" in x)
+    assert f"{passed.sum()} of {len(part)} runs" in line
+    assert line.endswith("| missed |")
+    number = line.split("|")[1].strip()
+    counts = [
+        int(x.split("|")[5].split(" of ")[0])
+        for x in misses.splitlines()
+        if x.startswith(f"| {number} |")
+    ]
+    assert sum(counts) == (~passed).sum()
+
+
+def test_statistics_are_of_the_runs(final: pd.DataFrame) -> None:
+    part = final[(final.learner == "exp3") & (final.setting == "auction")]
+    row = report.statistics(part).iloc[0]
+    middle = np.sort(part.relative_regret)[22:-22]  # a quarter of 90, rounded down, at each end
+    assert row.iqm_relative_regret == pytest.approx(middle.mean())
+    assert row.iqm_relative_regret_low_seeds <= row.iqm_relative_regret
+    assert row.iqm_relative_regret <= row.iqm_relative_regret_high_games
+    assert row["within_0.01"] == pytest.approx((part.relative_regret <= 0.01).mean())
+    assert "iqm_worst_provider_regret" not in row, "kept by later runs only"
+
+
+def test_money_is_in_usd_per_thousand_users(final: pd.DataFrame) -> None:
+    text = report.money_table(final)
+    line = next(x for x in text.splitlines() if x.startswith("| equilibrium |"))
+    part = final[(final.learner == "equilibrium") & (final.beta == 1000.0)]
+    expected = 1e3 * part[part.setting == "auction"].user_value.mean()
+    assert line.split("|")[-2].strip() == f"{expected:.2f}"
+    assert "| ppo |" not in text, "it did not play all games"
+
+
+@pytest.mark.slow
+def test_tables_write_the_page_without_cells(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    shutil.copy(RESULTS / "final.csv", tmp_path / "results")
+    assert run.main(["--tables", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "None is missing." in text
+    assert "| target | setting | learner |" in text
+    assert len(pd.read_csv(tmp_path / "results" / "statistics.csv")) == 53

@@ -1,0 +1,249 @@
+"""The command line: subcommands are found, errors are one line, and README's commands work from an
+installed wheel in another folder.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ttc_env import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def call(capsys, *arguments):
+    """Exit code, standard output, standard error."""
+    try:
+        code = cli.main([str(a) for a in arguments])
+    except SystemExit as left:
+        code = left.code
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def test_every_module_is_a_subcommand_and_explains_itself(capsys):
+    found = cli.commands()
+    assert {"solve", "play", "measure", "estimate"} <= set(found)
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    for name in found:
+        assert re.search(rf"^    {name}\b", out, re.MULTILINE), name
+        code, text, _ = call(capsys, name, "--help")
+        assert code == 0
+        assert f"ttc-env {name}" in text
+    assert call(capsys, "--version")[1].startswith("ttc-env ")
+    assert call(capsys)[0] == 2
+
+
+def test_help_loads_nothing_heavy():
+    """`--help` must stay quick: what a subcommand needs is imported when it runs."""
+    code = (
+        "import sys\nfrom ttc_env import cli\ncli.parser()\n"
+        "print(*[m for m in ('torch', 'matplotlib', 'vllm', 'transformers', 'datasets',"
+        " 'math_verify', 'sympy', 'tqdm') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "", done.stdout + done.stderr
+
+
+def test_solve_prints_the_solution(capsys):
+    import ttc_env
+
+    code, out, _ = call(capsys, "solve", "gsm8k", "--beta", 200)
+    assert code == 0
+    solution = ttc_env.solve(ttc_env.load_market("gsm8k", beta=200))
+    assert f"{solution.welfare:.6g}" in out
+    assert f"{solution.price_of_anarchy:.6g}" in out
+    for name in solution.market.names:
+        assert name in out
+    code, out, _ = call(capsys, "solve", "gsm8k", "--beta", 200, "--json")
+    found = json.loads(out)
+    assert found["welfare"] == solution.welfare
+    assert found["equilibria"] == solution.equilibria.tolist()
+    assert [row["share"] for row in found["providers"]] == solution.shares.tolist()
+    code, out, _ = call(capsys, "solve", "--mechanism", "auction", "--json")
+    auction = ttc_env.solve(ttc_env.load_market("gsm8k"), "auction")
+    assert json.loads(out)["winner"] == auction.market.names[auction.winner]
+    assert json.loads(out)["payment"] == auction.payment
+    assert call(capsys, "solve", "--list")[1].split()[0] == solution.market.names[0]
+    two = call(capsys, "solve", "--providers", "Qwen2-7B,Llama-3-8B", "--json")[1]
+    assert [row["provider"] for row in json.loads(two)["providers"]] == ["Qwen2-7B", "Llama-3-8B"]
+
+
+@pytest.mark.parametrize("mechanism", ["market", "auction"])
+@pytest.mark.parametrize("policy", ["random", "equilibrium", "truthful"])
+def test_play(capsys, mechanism, policy):
+    arguments = ["play", "--mechanism", mechanism, "--policy", policy, "--rounds", 2, "--seed", 3]
+    code, out, _ = call(capsys, *arguments)
+    assert code == 0
+    assert "round 1" in out
+    assert "round 2" in out
+    assert "earned in 2 rounds" in out
+    assert call(capsys, *arguments)[1] == out  # seeded
+
+
+MEASURE = ["measure", "--models", "a", "--task", "chains", "--out", "o"]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["solve", "nowhere"], "unknown"),
+        (["solve", "nowhere.csv"], "nowhere.csv"),
+        (["solve", "--beta", "much"], "invalid float"),
+        (["solve", "--mechanism", "lottery"], "choose one of"),
+        (["solve", "--providers", "nobody"], "nobody"),
+        (["play", "--rounds", "0"], "at least 1"),
+        (["play", "--seed", "-1"], "at least 0"),
+        (["frobnicate"], "invalid choice"),
+        (["estimate", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["measure"], "--models is missing"),
+        (["measure", "nowhere.toml"], "nowhere.toml"),
+        ([*MEASURE, "--methods", "majorty"], "'majorty' is unknown"),
+        ([*MEASURE, "--levels", "0"], "levels"),
+        ([*MEASURE, "--levels", "one"], "whole numbers"),
+        ([*MEASURE, "--limit", "-5"], "limit is -5"),
+        ([*MEASURE, "--samples", "0"], "n is 0"),
+        ([*MEASURE, "--batch", "0"], "batch is 0"),
+        ([*MEASURE, "--prices", "nan"], "list of numbers"),
+        ([*MEASURE, "--prices", "-1"], "positive"),
+        ([*MEASURE, "--task-options", '{"colour": 1}'], "'colour' is unknown"),
+        ([*MEASURE, "--task-options", "{"], "no JSON"),
+        ([*MEASURE, "--score", "reward"], "needs a reward model"),
+        ([*MEASURE, "--reward-model", "./nowhere"], "no reward model"),
+        ([*MEASURE, "--trust-remote-code"], "no --reward-model"),
+        ([*MEASURE, "--names", "../x"], "file name"),
+        ([*MEASURE, "--shard", "9/8"], "I/N"),
+        ([*MEASURE, "--coupled"], "need budgets"),
+        ([*MEASURE, "--backend-options", '{"x": 1}'], "no option 'x'"),
+    ],
+)
+def test_what_a_user_does_wrong_is_one_line(capsys, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert words in err
+    assert err.startswith("ttc-env")
+    assert err.count("\n") == 1, err
+    assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+def test_tracebacks_on_request():
+    with pytest.raises(ValueError, match="unknown"):
+        cli.main(["solve", "nowhere", "--traceback"])
+
+
+def test_measure_by_options_and_by_a_file(capsys, tmp_path):
+    base = ["measure", "--backend", "fake", "--models", "x/weak", "--task", "chains", "--limit", 5]
+    code, out, err = call(
+        capsys, *base, "--samples", 4, "--out", tmp_path / "a", "--prices", "1", "--betas", "200",
+        "--alpha", "0.008",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "accuracy of one sample" in out
+    assert "price_of_anarchy" in out
+    text = call(capsys, "measure", "--example")[1]
+    assert text == (ROOT / "ttc_env/measure/campaigns/paper.toml").read_text()
+    for part in ("1/2", "2/2"):
+        code, out, _ = call(capsys, *base, "--samples", 4, "--out", tmp_path / "b", "--shard", part)
+        assert code == 0
+        assert "--merge" in out
+    code, _, err = call(capsys, *base, "--samples", 4, "--out", tmp_path / "b", "--merge")
+    assert code == 0, err
+    name = "traces/weak--chains--n4-t1.jsonl"
+    lines = [(tmp_path / run / name).read_text().splitlines() for run in "ab"]
+    assert [line for line in lines[0] if '"question"' in line] == [
+        line for line in lines[1] if '"question"' in line
+    ]
+
+
+def commands_of(readme: str) -> list[str]:
+    """The `ttc-env` commands in a page's shell blocks, but those that say that they download."""
+    blocks = re.findall(r"```sh\n(.*?)```", readme, flags=re.DOTALL)
+    lines = [line.split("    #") for block in blocks for line in block.split("\n")]
+    return [
+        line[0].strip()
+        for line in lines
+        if line[0].startswith("ttc-env ") and "download" not in "".join(line[1:])
+    ]
+
+
+@pytest.mark.slow
+def test_readmes_commands_work_from_the_wheel_in_another_folder(tmp_path):
+    """What follows `pip install` in README is in the wheel. A virtual environment sees this one's
+    packages, but not the checkout.
+    """
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--wheel-dir", tmp_path, ROOT], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "ttc_env/measure/campaigns/paper.toml" in zipfile.ZipFile(wheel).namelist()
+    place = tmp_path / "env"
+    venv.create(place, with_pip=False)
+    packages = next((place / "lib").glob("python*")) / "site-packages"
+    zipfile.ZipFile(wheel).extractall(packages)
+    ours = [p for p in sys.path if p.endswith("site-packages")]
+    (packages / "outer.pth").write_text("\n".join(ours))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    python = str(place / "bin" / "python")
+    where = subprocess.run(
+        [python, "-c", "import ttc_env; print(ttc_env.__file__)"],
+        capture_output=True, text=True, cwd=elsewhere, env=clean, check=True,
+    )  # fmt: skip
+    assert where.stdout.startswith(str(place)), where.stdout
+    found = [
+        command
+        for page in ("README.md", "ttc_env/measure/README.md")
+        for command in commands_of((ROOT / page).read_text())
+    ]
+    assert len(found) >= 5
+    script = place / "bin" / "ttc-env"
+    script.write_text(
+        f"#!{python}\nimport sys\nfrom ttc_env.cli import main\n"
+        'if __name__ == "__main__":\n    sys.exit(main())\n'
+    )
+    script.chmod(0o755)
+    clean["PATH"] = f"{script.parent}{os.pathsep}{clean['PATH']}"
+    for command in found:
+        done = subprocess.run(
+            command, shell=True, capture_output=True, text=True, cwd=elsewhere, env=clean,
+            timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    assert (elsewhere / "runs/again/chains-pass_at_k.csv").exists()
+    entry = zipfile.ZipFile(wheel).read(
+        next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("entry_points.txt"))
+    )
+    assert b"ttc-env = ttc_env.cli:main" in entry
+
+
+def test_plot_curves(capsys, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plot`)")
+    base = ["--backend", "fake", "--task", "chains", "--limit", 5, "--out", tmp_path]
+    call(capsys, "measure", "--models", "x/weak", "x/strong", "--samples", 4, *base)
+    call(capsys, "measure", "--models", "x/weak", "--samples", 1, "--budgets", "0,1,2", *base)
+    files = sorted(tmp_path.glob("chains-*.csv"))
+    assert len(files) == 3
+    for x in ("tokens", "level"):
+        for kind in ("png", "svg"):
+            out = tmp_path / "deep" / f"{x}.{kind}"
+            code, text, err = call(capsys, "plot-curves", *files, "--x", x, "--out", out)
+            assert code == 0, err
+            assert text.strip() == str(out)
+            assert out.stat().st_size > 5_000
+    code, _, err = call(capsys, "plot-curves", files[0], "--out", tmp_path / "x.gif")
+    assert code == 2
+    assert "must end in" in err
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    code, _, err = call(capsys, "plot-curves", tmp_path / "other.csv")
+    assert code == 2
+    assert "'provider'" in err

@@ -1,0 +1,85 @@
+"""resample: accuracies vary as sampling over questions says, and nothing else does."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ttc_env
+from ttc_env.game.resampling import QUESTIONS
+
+
+def accuracies(markets):
+    return np.array([[p.curve.accuracy for p in m.providers] for m in markets])
+
+
+@pytest.mark.parametrize("benchmark", ["gsm8k", "gpqa", "arc_agi_2"])
+def test_mean_and_spread_are_those_of_counting_questions(benchmark):
+    market = ttc_env.load_market(benchmark, providers=ttc_env.load_market(benchmark).names[:3])
+    draws = 4000
+    made = list(ttc_env.resample(market, draws, seed=0))
+    q = QUESTIONS[benchmark]
+    for i, provider in enumerate(market.providers):
+        a = provider.curve.accuracy
+        drawn = np.array([m.providers[i].curve.accuracy for m in made])
+        assert np.allclose(drawn * q, np.round(drawn * q))
+        sd = np.sqrt(a * (1 - a) / q)
+        np.testing.assert_array_less(np.abs(drawn.mean(axis=0) - a), 5 * sd / draws**0.5 + 1e-12)
+        np.testing.assert_allclose(drawn.std(axis=0), sd, rtol=0.08, atol=1e-12)
+
+
+def own(se, accuracy=0.5):
+    return pd.DataFrame(
+        {"provider": ["a"], "level": [1], "accuracy": [accuracy], "tokens": [10.0]}
+        | {"price_per_token": [1e-3], "se": [se]}
+    )
+
+
+def test_elsewhere_the_standard_error_is_used():
+    market = ttc_env.load_market(own(0.1), alpha=1)
+    drawn = accuracies(ttc_env.resample(market, 4000, seed=1))
+    assert drawn.mean() == pytest.approx(0.5, abs=5 * 0.1 / 4000**0.5)
+    assert drawn.std() == pytest.approx(0.1, rel=0.08)
+    edge = accuracies(ttc_env.resample(ttc_env.load_market(own(0.5, 0.9), alpha=1), 200, seed=1))
+    assert edge.min() == 0.0
+    assert edge.max() == 1.0
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says():
+    """A market is measured with 120 tasks; the 90% interval of the redrawn welfare covers the true
+    value of the truly best choice about nine times in ten.
+    """
+    truth, tasks, rng = 0.3, 120, np.random.default_rng(0)
+    covered = 0
+    for _ in range(300):
+        seen = rng.binomial(tasks, truth) / tasks
+        se = np.sqrt(seen * (1 - seen) / tasks)
+        drawn = accuracies(ttc_env.resample(ttc_env.load_market(own(se, seen), alpha=1), 200, rng))
+        low, high = np.quantile(drawn, [0.05, 0.95])
+        covered += low <= truth <= high
+    assert 0.84 <= covered / 300 <= 0.95
+
+
+def test_all_else_stays_and_seeds_repeat():
+    market = ttc_env.load_market("arc_agi_1", as_of="2025-03", beta=1.0, margin=0.5)
+    one, two = (list(ttc_env.resample(market, 3, seed=7)) for _ in range(2))
+    np.testing.assert_array_equal([m.quality for m in one], [m.quality for m in two])
+    assert (one[0].quality != one[1].quality).any()
+    for drawn in one:
+        np.testing.assert_array_equal(drawn.price, market.price)
+        np.testing.assert_array_equal(drawn.cost, market.cost)
+        assert (drawn.names, drawn.beta, drawn.alpha) == (market.names, 1.0, market.alpha)
+        for p, q in zip(drawn.providers, market.providers, strict=True):
+            a = p.curve.accuracy
+            np.testing.assert_allclose(p.quality, 3.0 * (0.1 + 0.9 * a))
+            np.testing.assert_array_equal(p.curve.accuracy_se, q.curve.accuracy_se)
+
+
+def test_what_is_not_known_is_said_at_once():
+    arrays = ttc_env.Market.from_arrays([[1.0]], [[0.1]], [[0.0]], beta=1)
+    with pytest.raises(ValueError, match="given as arrays"):
+        ttc_env.resample(arrays, 3)
+    with pytest.raises(ValueError, match="column se"):
+        ttc_env.resample(ttc_env.load_market(own(0.1).drop(columns="se"), alpha=1), 3)
+    for n in (-1, 2.5, True):
+        with pytest.raises(ValueError, match="n is"):
+            ttc_env.resample(ttc_env.load_market(), n)

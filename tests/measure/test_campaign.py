@@ -1,0 +1,259 @@
+"""Campaigns: read and checked before anything is measured, cut into shards, put together again."""
+
+import dataclasses
+import json
+from importlib import resources
+
+import pytest
+
+from ttc_env.measure import run
+from ttc_env.measure.campaign import (
+    Campaign,
+    DialSpec,
+    ProviderSpec,
+    TaskSpec,
+    read_campaign,
+    shard_places,
+)
+from ttc_env.measure.tasks import load_task
+from ttc_env.measure.traces import TraceError, read_trace
+
+EXAMPLES = resources.files("ttc_env.measure") / "campaigns"
+
+TOML = """
+[campaign]
+out = "OUT"
+betas = [200]
+
+[tasks.short]
+task = "chains"
+limit = 20
+alpha = 0.008
+
+[dials.parallel]
+samples = 4
+levels = [1, 2, 4]
+
+[dials.budgets]
+samples = 1
+budgets = [1, 2, 4]
+coupled = true
+
+[providers.weak]
+model = "weak"
+backend = "fake"
+backend_options = { skill = 0.6 }
+price = 1.0
+
+[providers.strong]
+model = "strong"
+backend = "fake"
+price = 2.0
+"""
+
+
+def write(tmp_path, text=TOML):
+    path = tmp_path / "campaign.toml"
+    path.write_text(text.replace("OUT", str(tmp_path / "out")))
+    return path
+
+
+def planned(path):
+    campaign = read_campaign(path)
+    return campaign.jobs(campaign.load_tasks())
+
+
+def quiet(_):
+    pass
+
+
+def test_a_campaign_becomes_curves_and_solutions(tmp_path):
+    campaign = read_campaign(write(tmp_path))
+    jobs = campaign.jobs(campaign.load_tasks())
+    assert len(jobs) == 4
+    said = []
+    paths = run.measure(campaign, jobs, say=said.append)
+    files = run.finish(campaign, jobs, paths, 1.0, "test", said.append)
+    assert [f.name for f in files] == [
+        "chains-majority.csv",
+        "chains-best_of_n.csv",
+        "chains-reasoning.csv",
+    ]
+    out = tmp_path / "out"
+    solved = (out / "solutions.csv").read_text()
+    assert solved.count("\n") == 4
+    assert "weak" in (out / "summary.csv").read_text()
+    assert any("accuracy of one sample" in line for line in said)
+    assert run.measure(campaign, jobs, say=quiet) == paths  # resumed: nothing is drawn again
+    trace = read_trace(out / "traces" / "weak--chains--budgets1to4-t1.jsonl")
+    record = next(iter(trace.records.values()))
+    assert record["samples"]["budget"] == [1, 2, 4]
+    assert all(t <= b for t, b in zip(record["samples"]["thinking_tokens"], [1, 2, 4], strict=True))
+
+
+def test_shards_put_together_are_the_whole_run(tmp_path):
+    campaign = read_campaign(write(tmp_path))
+    tasks = campaign.load_tasks()
+    jobs = campaign.jobs(tasks)
+    whole = [read_trace(path).records for path in run.measure(campaign, jobs, say=quiet)]
+    parts = dataclasses.replace(campaign, out=tmp_path / "parts")
+    for shard in (3, 1, 2):
+        run.measure(parts, jobs, shard=(shard, 3), say=quiet)
+    merged = run.merge(parts, jobs, quiet)
+    assert [read_trace(path).records for path in merged] == whole
+    assert run.merge(parts, jobs, quiet) == merged  # again changes nothing
+    assert [read_trace(path).records for path in merged] == whole
+
+
+def test_every_question_belongs_to_one_shard(tmp_path):
+    campaign = read_campaign(write(tmp_path))
+    jobs = campaign.jobs(campaign.load_tasks())
+    for of in (1, 2, 5, 7, 200):
+        cut = [shard_places(jobs, shard, of) for shard in range(1, of + 1)]
+        for j, job in enumerate(jobs):
+            together = [place for places in cut for place in places[j]]
+            assert sorted(together) == list(range(len(job.asked.questions)))
+    weight = [
+        sum(len(p) * j.how.most_tokens for p, j in zip(shard_places(jobs, s, 4), jobs, strict=True))
+        for s in (1, 2, 3, 4)
+    ]
+    assert max(weight) - min(weight) <= 2 * max(job.how.most_tokens for job in jobs)
+    with pytest.raises(ValueError, match="shard 4 of 3"):
+        shard_places(jobs, 4, 3)
+
+
+def test_shards_of_different_settings_do_not_mix(tmp_path):
+    campaign = read_campaign(write(tmp_path))
+    jobs = campaign.jobs(campaign.load_tasks())
+    run.measure(campaign, jobs, shard=(1, 3), say=quiet)
+    run.measure(dataclasses.replace(campaign, seed=1), jobs, shard=(2, 3), say=quiet)
+    with pytest.raises(TraceError, match=r"other settings \(seed\)"):
+        run.merge(campaign, jobs, quiet)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (("[campaign]", "[campane]"), r"\[campane\] is unknown"),
+        (("samples = 4", "sample = 4"), "'sample' is unknown; choose among"),
+        (("samples = 4", 'samples = "4"'), "samples is '4'; expected int"),
+        (("samples = 4", "samples = true"), "samples is True; expected int"),
+        (("samples = 4", "samples = 0"), "n is 0"),
+        (("levels = [1, 2, 4]", "levels = [1, 8]"), "levels go up to 8, but samples is 4"),
+        (("levels = [1, 2, 4]", "levels = [0]"), "1 or more"),
+        (("levels = [1, 2, 4]", 'levels = ["1"]'), "expected a list of int"),
+        (("levels = [1, 2, 4]", 'methods = ["majorty"]'), "'majorty' is unknown"),
+        (("levels = [1, 2, 4]", 'score = "reward"'), "needs a reward model"),
+        (("limit = 20", "limit = -5"), "limit is -5"),
+        (('task = "chains"', 'task = "chain"'), "'chain' is unknown"),
+        (("price = 2.0", "price = -2.0"), "price is -2.0"),
+        (("price = 2.0", "price = nan"), "price is nan"),
+        (("price = 2.0", 'dials = ["other"]'), "names 'other' among its dials"),
+        (("price = 2.0", "sampling = { heat = 1 }"), "'heat' is unknown"),
+        (("price = 2.0", "backend_options = { colour = 1 }"), "no option 'colour'"),
+        (("[providers.strong]", '[providers."../strong"]'), "cannot be part of a file name"),
+        (('model = "strong"', ""), "model is missing"),
+        (('backend = "fake"', 'backend = "faker"'), "'faker' is unknown"),
+        (("betas = [200]", "betas = [0]"), "betas"),
+        (("[tasks.short]", "[tasks"), "is no TOML file"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_measured(tmp_path, change, words):
+    path = write(tmp_path, TOML.replace(*change))
+    with pytest.raises(ValueError, match=words):
+        planned(path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_secret_is_written(tmp_path):
+    provider = ProviderSpec(
+        "org/m",
+        "openai",
+        {"api_key": "sk-secret", "base_url": "http://h/token-abc/v1", "concurrency": 3},
+    )
+    campaign = Campaign(
+        tmp_path, {"m": provider}, {"t": TaskSpec("chains", 3)}, {"d": DialSpec(samples=2)}
+    )
+    jobs = campaign.jobs(campaign.load_tasks())
+    text = run.sources(campaign, jobs, [], 1.0, "ttc-env measure")
+    assert "concurrency 3" in text
+    for secret in ("sk-secret", "token-abc", str(tmp_path)):
+        assert secret not in text
+
+
+@pytest.mark.parametrize("name", ["paper", "today"])
+def test_the_shipped_examples_are_dry_run(name, monkeypatch):
+    """With stand-ins for the data sets, which are not downloaded here."""
+    campaign = read_campaign(EXAMPLES / f"{name}.toml")
+
+    def stand_in(spec, seed):
+        task = load_task("chains", limit=3)
+        prompts = [
+            dataclasses.replace(q, prompt=({"role": "user", "content": "?"},))
+            for q in task.questions
+        ]
+        return dataclasses.replace(task, name=spec.task, questions=tuple(prompts))
+
+    monkeypatch.setattr(TaskSpec, "load", stand_in)
+    tasks = campaign.load_tasks()
+    jobs = campaign.jobs(tasks)
+    text = run.describe(campaign, tasks, jobs)
+    assert "USD of machine time" in text
+    assert "USD at its list price" in text
+    families = {
+        (job.task, method)
+        for job in jobs
+        for method in (["reasoning"] if "reason" in job.dial else campaign.dials[job.dial].methods)
+    }
+    assert len(families) == 9
+    if name == "paper":
+        assert len(campaign.providers) == 12
+        dials = {job.label for job in jobs}
+        assert dials == {"n128-t0.6", "n128-t0.7", "n32-t0.6"}
+
+
+def test_a_models_own_system_prompt_and_sampling(tmp_path):
+    message = ({"role": "system", "content": "old"}, {"role": "user", "content": "?"})
+    task = load_task("chains", limit=1)
+    task = dataclasses.replace(
+        task, questions=(dataclasses.replace(task.questions[0], prompt=message),)
+    )
+    assert ProviderSpec("m").asks(task) is task
+    assert [
+        m["content"] for m in ProviderSpec("m", system="new").asks(task).questions[0].prompt
+    ] == [
+        "new",
+        "?",
+    ]
+    assert len(ProviderSpec("m", system="").asks(task).questions[0].prompt) == 1
+    with pytest.raises(ValueError, match="plain text"):
+        ProviderSpec("m", system="new").asks(load_task("chains", limit=1))
+    campaign = read_campaign(
+        write(tmp_path, TOML.replace("price = 2.0", "sampling = { top_k = 7 }"))
+    )
+    dial = campaign.dial(campaign.providers["strong"], "parallel")
+    assert dial.top_k == 7
+    assert campaign.dials["parallel"].top_k == 0
+
+
+def test_traces_of_the_same_provider_twice_are_refused(tmp_path):
+    from ttc_env.measure.estimate import CurveOptions, curves_of
+
+    campaign = read_campaign(write(tmp_path))
+    jobs = campaign.jobs(campaign.load_tasks())
+    paths = run.measure(campaign, jobs, say=quiet)
+    with pytest.raises(ValueError, match="2 traces are about 'weak'"):
+        curves_of([paths[0], paths[0]], CurveOptions(), {})
+
+
+def test_a_header_cannot_choose_where_curves_are_written(tmp_path):
+    from ttc_env.measure.estimate import CurveOptions, curves_of
+
+    campaign = read_campaign(write(tmp_path))
+    path = run.measure(campaign, campaign.jobs(campaign.load_tasks())[:1], say=quiet)[0]
+    header, rest = path.read_text().split("\n", 1)
+    entry = json.loads(header)
+    entry["settings"]["task"] = "../../outside"
+    path.write_text(json.dumps(entry) + "\n" + rest)
+    with pytest.raises(ValueError, match="cannot be part of a file name"):
+        curves_of([path], CurveOptions(), {})

@@ -1,0 +1,182 @@
+"""What every registered mechanism owes: its closed forms are its definition's, torch plays as NumPy
+does, and one environment plays as a batch does.
+"""
+
+import gymnasium
+import numpy as np
+import pytest
+from pettingzoo.test import parallel_api_test
+
+import ttc_env
+from ttc_env.game import enumeration
+from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.mechanisms import make_mechanism
+from ttc_env.game.rules.base import EveryAction, Users
+
+NAMES = ttc_env.mechanisms()
+
+
+def market(seed=0, beta=5.0):
+    """With everything that a tariff may read, and level grids of different lengths."""
+    rng = np.random.default_rng(seed)
+    accuracy = rng.uniform(0.2, 1.0, (3, 3))
+    price = np.sort(rng.uniform(0.02, 0.5, (3, 3)), axis=1)
+    cost = price / 1.25
+    tables = [0.1 + 0.9 * accuracy, price, cost, accuracy, rng.integers(1, 9, (3, 3)) * 100.0]
+    for table in tables:
+        table[1, 2] = np.nan
+    return ttc_env.Market.from_arrays(
+        *tables[:3], accuracy=tables[3], characters=tables[4], alpha=1.0, baseline=0.1, beta=beta
+    )
+
+
+def grid(name):
+    """Three price choices with the neutral one among them."""
+    neutral = make_mechanism(name).tariff.neutral
+    return (neutral - 0.5, neutral, neutral + 1.0)
+
+
+def test_the_built_in_mechanisms_are_there():
+    assert {"market", "auction", "flat_fee", "pay_per_correct", "two_part"} <= set(NAMES)
+    assert {"price_cap", "per_character"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_known_of_the_game_is_what_enumeration_finds(name):
+    rng = np.random.default_rng(1)
+    for seed in range(15):
+        world = market(seed, beta=float(rng.choice([0.5, 5.0, 50.0])))
+        mechanism = make_mechanism(name, grid(name))
+        rule, table = mechanism.rule, mechanism.offers(world)
+        exhaustive = enumeration.solve(mechanism, world)
+        solution = ttc_env.solve(world, mechanism)
+        every = {tuple(p) for p in exhaustive.equilibria}
+        ends = [p for p in (solution.lowest, solution.highest) if p is not None]
+        listed = getattr(solution, "equilibria", None)  # rules with dominant strategies list none
+        for profile in [*ends, *(() if listed is None else np.atleast_2d(listed))]:
+            assert tuple(profile) in every
+        assert ends or len(listed)
+        assert rule.optimal_welfare(mechanism, world) == pytest.approx(
+            enumeration.optimum(mechanism, world).welfare, rel=1e-12
+        )
+        mixture = np.where(np.isnan(table.quality), 0.0, rng.uniform(0, 1, table.quality.shape))
+        mixture /= mixture.sum(axis=1, keepdims=True)
+        found = rule.expected_utilities(mixture, table, world)
+        expected = enumeration.expected_utilities(rule, mixture, table, world)
+        np.testing.assert_allclose(
+            found.amount * np.exp(found.log_factor), expected.amount, rtol=1e-9, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_best_replies_are_those_of_every_action(name):
+    rng = np.random.default_rng(2)
+    mechanism, batch = make_mechanism(name, grid(name)), MarketBatch.of([market(k) for k in (0, 1)])
+    raw = batch.offers(mechanism)
+    users = Users(batch.beta, batch.outside_value)
+    at = rng.integers(0, 2, 50)
+    action = np.stack(
+        [[rng.choice(np.flatnonzero(~np.isnan(raw.quality[i, g]))) for g in at] for i in range(3)]
+    )
+    offer = raw.map(lambda table: table[np.arange(3)[:, None], at, action])
+    chosen = Users(batch.beta[at], batch.outside_value[at])
+    played = mechanism.play(offer, chosen)
+    noise = np.array([mechanism.rule.noise(raw.map(lambda x, g=g: x[:, g])) for g in at])
+    found = mechanism.rule.best_replies(raw, users).regrets(action, played, chosen, at, noise)
+    expected = EveryAction(mechanism.rule, raw).regrets(action, played, chosen, at, noise)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prices_and_rounds_are_equal_in_torch(name):
+    torch = pytest.importorskip("torch")
+    mechanism, world = make_mechanism(name, grid(name)), market()
+    terms = mechanism.tariff.terms(world)
+    for choice in (0.3, 1.0, 7.0):
+        found = mechanism.tariff.price(
+            tuple(torch.tensor(term) for term in terms), torch.tensor(choice, dtype=torch.float64)
+        )
+        np.testing.assert_allclose(
+            np.asarray(found), mechanism.tariff.price(terms, choice), rtol=1e-15
+        )
+    profiles = np.random.default_rng(3).integers(0, 6, (3, 40))
+    offer = mechanism.offers(world).take(profiles)
+    users = Users(np.full(40, world.beta), np.full(40, 0.1))
+    found = mechanism.play(offer.map(torch.as_tensor), Users(*map(torch.as_tensor, users)))
+    expected = mechanism.play(offer, users)
+    for field in ("log_share", "outside_share", "payment", "profit", "user_value", "welfare"):
+        np.testing.assert_allclose(
+            np.asarray(getattr(found, field)), getattr(expected, field), rtol=1e-13, atol=1e-15
+        )
+
+
+def continuous(name):
+    """Options for continuous prices, with regrets where the rule has a formula for them."""
+    try:
+        make_mechanism(name).rule.check_continuous()
+    except ValueError:
+        return {"actions": "continuous", "infos": "basic"}
+    return {"actions": "continuous", "infos": "full"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_plays_in_pettingzoo_and_gymnasium(name):
+    for options in ({}, {"prices": "fixed"}, continuous(name), {"demand": "sampled"}):
+        env = ttc_env.parallel_env(mechanism=name, market=market(), max_cycles=4, **options)
+        parallel_api_test(env, num_cycles=10)
+    view = gymnasium.make(
+        "ttc_env/Provider-v0",
+        mechanism=name,
+        market=market(),
+        opponent=lambda seen: np.array([0, 1]),
+    )
+    view.reset(seed=0)
+    assert np.isfinite(view.step(np.array([1, 1]))[1])
+
+
+@pytest.mark.parametrize("actions", ["discrete", "continuous"])
+@pytest.mark.parametrize("backend", ["numpy", "numba", "torch"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_plays_as_one_environment_does(name, backend, actions):
+    if backend != "numpy":
+        pytest.importorskip(backend)
+    if (backend, actions) == ("numba", "continuous"):
+        pytest.skip("numba plays discrete actions")
+    options = {"mechanism": name, "prices": grid(name), "infos": "full"}
+    if actions == "continuous":
+        options.update(continuous(name))
+    markets = [market(0), market(1)]
+    try:
+        batch = ttc_env.vector_env(4, market=markets, backend=backend, **options)
+        batch.reset(seed=0)
+    except ValueError as refused:
+        if backend == "numba" and "no compiled round" in str(refused):
+            pytest.skip(str(refused))
+        raise
+    rng = np.random.default_rng(4)
+    if actions == "discrete":
+        sent = np.stack([rng.integers(0, 2, (4, 3)), rng.integers(0, 3, (4, 3))], axis=2)
+    else:
+        sent = rng.uniform(-1, 1, (4, 3, 2))
+    given = sent
+    if backend == "torch":
+        import torch
+
+        given = torch.as_tensor(sent)
+    _, rewards, *_, infos = batch.step(given)
+    for b in range(4):
+        env = ttc_env.parallel_env(market=markets[b % 2], **options)
+        env.reset(seed=0)
+        _, own, *_, own_infos = env.step(dict(zip(env.agents, sent[b], strict=True)))
+        np.testing.assert_allclose(np.asarray(rewards)[b], list(own.values()), rtol=1e-11)
+        if options["infos"] == "basic":
+            continue
+        for field in ("share", "regret", "relative_regret", "utility"):
+            mine = [info[field] for info in own_infos.values()]
+            np.testing.assert_allclose(
+                np.asarray(infos[field])[b], mine, rtol=1e-9, atol=1e-13, err_msg=field
+            )
+        for field in ("welfare", "optimal_welfare"):
+            mine = own_infos[env.possible_agents[0]][field]
+            np.testing.assert_allclose(np.asarray(infos[field])[b], mine, rtol=1e-11)

@@ -1,0 +1,82 @@
+"""Play an episode and watch it: who offers what, who is chosen, who earns.
+
+    ttc-env play gsm8k --rounds 5 --policy random
+    ttc-env play gsm8k --mechanism auction --policy truthful
+    ttc-env play aime --policy equilibrium --rounds 1
+
+Policies: `random` (uniform over the actions that exist), `equilibrium` (the worst equilibrium,
+or the auction's dominant strategies), `truthful` (list price or cost, at the level of largest
+surplus).
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ttc_env.cli._market import add_market_options, check_mechanism, read_market
+
+POLICIES = ("random", "equilibrium", "truthful")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_market_options(parser)
+    parser.add_argument("--policy", choices=POLICIES, default="random")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quiet", action="store_true", help="the last round and the totals alone")
+
+
+def run(args: argparse.Namespace) -> None:
+    import ttc_env
+
+    if args.rounds < 1:
+        raise ValueError(f"--rounds is {args.rounds}; it must be at least 1")
+    if args.seed < 0:
+        raise ValueError(f"--seed is {args.seed}; it must be at least 0")
+    env = ttc_env.parallel_env(
+        market=read_market(args),
+        mechanism=check_mechanism(args.mechanism),
+        prices="fixed",
+        max_cycles=args.rounds,
+        render_mode="ansi",
+    )
+    choose = _policy(env, args)
+    _, infos = env.reset(seed=args.seed)
+    earned = dict.fromkeys(env.possible_agents, 0.0)
+    shown: Any = None
+    while env.agents:
+        actions = choose(infos)
+        _, rewards, _, _, infos = env.step(actions)
+        for agent, reward in rewards.items():
+            earned[agent] += float(reward)
+        shown = env.render()
+        if not args.quiet:
+            print(shown, end="\n\n")
+    if args.quiet:
+        print(shown, end="\n\n")
+    names = env.unwrapped.market.names
+    best = sorted(zip(earned.values(), names, strict=True), reverse=True)
+    print(f"earned in {args.rounds} rounds, USD:")
+    for money, name in best:
+        print(f"  {name:<24} {money:12.6g}")
+
+
+def _policy(env: Any, args: argparse.Namespace) -> Any:
+    """A function from infos to the actions of all agents (levels, prices being fixed)."""
+    import numpy as np
+
+    agents = env.possible_agents
+    market = env.unwrapped.market
+    if args.policy == "random":
+        rng = np.random.default_rng(args.seed)
+        counts = market.available.sum(axis=1)
+        return lambda infos: {a: int(rng.integers(counts[i])) for i, a in enumerate(agents)}
+    if args.policy == "equilibrium":
+        solution = env.unwrapped.solve()
+        if hasattr(solution, "equilibria") and not len(solution.equilibria):
+            raise ValueError("this market has no pure equilibrium to play; choose another --policy")
+        profile = solution.worst if hasattr(solution, "worst") else solution.actions
+    else:
+        profile = np.nanargmax(np.where(market.available, market.quality - market.cost, -np.inf), 1)
+    return lambda infos: {a: int(profile[i]) for i, a in enumerate(agents)}
