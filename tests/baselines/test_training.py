@@ -231,7 +231,7 @@ def test_every_option_of_the_market_reaches_the_environment() -> None:
         options="beta=50",
     ).environment()
     assert config.grid == (6, 2, 3)
-    assert config.mechanism.payment.settlement == "claimed"
+    assert config.mechanism.rule.settlement == "claimed"
     market = config.market
     assert market.names == ("Qwen2-7B", "Llama-3-8B")
     assert (market.alpha, market.baseline, market.outside_value) == (0.02, 0.2, 0.001)
