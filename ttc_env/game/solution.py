@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game import equilibrium, optimum, welfare
+from ttc_env.game.regret import assess
 from ttc_env.game.rules.base import Round
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market
@@ -224,4 +225,84 @@ class Solution:
     @property
     def provider_profit(self) -> Array:
         """`[n]` expected profit U."""
+        return self.outcome.utility
+
+
+@dataclass(frozen=True, eq=False)
+class DominantSolution:
+    """An auction in dominant strategies. USD per arriving user, unless it says otherwise.
+
+    Dominant strategies are computed in closed form: nothing can fail to converge, and nothing is
+    left to gain. They are the equilibrium reported; others, in which losers bid as they like, are
+    not listed.
+    """
+
+    market: Market
+    mechanism: Mechanism
+    actions: Profile  # [n] flat actions of the dominant strategies
+    levels: Profile  # [n] level that maximises settled quality - cost
+    bids: Array  # [n] USD/query, = cost at that level
+    # [n] USD/query, quality promised; the true one under settlement on delivered quality
+    claims: Array
+    scores: Array  # [n] USD/query, claim - bid
+    outcome: Round
+
+    converged = True
+    complete = True
+    iterations = 0
+
+    @property
+    def gap(self) -> float:
+        """NashConv of the reported strategies."""
+        return assess(self.actions, self.mechanism, self.market).nash_conv
+
+    @property
+    def lowest(self) -> Profile:
+        """`[n]`: the dominant strategies, as `highest` and `optimum` are."""
+        return self.actions
+
+    highest = lowest
+    optimum = lowest
+
+    @property
+    def equilibria(self) -> Profile:
+        """`[1, n]`: the equilibrium in dominant strategies."""
+        return self.actions[None]
+
+    @property
+    def user_value(self) -> float:
+        """What users keep: in an auction the runner-up's score, where quality is as promised."""
+        return float(self.outcome.user_value)
+
+    @property
+    def welfare(self) -> float:
+        return float(self.outcome.welfare)
+
+    @property
+    def best_welfare(self) -> float:
+        return self.welfare
+
+    @property
+    def optimal_welfare(self) -> float:
+        """The most welfare that the rule could reach (`Rule.optimal_welfare`)."""
+        return self.mechanism.rule.optimal_welfare(self.mechanism, self.market)
+
+    @property
+    def price_of_anarchy(self) -> float:
+        """W* / W: 1 unless a reserve or claims that are paid for stand in the way."""
+        return welfare.price_of_anarchy(self.optimal_welfare, self.welfare)[0]
+
+    @property
+    def shares(self) -> Array:
+        """`[n]` chance to serve a user."""
+        return self.outcome.share
+
+    @property
+    def outside_share(self) -> float:
+        """Chance that a user buys from nobody."""
+        return float(self.outcome.outside_share)
+
+    @property
+    def provider_profit(self) -> Array:
+        """`[n]` expected profit."""
         return self.outcome.utility

@@ -25,7 +25,7 @@ from ttc_env.game import continuous, draws, mixed
 from ttc_env.game.arrays import array_module
 from ttc_env.game.envelope import AuctionEnvelope
 from ttc_env.game.optimum import Optimum
-from ttc_env.game.regret import TIE, assess
+from ttc_env.game.regret import TIE
 from ttc_env.game.rules import score_auction_python, scores
 from ttc_env.game.rules.base import (
     BestReplies,
@@ -39,10 +39,9 @@ from ttc_env.game.rules.base import (
     leading,
 )
 from ttc_env.game.rules.scores import BestRival, best_rival
-from ttc_env.game.solution import Profile
+from ttc_env.game.solution import DominantSolution
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market
-from ttc_env.game.welfare import price_of_anarchy
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
@@ -272,8 +271,8 @@ class _Staircase(BestReplies):
         return regret, np.where(earns, regret / np.where(earns, best, 1.0), worse)
 
 
-@dataclass(frozen=True, eq=False)
-class AuctionSolution:
+@dataclass(frozen=True, eq=False, repr=False)
+class AuctionSolution(DominantSolution):
     """A reverse second-price auction in dominant strategies. USD per arriving user, which is USD
     per query here.
 
@@ -281,27 +280,11 @@ class AuctionSolution:
     of them, and `provider_profit`, `welfare` and `user_value` are expectations over the draw.
     """
 
-    market: Market
-    mechanism: Mechanism
-    actions: Profile  # [n] flat actions of the dominant strategies
-    levels: Profile  # [n] level that maximises settled quality - cost
-    bids: Array  # [n] USD/query, = cost at that level
-    # [n] USD/query, quality promised; the true one under settlement on delivered quality
-    claims: Array
-    scores: Array  # [n] USD/query, claim - bid
     # None: no score reaches the outside value and the reserve; see `tied_within_rounding`
     winner: int | None
     # the provider with the second-highest score; None if there is no winner, or no second provider
     runner_up: int | None
     payment: float  # USD/query that the user pays the winner; 0 without trade
-    outcome: Round
-
-    # Dominant strategies are computed in closed form: nothing can fail to converge, and nothing is
-    # left to gain. They are the equilibrium reported; others, in which losers bid as they like, are
-    # not listed.
-    converged = True
-    complete = True
-    iterations = 0
 
     def __repr__(self) -> str:
         winner = (
@@ -310,11 +293,6 @@ class AuctionSolution:
             else f"{self.market.names[self.winner]} wins for {self.payment:.6g}"
         )
         return f"AuctionSolution({self.market!r}: {winner}, welfare {self.welfare:.6g})"
-
-    @property
-    def gap(self) -> float:
-        """NashConv of the reported strategies."""
-        return assess(self.actions, self.mechanism, self.market).nash_conv
 
     @property
     def unique(self) -> bool:
@@ -349,44 +327,3 @@ class AuctionSolution:
         assert isinstance(rule, SecondScore)
         worth = rule.worth(self.mechanism.offers(self.market))
         return worth.reshape(len(worth), self.market.num_levels, -1).max(axis=2)
-
-    @property
-    def lowest(self) -> Profile:
-        """`[n]`: the dominant strategies, as `highest` and `optimum` are."""
-        return self.actions
-
-    highest = lowest
-    optimum = lowest
-
-    @property
-    def user_value(self) -> float:
-        """max(second-highest score, h) where quality is as promised; V_0 without trade."""
-        return float(self.outcome.user_value)
-
-    @property
-    def welfare(self) -> float:
-        return float(self.outcome.welfare)
-
-    @property
-    def best_welfare(self) -> float:
-        return self.welfare
-
-    @property
-    def optimal_welfare(self) -> float:
-        """Everybody served by the best provider, or by nobody if V_0 is better."""
-        return self.mechanism.rule.optimal_welfare(self.mechanism, self.market)
-
-    @property
-    def price_of_anarchy(self) -> float:
-        """W* / W: 1 unless a reserve or claims that are paid for stand in the way."""
-        return price_of_anarchy(self.optimal_welfare, self.welfare)[0]
-
-    @property
-    def shares(self) -> Array:
-        """`[n]` chance to serve a user."""
-        return self.outcome.share
-
-    @property
-    def provider_profit(self) -> Array:
-        """`[n]` expected profit: w_(1) - max(w_(2), h) for the winner, 0 for the others."""
-        return self.outcome.utility

@@ -29,13 +29,12 @@ import numpy as np
 from ttc_env.game import continuous, demand, mixed
 from ttc_env.game.arrays import array_module
 from ttc_env.game.optimum import Optimum
-from ttc_env.game.regret import TIE, assess
+from ttc_env.game.regret import TIE
 from ttc_env.game.rules import scores
 from ttc_env.game.rules.base import BestReplies, EveryAction, Replies, Round, Rule, Users, UsersLike
-from ttc_env.game.solution import Profile
+from ttc_env.game.solution import DominantSolution
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market
-from ttc_env.game.welfare import price_of_anarchy
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
@@ -228,36 +227,17 @@ def _check(users: UsersLike) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class TasteSolution:
+@dataclass(frozen=True, eq=False, repr=False)
+class TasteSolution(DominantSolution):
     """The auction with tastes in dominant strategies. USD per arriving user; users' value and
-    welfare are in the reading with tastes.
+    welfare are in the reading with tastes: (log A + sum_i log(1 - s_i)) / beta and log A / beta.
     """
-
-    market: Market
-    mechanism: Mechanism
-    actions: Profile  # [n] flat actions of the dominant strategies
-    levels: Profile  # [n] level that maximises settled quality - cost
-    bids: Array  # [n] USD/query, = cost at that level
-    claims: Array  # [n] USD/query, quality promised
-    scores: Array  # [n] USD/query, claim - bid
-    outcome: Round
-
-    # Dominant strategies in closed form, as in the auction without tastes.
-    converged = True
-    complete = True
-    iterations = 0
 
     def __repr__(self) -> str:
         return (
             f"TasteSolution({self.market!r}: users get {self.user_value:.6g}, welfare"
             f" {self.welfare:.6g})"
         )
-
-    @property
-    def gap(self) -> float:
-        """NashConv of the reported strategies."""
-        return assess(self.actions, self.mechanism, self.market).nash_conv
 
     @property
     def unique(self) -> bool:
@@ -268,55 +248,3 @@ class TasteSolution:
         worth = worth.reshape(len(worth), self.market.num_levels, -1).max(axis=2)
         best = np.nanmax(worth, axis=1, keepdims=True)
         return bool(((worth >= best - TIE * np.abs(best)).sum(axis=1) == 1).all())
-
-    @property
-    def lowest(self) -> Profile:
-        """`[n]`: the dominant strategies, as `highest` and `optimum` are."""
-        return self.actions
-
-    highest = lowest
-    optimum = lowest
-
-    @property
-    def equilibria(self) -> Profile:
-        """`[1, n]`: the equilibrium in dominant strategies."""
-        return self.actions[None]
-
-    @property
-    def user_value(self) -> float:
-        """(log A + sum_i log(1 - s_i)) / beta."""
-        return float(self.outcome.user_value)
-
-    @property
-    def welfare(self) -> float:
-        """log A / beta: users and providers together."""
-        return float(self.outcome.welfare)
-
-    @property
-    def best_welfare(self) -> float:
-        return self.welfare
-
-    @property
-    def optimal_welfare(self) -> float:
-        """log A / beta at the largest w of everybody."""
-        return self.mechanism.rule.optimal_welfare(self.mechanism, self.market)
-
-    @property
-    def price_of_anarchy(self) -> float:
-        """W* / W: 1 unless claims that are paid for stand in the way."""
-        return price_of_anarchy(self.optimal_welfare, self.welfare)[0]
-
-    @property
-    def shares(self) -> Array:
-        """`[n]` chance to serve a user."""
-        return self.outcome.share
-
-    @property
-    def outside_share(self) -> float:
-        """Chance that a user buys from nobody."""
-        return float(self.outcome.outside_share)
-
-    @property
-    def provider_profit(self) -> Array:
-        """`[n]` -log(1 - s_i) / beta."""
-        return self.outcome.utility
