@@ -166,3 +166,22 @@ def test_action_of_is_the_inverse_of_choose(options, continuous):
         np.testing.assert_array_equal(offer.seen, wanted.seen)
         if not continuous:
             assert config.choose(actions).tolist() == chosen
+
+
+@pytest.mark.parametrize(
+    ("prices", "action"),
+    [
+        ("grid", np.array([5e-324, 0.0])),  # the bytes of the integers 1 and 0
+        ("grid", np.array([1, 0, 2, 0], np.int32)),  # the bytes of 1 and 2
+        ("grid", np.array([1.0, 0.0])),
+        ("fixed", 1.0),  # equal to 1, as the next
+        ("fixed", True),
+    ],
+)
+def test_other_types_with_the_same_bytes_or_value_are_refused(prices, action):
+    env = ttc_env.parallel_env(prices=prices)
+    env.reset()
+    before = env.state()
+    with pytest.raises(ValueError, match=r"provider_0: action .* is not in"):
+        env.step(dict.fromkeys(env.agents, action))
+    np.testing.assert_array_equal(env.state(), before)

@@ -153,7 +153,8 @@ class EnvConfig:
             inside = False
         if not inside:
             raise ValueError(
-                f"provider_{provider}: action {action!r} is not in {self.action_space()}"
+                f"provider_{provider}: action {action!r} is not in {self.action_space()}, whose"
+                f" actions are {len(grid)} integer{'s' * (len(grid) > 1)}"
             )
         most = self._counts[provider] * self._per_level
         return flat if flat < most else most - self._per_level + flat % self._per_level
@@ -228,28 +229,7 @@ class EnvConfig:
             for part, size in zip(parts[1:], self.grid[1:], strict=True):
                 flat = flat * size + part
             return flat
-        array = np.array(
-            actions,
-            dtype=None if len({np.shape(action) for action in actions}) == 1 else object,
-        )
-        if array.ndim == 1:
-            array = array[:, None]
-        if array.shape != (len(self.agents), len(self.grid)) or not np.issubdtype(
-            array.dtype, np.integer
-        ):
-            raise ValueError(
-                f"actions: expected {len(self.grid)} integer(s) for each of {len(self.agents)}"
-                f" providers; got {array.dtype} {array.shape}"
-            )
-        outside = ((array < 0) | (array >= self.grid)).any(axis=1)
-        if outside.any():
-            at = int(np.flatnonzero(outside)[0])
-            raise ValueError(
-                f"provider_{at}: action {array[at].tolist()} is not in {self.action_space()}"
-            )
-        flat = np.ravel_multi_index(tuple(array.T), self.grid)
-        level, rest = np.divmod(flat, self._per_level)
-        return np.minimum(level, self.level_counts - 1) * self._per_level + rest
+        return np.array([self.parse(i, action) for i, action in enumerate(actions)])
 
     def _box(self, actions: Sequence[Any]) -> Array:
         array = np.asarray(actions, dtype=np.float64).reshape(len(self.agents), -1)

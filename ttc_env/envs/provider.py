@@ -427,10 +427,7 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
     def _flat(self, actions: Mapping[str, Any]) -> np.ndarray:
         """Everybody's flat actions `[n]`."""
         config = self.config
-        chosen = [actions[agent] for agent in config.agents]
-        if config.continuous:
-            return config.choose(chosen)
-        return np.array([config.parse(i, action) for i, action in enumerate(chosen)])
+        return config.choose([actions[agent] for agent in config.agents])
 
     def render(self) -> Any:
         """The last round; see `MarketEnv.render`."""

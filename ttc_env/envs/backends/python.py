@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Sequence
 from functools import cached_property, partial
 from itertools import chain
-from operator import getitem
+from operator import attrgetter, getitem
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ from ttc_env.envs.backends.numpy import NumpyBackend
 from ttc_env.envs.observations import BatchObservation
 from ttc_env.envs.rounds import Played
 from ttc_env.envs.tables import RoundTables
+
+_INTEGERS = frozenset({int, np.int64, np.int32})
+_INT64, _DTYPE = frozenset({np.dtype(np.int64)}), attrgetter("dtype")
 
 
 class PythonBackend:
@@ -94,7 +97,14 @@ class PythonBackend:
             return self.batch.play_one(chosen, rng, time_left)
         try:
             # Integers are their own keys; of arrays the bytes of int64 are the fastest to make.
-            keys = chosen if self._parts == 1 else [action.tobytes() for action in chosen]
+            # Other types may be equal, or have the same bytes, and are no actions.
+            if self._parts == 1:
+                keys, usual = chosen, _INTEGERS.issuperset(map(type, chosen))
+            else:
+                keys = [action.tobytes() for action in chosen]
+                usual = _INT64.issuperset(map(_DTYPE, chosen))
+            if not usual:
+                raise TypeError("to be looked at one by one")
             columns = list(zip(*map(getitem, self._rows, keys)))
         except (KeyError, AttributeError, TypeError, ValueError, BufferError):
             # Unusual containers, or actions outside the space: these are sorted out, or refused.
