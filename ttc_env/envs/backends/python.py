@@ -12,8 +12,7 @@ import struct
 from array import array
 from collections.abc import Sequence
 from functools import cached_property, partial
-from itertools import chain
-from operator import attrgetter, getitem
+from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from ttc_env.envs.rounds import Played
 from ttc_env.envs.tables import RoundTables
 
 _INTEGERS = frozenset({int, np.int64, np.int32})
-_INT64, _DTYPE = frozenset({np.dtype(np.int64)}), attrgetter("dtype")
+_INT64 = np.dtype(np.int64)
 
 
 class PythonBackend:
@@ -95,15 +94,15 @@ class PythonBackend:
         """
         if self._round is None:
             return self.batch.play_one(chosen, rng, time_left)
+        keys: Sequence[Any]
         try:
             # Integers are their own keys; of arrays the bytes of int64 are the fastest to make.
             # Other types may be equal, or have the same bytes, and are no actions.
-            if self._parts == 1:
-                keys, usual = chosen, _INTEGERS.issuperset(map(type, chosen))
+            if self._parts > 1:
+                keys = [action.tobytes() for action in chosen if action.dtype is _INT64]
             else:
-                keys = [action.tobytes() for action in chosen]
-                usual = _INT64.issuperset(map(_DTYPE, chosen))
-            if not usual:
+                keys = chosen if _INTEGERS.issuperset(map(type, chosen)) else ()
+            if len(keys) != self._n:
                 raise TypeError("to be looked at one by one")
             columns = list(zip(*map(getitem, self._rows, keys)))
         except (KeyError, AttributeError, TypeError, ValueError, BufferError):
@@ -114,7 +113,9 @@ class PythonBackend:
         share, reward = self._round(columns[self._seen.stop :])
         scale = self._profit_scale
         profit = [r * scale for r in reward]
-        seen = chain.from_iterable(columns[self._seen])
+        seen: tuple[float, ...] = ()
+        for column in columns[self._seen]:
+            seen += column
         public = self._public(*seen, *share, 1.0, time_left)
         observations = self._write(columns[0], profit, public)
         return OneRound(
