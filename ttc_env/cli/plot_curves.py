@@ -15,6 +15,7 @@ from typing import Any
 
 FORMATS = (".png", ".svg", ".pdf")
 NEEDED = ("provider", "level", "accuracy", "tokens")
+NO_CURVES = ("summary.csv", "solutions.csv")  # what `measure` writes beside its curve files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +35,10 @@ def run(args: argparse.Namespace) -> None:
 
     if args.out.suffix not in FORMATS:
         raise ValueError(f"--out is {args.out}; it must end in one of {', '.join(FORMATS)}")
-    tables = [(path.stem, _read(path)) for path in args.curves]
+    curves = [path for path in args.curves if path.name not in NO_CURVES]
+    if not curves:
+        raise ValueError(f"{args.curves[0]} is no curve file; a curve file has {NEEDED}")
+    tables = [(path.stem, _read(path)) for path in curves]
     figure = _draw(tables, args.x)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=args.out.suffix[1:], dpi=150)

@@ -249,6 +249,7 @@ class DominantSolution:
 
     converged = True
     complete = True
+    reason = ""
     iterations = 0
 
     @property
@@ -262,6 +263,8 @@ class DominantSolution:
         return self.actions
 
     highest = lowest
+    worst = lowest
+    best = lowest
     optimum = lowest
 
     @property
