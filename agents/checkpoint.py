@@ -59,7 +59,7 @@ def load(path: Path) -> dict[str, Any]:
         skeleton = json.loads(arrays.pop("skeleton").tobytes().decode())
     except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path} is not a checkpoint of this program ({error}); delete it to start anew"
+            f"{path} is not a checkpoint of this program ({error}); delete it to start again"
         ) from error
     return _fill(skeleton, arrays)
 

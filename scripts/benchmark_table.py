@@ -1,5 +1,5 @@
 """BENCHMARKS.md's table, made from the rows of `scripts/benchmark_speed.py`; `python -m
-scripts.benchmark_table` writes it anew from the kept ones.
+scripts.benchmark_table` writes it again from the kept ones.
 """
 
 from __future__ import annotations
