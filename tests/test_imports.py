@@ -23,7 +23,7 @@ BLOCKED = (
     "torch",
 )
 # Modules that need one of these: the compiled rounds are numba's.
-NEED_NUMBA = {"rules.kernels", "rules.posted_price_numba", "rules.score_auction_numba"}
+NEED_NUMBA = {"rules.kernels_numba", "rules.posted_price_numba", "rules.score_auction_numba"}
 
 
 def run(code: str) -> str:

@@ -19,7 +19,8 @@ from pettingzoo.test import (
 
 import ttc_env
 from tests.variants import UNEVEN
-from ttc_env.game.mechanisms import pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import make_mechanism
+from ttc_env.game.rules.score_auction import second_price_auction
 from ttc_env.registration import PETTINGZOO_IDS
 from ttc_env.testing import check_env
 
@@ -336,7 +337,7 @@ def test_solve_solves_the_game_that_is_played():
     )
     assert (
         ttc_env.env("market", prices=(0.8, 1.0, 4.0)).unwrapped.solve().unique
-        == ttc_env.solve(ttc_env.load_market(), pay_per_token((0.8, 1.0, 4.0))).unique
+        == ttc_env.solve(ttc_env.load_market(), make_mechanism("market", (0.8, 1.0, 4.0))).unique
     )
 
 
@@ -367,7 +368,7 @@ def test_truth_is_no_regret_in_the_auction():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"mechanism": "lottery"}, "choose market, auction"),
+        ({"mechanism": "lottery"}, "choose auction, first_score"),
         ({"prices": "free"}, "'grid', 'fixed'"),
         ({"prices": (1.0, 0.5)}, "rising order"),
         ({"actions": "binary"}, "'discrete' or 'flat' or 'continuous'"),

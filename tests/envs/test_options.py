@@ -15,7 +15,8 @@ import ttc_env
 from ttc_env.envs import options
 from ttc_env.envs.config import make_config
 from ttc_env.game import mechanisms
-from ttc_env.game.mechanisms import mechanism_options, pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import get_mechanism, make_mechanism, mechanism_options
+from ttc_env.game.rules.score_auction import second_price_auction
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,7 +94,7 @@ def test_the_types_name_what_the_functions_take():
             {"mechanism": "auction", "clams": ()},
             "of mechanism 'auction': settlement, claims, reserve",
         ),
-        ({"mechanism": pay_per_token(), "claims": (1.0,)}, "Mechanism object"),
+        ({"mechanism": get_mechanism("market"), "claims": (1.0,)}, "Mechanism object"),
         ({"num_envs": 3}, "vector_env"),
     ],
 )
@@ -105,7 +106,7 @@ def test_unknown_options_are_refused_with_those_that_exist(face, given, words):
 
 def test_a_mechanism_of_ones_own_by_name_takes_its_own_options(monkeypatch):
     def half_price(prices="fixed", share=0.5):
-        return pay_per_token([share * choice for choice in prices])
+        return make_mechanism("market", [share * choice for choice in prices])
 
     monkeypatch.setattr(mechanisms, "_FACTORIES", dict(mechanisms._FACTORIES))
     ttc_env.register_mechanism("half", half_price)

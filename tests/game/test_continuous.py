@@ -6,7 +6,8 @@ import pytest
 import ttc_env
 from ttc_env.game.continuous import PriceRange, continuous_regret
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.mechanisms import make_mechanism, pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import make_mechanism
+from ttc_env.game.rules.score_auction import second_price_auction
 from ttc_env.game.tariffs import Offer
 
 
@@ -77,7 +78,7 @@ def test_regret_in_the_auction_is_against_bids_that_can_be_made(name):
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 30.0, 1000.0])
 def test_regret_in_the_market_is_against_every_price(beta):
-    mechanism, rng = pay_per_token((0.8, 16.0)), np.random.default_rng(1)
+    mechanism, rng = make_mechanism("market", (0.8, 16.0)), np.random.default_rng(1)
     for _ in range(20):
         price = np.sort(rng.uniform(0.01, 0.2, (3, 2)), axis=1)
         market = ttc_env.Market.from_arrays(

@@ -11,9 +11,9 @@ from pettingzoo.test import parallel_api_test
 import ttc_env
 from tests.game.test_mechanisms import markets
 from ttc_env.game import enumeration
-from ttc_env.game.mechanisms import first_score_auction
 from ttc_env.game.rules import first_score, scores
 from ttc_env.game.rules.base import EveryAction, Users
+from ttc_env.game.rules.first_score import first_score_auction
 from ttc_env.testing import check_env
 
 SMALL = {"providers": ["Qwen2-7B", "Qwen2.5-7B", "Llama-3-8B"], "prices": (0.0, 0.3, 2.0)}

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttc_env.game.mechanisms import pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import get_mechanism, make_mechanism
+from ttc_env.game.rules.score_auction import second_price_auction
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Market
 
@@ -70,7 +71,10 @@ def test_auction_is_the_loop(market, data, settlement):
 @given(
     markets(),
     st.sampled_from(
-        [pay_per_token((0.5, 1.0, 3.0)), second_price_auction((-0.5, 0.0, 1.0), claims=(0.5, 1.0))]
+        [
+            make_mechanism("market", (0.5, 1.0, 3.0)),
+            second_price_auction((-0.5, 0.0, 1.0), claims=(0.5, 1.0)),
+        ]
     ),
     st.data(),
 )
@@ -154,7 +158,7 @@ def test_relabelling_providers_permutes_the_outcome():
     rng = np.random.default_rng(0)
     quality, cost = rng.random((5, 1)), rng.random((5, 1)) / 4
     order = rng.permutation(5)
-    for mechanism in (pay_per_token(), second_price_auction()):
+    for mechanism in (get_mechanism("market"), second_price_auction()):
         a, b = (
             Market.from_arrays(quality[o], 2 * cost[o], cost[o], beta=3)
             for o in (np.arange(5), order)
@@ -166,9 +170,9 @@ def test_relabelling_providers_permutes_the_outcome():
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: pay_per_token(()), "rising order"),
-        (lambda: pay_per_token((1.0, 1.0)), "rising order"),
-        (lambda: pay_per_token((0.0, 1.0)), "above 0"),
+        (lambda: make_mechanism("market", ()), "rising order"),
+        (lambda: make_mechanism("market", (1.0, 1.0)), "rising order"),
+        (lambda: make_mechanism("market", (0.0, 1.0)), "above 0"),
         (lambda: second_price_auction((-1.0, 0.0)), "above -1"),
         (lambda: second_price_auction(settlement="hoped for"), "'delivered' or 'claimed'"),
         (lambda: second_price_auction(claims=(2.0, 1.0)), "rising order"),

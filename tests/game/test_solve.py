@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 import ttc_env
 from tests.game.test_mechanisms import auction_by_hand, markets
 from ttc_env.game.continuous import PriceRange, continuous_regret, solve_continuous
-from ttc_env.game.mechanisms import pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import get_mechanism, make_mechanism
 from ttc_env.game.regret import assess
+from ttc_env.game.rules.score_auction import second_price_auction
 from ttc_env.game.solve import auction_gain, solve
 from ttc_env.game.types import Market
 
@@ -68,7 +69,7 @@ def test_dominant_strategies_leave_no_regret(market, settlement):
 def test_market_solution_fits_its_parts(market):
     solution = solve(market)
     for profile in solution.equilibria:
-        assert assess(profile, pay_per_token(), market).relative.max() <= 1e-6
+        assert assess(profile, get_mechanism("market"), market).relative.max() <= 1e-6
     outcome = solution.outcome
     assert solution.welfare == pytest.approx(
         float((solution.shares * (outcome.offer.quality - outcome.offer.cost)).sum())
@@ -97,14 +98,14 @@ def test_auction_beats_every_market(market):
 def test_price_grid_is_flattened_into_one_game():
     market = ttc_env.load_market("gpqa", "reasoning", beta=500)
     factors = (0.9, 1.0, 3.0)
-    solution = solve(market, pay_per_token(factors))
+    solution = solve(market, make_mechanism("market", factors))
     level, price, claim = solution.split(solution.worst)
     assert claim.max() == 0
     offer = solution.outcome.offer
     np.testing.assert_allclose(
         offer.price, market.price[np.arange(3), level] * np.array(factors)[price]
     )
-    assert assess(solution.worst, pay_per_token(factors), market).nash_conv <= 1e-15
+    assert assess(solution.worst, make_mechanism("market", factors), market).nash_conv <= 1e-15
 
 
 def test_an_auction_without_the_truth_on_its_grid_is_not_solved():
@@ -119,8 +120,8 @@ def test_an_auction_without_the_truth_on_its_grid_is_not_solved():
 
 def test_continuous_prices_are_the_limit_of_fine_grids():
     market = ttc_env.load_market("aime", "majority", ["Qwen2-7B", "Llama-3.2-3B"], beta=400)
-    fine = solve(market, pay_per_token(tuple(np.geomspace(0.8, 64, 400))))
-    dial = solve_continuous(pay_per_token((0.8, 64.0)), market)
+    fine = solve(market, make_mechanism("market", tuple(np.geomspace(0.8, 64, 400))))
+    dial = solve_continuous(make_mechanism("market", (0.8, 64.0)), market)
     assert dial.converged
     assert dial.unique
     assert dial.gap <= 1e-9
@@ -134,7 +135,7 @@ def test_continuous_prices_without_binding_bounds_are_the_free_price_equilibrium
     market = Market.from_arrays(
         [[0.5, 0.9], [0.6, 0.8]], [[0.1, 0.3], [0.1, 0.2]], [[0.1, 0.3], [0.1, 0.2]], beta=20
     )
-    dial = solve_continuous(pay_per_token((0.5, 50.0)), market)
+    dial = solve_continuous(make_mechanism("market", (0.5, 50.0)), market)
     free = solve(market).free_prices
     np.testing.assert_allclose(dial.shares, free.share, rtol=1e-7)
     assert dial.welfare == pytest.approx(free.welfare, rel=1e-9)

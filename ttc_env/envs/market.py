@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cached_property, partial
+from operator import itemgetter
 from typing import Any, Unpack
 
 import numpy as np
@@ -187,6 +188,9 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
         self._rng: Any = None if config.demand == "expected" else self._generator(None)
         self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
+        # Agents leave all at once, so that it is the same ones in every round.
+        one, *more = self.possible_agents
+        self._of_all = itemgetter(one, *more) if more else partial(_of_one, one)
         self._t = 0
         self._last: OneRound | None = None  # the round played last
         self._history: list[Round] = []
@@ -242,7 +246,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._history, self._levels = [], []
         self.agents = list(self.possible_agents)
         observations = dict(zip(self.agents, self._game.first.full()[0], strict=True))
-        return observations, {agent: info.copy() for agent, info in self._game.basic_infos.items()}
+        return observations, self._game.basic_infos()
 
     def step(
         self, actions: dict[str, Any]
@@ -263,7 +267,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         if not agents:
             raise RuntimeError("no episode is running; call reset() first")
         try:
-            chosen = [actions[agent] for agent in agents]
+            chosen = self._of_all(actions)
         except KeyError:
             missing = [agent for agent in agents if agent not in actions]
             raise ValueError(
@@ -280,9 +284,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         if self.render_mode is not None:
             self._record()
         if game.config.infos == "basic":
-            infos: dict[str, dict[str, Any]] = {
-                agent: info.copy() for agent, info in game.basic_infos.items()
-            }
+            infos = game.basic_infos()
         else:
             lazy, masks = LazyRound(partial(game.infos_of, played)), game.config.action_masks
             infos = {agent: Info((lazy, i), masks[i]) for i, agent in enumerate(agents)}
@@ -341,6 +343,10 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """Nothing is held open."""
 
 
+def _of_one(agent: str, actions: dict[str, Any]) -> tuple[Any]:
+    return (actions[agent],)
+
+
 class MarketAEC(OrderEnforcingWrapper[str, np.ndarray, Any]):
     """`MarketEnv` in PettingZoo's AEC API: agents act in turn, and the round is played when the last
     one has.
@@ -368,13 +374,17 @@ class _Game:
         self.backend = PythonBackend(self.tables)
         layout = self.tables.layout
         self.first = BatchObservation.first(layout, self.tables.static, 1, layout.hidden)
-        self.basic_infos: dict[str, dict[str, Any]] = {
-            agent: {} if mask is None else {"action_mask": mask}
-            for agent, mask in zip(config.agents, config.action_masks)
-        }
+        masks = zip(config.agents, config.action_masks, strict=True)
+        self._masks = [(agent, mask) for agent, mask in masks if mask is not None]
 
     def __reduce__(self) -> Any:
         return _Game, (self.config,)
+
+    def basic_infos(self) -> dict[str, dict[str, Any]]:
+        """What is there without being asked for: action masks, where actions have them."""
+        if not self._masks:
+            return {agent: {} for agent in self.config.agents}
+        return {agent: {"action_mask": mask} for agent, mask in self._masks}
 
     @cached_property
     def round_infos(self) -> RoundInfos:

@@ -16,7 +16,9 @@ says who serves and who pays what (`ttc_env.game.rules`, one file each).
 | `first_score`: the same, held to its own score | `CostPlus` | `FirstScore` |
 | `taste_auction`: second score, user by user | `CostPlus` | `TasteAuction` |
 
-A mechanism of your own is registered by name, and every face of the package then knows it:
+The file of a rule registers its mechanisms; posted prices do so for every tariff in
+`tariffs.POSTED_TARIFFS`. One of your own is registered by name as well, and every face of the
+package then knows it:
 
     ttc_env.register_mechanism("lottery", lambda prices="fixed": Mechanism(...))
     env = ttc_env.parallel_env(mechanism="lottery")
@@ -26,31 +28,19 @@ Axis 0 is the provider; further axes are actions or batch. Money is USD/query th
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from collections.abc import Callable, Sequence
+import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ttc_env.game import rules
 from ttc_env.game.rules.base import Round, Rule, UsersLike
-from ttc_env.game.rules.first_score import FirstScore
-from ttc_env.game.rules.posted_price import PostedPrice
-from ttc_env.game.rules.score_auction import SecondScore
-from ttc_env.game.rules.taste_auction import TasteAuction
-from ttc_env.game.tariffs import (
-    CostPlus,
-    FlatFee,
-    Offer,
-    PayPerCorrect,
-    PerCharacter,
-    PerToken,
-    PriceCap,
-    Tariff,
-    TwoPart,
-    price_choices,
-)
+from ttc_env.game.tariffs import Offer, Tariff
 from ttc_env.game.types import Array, Market
 
 
@@ -124,110 +114,23 @@ Factory = Callable[..., Mechanism]
 mechanism's options, and "fixed" is the default of `prices`."""
 
 
-def pay_per_token(prices: str | ArrayLike = "fixed") -> Mechanism:
-    """The pay-per-token market ([TTC]). prices: factors on the list price; 1.0 is the paper's."""
-    return Mechanism("market", PerToken(price_choices(PerToken, prices)), PostedPrice())
-
-
-def flat_fee(prices: str | ArrayLike = "fixed") -> Mechanism:
-    """One price per query, whatever the level (GAME.md, "Reference level and tariffs").
-
-    prices: factors on p*, the list price at the level of largest surplus.
-    """
-    return Mechanism("flat_fee", FlatFee(price_choices(FlatFee, prices)), PostedPrice())
-
-
-def pay_per_correct(prices: str | ArrayLike = "fixed", base: str = "list") -> Mechanism:
-    """Right answers cost, wrong ones do not (GAME.md, theorem 11).
-
-    Args:
-        prices: factors on the price of a right answer.
-        base: what that price is: `"list"`, p* / a(theta*) of each provider, or `"value"`,
-            alpha (1 - b) for all.
-    """
-    grid = PayPerCorrect.VALUE_CHOICES if base == "value" else None
-    choices = price_choices(PayPerCorrect, prices, grid)
-    return Mechanism("pay_per_correct", PayPerCorrect(choices, base), PostedPrice())
-
-
-def two_part(prices: str | ArrayLike = "fixed") -> Mechanism:
-    """Every level at cost, and a fee that does not depend on it (GAME.md, theorem 10).
-
-    prices: factors on the fee, pi* = p* - c*.
-    """
-    return Mechanism("two_part", TwoPart(price_choices(TwoPart, prices)), PostedPrice())
-
-
-def price_cap(prices: str | ArrayLike = "fixed", cap: float | None = None) -> Mechanism:
-    """Pay per token up to a cap (GAME.md, theorem 12).
-
-    Args:
-        prices: factors on the list price.
-        cap: USD/query, one for all; None for p* of each provider.
-    """
-    return Mechanism("price_cap", PriceCap(price_choices(PriceCap, prices), cap), PostedPrice())
-
-
-def per_character(prices: str | ArrayLike = "fixed") -> Mechanism:
-    """Pay by the character (arXiv 2505.21627), for curves that have `characters`.
-
-    prices: factors on the price that makes the bill at theta* the list price.
-    """
-    choices = price_choices(PerCharacter, prices)
-    return Mechanism("per_character", PerCharacter(choices), PostedPrice())
-
-
-def second_price_auction(
-    prices: str | ArrayLike = "fixed",
-    settlement: str = "delivered",
-    claims: Sequence[float] = (1.0,),
-    reserve: float = -np.inf,
-) -> Mechanism:
-    """The reverse second-price auction ([TTC]).
-
-    Args:
-        prices: bids as markups over cost; 0.0 is the truthful bid.
-        settlement: `"delivered"` or `"claimed"`: which quality is paid for (`SecondScore`).
-        claims: factors on the true quality that a provider may promise.
-        reserve: USD/query: no score below it serves.
-    """
-    tariff = CostPlus(price_choices(CostPlus, prices))
-    return Mechanism("auction", tariff, SecondScore(settlement, float(reserve)), tuple(claims))
-
-
-def first_score_auction(
-    prices: str | ArrayLike = "grid",
-    settlement: str = "delivered",
-    claims: Sequence[float] = (1.0,),
-    reserve: float = -np.inf,
-) -> Mechanism:
-    """The first-score auction: the winner is held to its own score (GAME.md, theorem 14).
-
-    Args:
-        prices: bids as markups over cost; a grid by default, since nobody gains by bidding its
-            cost.
-        settlement, claims, reserve: as in `second_price_auction`.
-    """
-    tariff = CostPlus(price_choices(CostPlus, prices))
-    rule = FirstScore(settlement, float(reserve))
-    return Mechanism("first_score", tariff, rule, tuple(claims))
-
-
-def second_score_with_tastes(
-    prices: str | ArrayLike = "fixed",
-    settlement: str = "delivered",
-    claims: Sequence[float] = (1.0,),
-) -> Mechanism:
-    """The second-score auction with tastes, held for every user (GAME.md, theorem 16).
-
-    Args:
-        prices, settlement, claims: as in `second_price_auction`.
-    """
-    tariff = CostPlus(price_choices(CostPlus, prices))
-    return Mechanism("taste_auction", tariff, TasteAuction(settlement), tuple(claims))
-
-
 _FACTORIES: dict[str, Factory] = {}
+
+
+_packaged = False
+
+
+def _enter_packaged() -> None:
+    """Import the files of `ttc_env.game.rules`, each of which registers its own mechanisms; the
+    compiled kernels, `*_numba.py`, are not rules and stay where they are.
+    """
+    global _packaged
+    if _packaged:
+        return
+    _packaged = True  # at once, since the files come back here
+    for module in pkgutil.iter_modules(rules.__path__):
+        if not module.name.endswith("_numba"):
+            importlib.import_module(f"{rules.__name__}.{module.name}")
 
 
 def register_mechanism(name: str, factory: Factory, *, replace: bool = False) -> None:
@@ -244,6 +147,7 @@ def register_mechanism(name: str, factory: Factory, *, replace: bool = False) ->
     """
     if not isinstance(name, str) or not name:
         raise ValueError(f"a mechanism's name is a word, such as 'lottery'; got {name!r}")
+    _enter_packaged()
     if name in _FACTORIES and not replace:
         raise ValueError(
             f"mechanism {name!r} is registered already; choose another name, or pass replace=True"
@@ -257,8 +161,9 @@ def register_mechanism(name: str, factory: Factory, *, replace: bool = False) ->
 
 
 def mechanisms() -> tuple[str, ...]:
-    """The registered names."""
-    return tuple(_FACTORIES)
+    """The registered names, in alphabetical order."""
+    _enter_packaged()
+    return tuple(sorted(_FACTORIES))
 
 
 def mechanism_options(name: str) -> tuple[str, ...]:
@@ -273,9 +178,9 @@ def mechanism_options(name: str) -> tuple[str, ...]:
 
 
 def _factory(name: str) -> Factory:
-    if name not in _FACTORIES:
+    if name not in mechanisms():
         raise ValueError(
-            f"mechanism {name!r} is unknown; choose {', '.join(_FACTORIES)}, register one with"
+            f"mechanism {name!r} is unknown; choose {', '.join(mechanisms())}, register one with"
             " ttc_env.register_mechanism, or pass a ttc_env.game.mechanisms.Mechanism"
         )
     return _FACTORIES[name]
@@ -317,14 +222,3 @@ def make_mechanism(
 def get_mechanism(mechanism: str | Mechanism) -> Mechanism:
     """A mechanism by name, as the paper plays it (list prices; truthful bids), or the one given."""
     return make_mechanism(mechanism)
-
-
-register_mechanism("market", pay_per_token)
-register_mechanism("auction", second_price_auction)
-register_mechanism("flat_fee", flat_fee)
-register_mechanism("pay_per_correct", pay_per_correct)
-register_mechanism("two_part", two_part)
-register_mechanism("price_cap", price_cap)
-register_mechanism("per_character", per_character)
-register_mechanism("first_score", first_score_auction)
-register_mechanism("taste_auction", second_score_with_tastes)

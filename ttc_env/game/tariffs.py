@@ -22,7 +22,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -120,6 +120,36 @@ class Tariff(ABC):
     def choice(self, multiple: Any) -> Any:
         """The inverse of `multiple`."""
         return multiple
+
+    @classmethod
+    def of(cls, prices: str | ArrayLike = "fixed", **options: Any) -> Self:
+        """The tariff with the choices that an environment's `prices` means.
+
+        Args:
+            prices: `"grid"` for the tariff's default, `"fixed"` for its neutral choice alone, or
+                numbers.
+            options: the tariff's other fields.
+
+        Raises:
+            ValueError: another word, or what the tariff itself refuses.
+        """
+        if not isinstance(prices, str):
+            choices = tuple(np.atleast_1d(np.asarray(prices, dtype=np.float64)))
+        elif prices == "fixed":
+            choices = (cls.neutral,)
+        elif prices == "grid":
+            choices = cls.grid(**options)
+        else:
+            raise ValueError(
+                f"prices is {prices!r}; choose 'grid', 'fixed', or give the price choices as"
+                " numbers"
+            )
+        return cls(choices, **options)
+
+    @classmethod
+    def grid(cls, **options: Any) -> tuple[float, ...]:
+        """The default choices, for a tariff with these other fields."""
+        return tuple(cls.__dataclass_fields__["choices"].default)  # type: ignore[arg-type]
 
     @property
     def continuous(self) -> bool:
@@ -241,6 +271,10 @@ class PayPerCorrect(Tariff):
     # x < 1 shares the value with users, x > 1 leaves them less than any answer is worth. List
     # prices are a thousandth to a hundredth of the value of an answer.
     VALUE_CHOICES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 1.0, 1.25, 1.5, 2.0)
+
+    @classmethod
+    def grid(cls, **options: Any) -> tuple[float, ...]:
+        return cls.VALUE_CHOICES if options.get("base") == "value" else super().grid()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -376,21 +410,14 @@ class PerCharacter(Tariff):
         return terms[0] * choice
 
 
-def price_choices(
-    tariff: type[Tariff], prices: str | ArrayLike, grid: tuple[float, ...] | None = None
-) -> tuple[float, ...]:
-    """The choices that an environment's `prices` means: `"grid"` the tariff's default, `"fixed"`
-    its neutral one alone, or numbers. grid: in place of the tariff's default.
-
-    Raises:
-        ValueError: another word.
-    """
-    if not isinstance(prices, str):
-        return tuple(float(x) for x in np.atleast_1d(np.asarray(prices, dtype=np.float64)))
-    if prices not in ("grid", "fixed"):
-        raise ValueError(
-            f"prices is {prices!r}; choose 'grid', 'fixed', or give the price choices as numbers"
-        )
-    if prices == "fixed":
-        return (tariff.neutral,)  # type: ignore[return-value]
-    return tariff.__dataclass_fields__["choices"].default if grid is None else grid  # type: ignore[return-value]
+POSTED_TARIFFS: dict[str, type[Tariff]] = {
+    "market": PerToken,
+    "flat_fee": FlatFee,
+    "pay_per_correct": PayPerCorrect,
+    "two_part": TwoPart,
+    "price_cap": PriceCap,
+    "per_character": PerCharacter,
+}
+"""Mechanisms whose rule is a posted price, by name. A tariff entered here is one of them; its
+fields besides `choices` are the mechanism's options.
+"""

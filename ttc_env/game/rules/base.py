@@ -310,7 +310,7 @@ class Rule(ABC):
         return None
 
     def numba_round(self, numbers: dict[str, Array], users: UsersLike) -> Any:
-        """`tabulated` compiled: see `ttc_env.game.rules.kernels`. None: numba does not play it."""
+        """`tabulated` compiled: see `rules/kernels_numba.py`. None: numba does not play it."""
         return None
 
     def draw(self, share: Any, outside: Any, arrivals: int, rng: Any) -> Any:

@@ -20,24 +20,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttc_env.game import draws, mixed
 from ttc_env.game.arrays import array_module
 from ttc_env.game.equilibrium import Equilibria
+from ttc_env.game.mechanisms import Mechanism, register_mechanism
 from ttc_env.game.optimum import Optimum
 from ttc_env.game.regret import assess
 from ttc_env.game.rules import scores
 from ttc_env.game.rules.base import Round, Rule, Tabulated, UsersLike, leading
 from ttc_env.game.rules.scores import BestRival, best_rival
 from ttc_env.game.solution import Profile, Solution
-from ttc_env.game.tariffs import Offer
+from ttc_env.game.tariffs import CostPlus, Offer
 from ttc_env.game.types import Array, Market
-
-if TYPE_CHECKING:
-    from ttc_env.game.mechanisms import Mechanism
 
 MOST_OUTCOMES = 4096
 """Most equilibrium outcomes that are listed: providers that earn nothing and tie make 2^k."""
@@ -385,3 +384,24 @@ def _second(
         between = best[rungs.first : s]
         return (-1, 0) if rungs.enough(own, between).all() else None
     return None
+
+
+def first_score_auction(
+    prices: str | ArrayLike = "grid",
+    settlement: str = "delivered",
+    claims: Sequence[float] = (1.0,),
+    reserve: float = -np.inf,
+) -> Mechanism:
+    """The first-score auction: the winner is held to its own score (GAME.md, theorem 14).
+
+    Args:
+        prices: bids as markups over cost; a grid by default, since nobody gains by bidding its
+            cost.
+        settlement, claims, reserve: as in `second_price_auction`.
+    """
+    tariff = CostPlus.of(prices)
+    rule = FirstScore(settlement, float(reserve))
+    return Mechanism("first_score", tariff, rule, tuple(claims))
+
+
+register_mechanism("first_score", first_score_auction)

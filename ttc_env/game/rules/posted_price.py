@@ -12,12 +12,14 @@ every tariff:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttc_env.game import (
     continuous,
@@ -34,6 +36,7 @@ from ttc_env.game import (
 )
 from ttc_env.game.arrays import array_module
 from ttc_env.game.envelope import PostedEnvelope
+from ttc_env.game.mechanisms import Factory, Mechanism, register_mechanism
 from ttc_env.game.regret import OVERFLOW
 from ttc_env.game.rules import posted_price_python
 from ttc_env.game.rules.base import (
@@ -48,12 +51,11 @@ from ttc_env.game.rules.base import (
     regrets,
 )
 from ttc_env.game.solution import Profile, Solution
-from ttc_env.game.tariffs import Offer
+from ttc_env.game.tariffs import POSTED_TARIFFS, Offer, Tariff
 from ttc_env.game.types import Array, Market, PostedPriceGame
 
 if TYPE_CHECKING:
     from ttc_env.game.market_batch import MarketBatch
-    from ttc_env.game.mechanisms import Mechanism
 
 
 class Attraction(NamedTuple):
@@ -277,3 +279,24 @@ class PostedPriceSolution(Solution):
     def beta_infinity(self) -> limits.Limit:
         """The same game as users become rational, beta to infinity (GAME.md, theorem 6)."""
         return limits.limit_beta_infinity(self.game)
+
+
+def posted_prices(name: str, tariff: type[Tariff]) -> Factory:
+    """The factory of the mechanism with this tariff. Its options are `prices` and the tariff's."""
+
+    def factory(prices: str | ArrayLike = "fixed", **options: Any) -> Mechanism:
+        return Mechanism(name, tariff.of(prices, **options), PostedPrice())
+
+    options = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
+        for field in fields(tariff)
+        if field.name != "choices"
+    ]
+    prices = inspect.signature(factory).parameters["prices"]
+    factory.__signature__ = inspect.Signature([prices, *options])  # type: ignore[attr-defined]
+    factory.__doc__ = tariff.__doc__
+    return factory
+
+
+for _name, _tariff in POSTED_TARIFFS.items():
+    register_mechanism(_name, posted_prices(_name, _tariff))

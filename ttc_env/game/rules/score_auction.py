@@ -17,13 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttc_env.game import continuous, draws, mixed
 from ttc_env.game.arrays import array_module
 from ttc_env.game.envelope import AuctionEnvelope
+from ttc_env.game.mechanisms import Mechanism, register_mechanism
 from ttc_env.game.optimum import Optimum
 from ttc_env.game.regret import TIE
 from ttc_env.game.rules import score_auction_python, scores
@@ -40,11 +42,8 @@ from ttc_env.game.rules.base import (
 )
 from ttc_env.game.rules.scores import BestRival, best_rival
 from ttc_env.game.solution import DominantSolution
-from ttc_env.game.tariffs import Offer
+from ttc_env.game.tariffs import CostPlus, Offer
 from ttc_env.game.types import Array, Market
-
-if TYPE_CHECKING:
-    from ttc_env.game.mechanisms import Mechanism
 
 
 @dataclass(frozen=True)
@@ -327,3 +326,24 @@ class AuctionSolution(DominantSolution):
         assert isinstance(rule, SecondScore)
         worth = rule.worth(self.mechanism.offers(self.market))
         return worth.reshape(len(worth), self.market.num_levels, -1).max(axis=2)
+
+
+def second_price_auction(
+    prices: str | ArrayLike = "fixed",
+    settlement: str = "delivered",
+    claims: Sequence[float] = (1.0,),
+    reserve: float = -np.inf,
+) -> Mechanism:
+    """The reverse second-price auction ([TTC]).
+
+    Args:
+        prices: bids as markups over cost; 0.0 is the truthful bid.
+        settlement: `"delivered"` or `"claimed"`: which quality is paid for (`SecondScore`).
+        claims: factors on the true quality that a provider may promise.
+        reserve: USD/query: no score below it serves.
+    """
+    tariff = CostPlus.of(prices)
+    return Mechanism("auction", tariff, SecondScore(settlement, float(reserve)), tuple(claims))
+
+
+register_mechanism("auction", second_price_auction)

@@ -22,22 +22,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttc_env.game import continuous, demand, mixed
 from ttc_env.game.arrays import array_module
+from ttc_env.game.mechanisms import Mechanism, register_mechanism
 from ttc_env.game.optimum import Optimum
 from ttc_env.game.regret import TIE
 from ttc_env.game.rules import scores
 from ttc_env.game.rules.base import BestReplies, EveryAction, Replies, Round, Rule, Users, UsersLike
 from ttc_env.game.solution import DominantSolution
-from ttc_env.game.tariffs import Offer
+from ttc_env.game.tariffs import CostPlus, Offer
 from ttc_env.game.types import Array, Market
-
-if TYPE_CHECKING:
-    from ttc_env.game.mechanisms import Mechanism
 
 
 class Odds(NamedTuple):
@@ -248,3 +247,20 @@ class TasteSolution(DominantSolution):
         worth = worth.reshape(len(worth), self.market.num_levels, -1).max(axis=2)
         best = np.nanmax(worth, axis=1, keepdims=True)
         return bool(((worth >= best - TIE * np.abs(best)).sum(axis=1) == 1).all())
+
+
+def second_score_with_tastes(
+    prices: str | ArrayLike = "fixed",
+    settlement: str = "delivered",
+    claims: Sequence[float] = (1.0,),
+) -> Mechanism:
+    """The second-score auction with tastes, held for every user (GAME.md, theorem 16).
+
+    Args:
+        prices, settlement, claims: as in `second_price_auction`.
+    """
+    tariff = CostPlus.of(prices)
+    return Mechanism("taste_auction", tariff, TasteAuction(settlement), tuple(claims))
+
+
+register_mechanism("taste_auction", second_score_with_tastes)
