@@ -31,6 +31,12 @@ PETTINGZOO_IDS: dict[str, dict[str, Any]] = {
         "claims": (0.8, 1.0, 1.25),
         "settlement": "claimed",
     },
+    "ttc_env/FlatFee-v0": {"mechanism": "flat_fee"},
+    "ttc_env/PayPerCorrect-v0": {"mechanism": "pay_per_correct"},
+    "ttc_env/TwoPart-v0": {"mechanism": "two_part"},
+    "ttc_env/PriceCap-v0": {"mechanism": "price_cap"},
+    "ttc_env/FirstScore-v0": {"mechanism": "first_score"},
+    "ttc_env/TasteAuction-v0": {"mechanism": "taste_auction"},
 }
 """Multi-agent ids and the options that each sets."""
 
