@@ -100,14 +100,14 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     ## Infos
 
     With `infos="full"` (default), for each agent: `action_mask` (not for a Box); `level`,
-    `quality`, `price`, `cost`, `payment`, `profit` (all USD per query, `profit` per served query),
-    `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
-    played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per
-    arriving user). Under sampled demand also `served` and `correct`, the numbers of users and of
-    right answers (`correct` needs accuracy curves). All but those two are expectations, also where
-    demand is sampled and observations show what was drawn. `infos="basic"` gives the mask alone.
-    Infos are dicts whose entries are worked out when one is first read, so that unread ones cost
-    almost nothing.
+    `quality`, `price`, `cost`, `payment`, `profit`, `surplus` (quality less cost), all USD per
+    query, `profit` per served query; `share`, `utility` (USD per arriving user); `regret` and
+    `relative_regret` of the action just played, exact; and of the round `welfare`,
+    `optimal_welfare`, `nash_conv`, `user_value` (USD per arriving user). Under sampled demand also
+    `served` and `correct`, the numbers of users and of right answers (`correct` needs accuracy
+    curves). All but those two are expectations, also where demand is sampled and observations show
+    what was drawn. `infos="basic"` gives the mask alone. Infos are dicts whose entries are worked
+    out when one is first read, so that unread ones cost almost nothing.
 
     `solve()` of an auction needs the truthful bid 0 among `prices` (and the true claim 1.0 among
     `claims`, if quality is paid as delivered): without it no strategy is dominant, and it says so.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from operator import getitem, mul, sub
 from typing import Any
 
+from ttc_env.envs.round_infos import DERIVED
 from ttc_env.envs.rounds import Played
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game.rules.base import PythonInfos
@@ -78,7 +79,7 @@ class PlainInfos:
             for name in ("served", "correct")
             if (count := getattr(played, name)) is not None
         }
-        return [
+        rows = [
             {
                 **self._begin[i][flat[i]],
                 "payment": found.payment[i],
@@ -92,3 +93,7 @@ class PlainInfos:
             }
             for i in range(n)
         ]
+        for row in rows:
+            for name, of in DERIVED.items():
+                row[name] = of(row)
+        return rows
