@@ -180,11 +180,6 @@ class Agent(ABC):
         self.t = 0
         self.last: Feedback | None = None
 
-    @property
-    def seats(self) -> Role:
-        """The old name of `role`, for `agents.opponents` until it uses the new one."""
-        return self.role
-
     @classmethod
     def options(cls) -> dict[str, Any]:
         """The options that the agent takes: name -> type."""

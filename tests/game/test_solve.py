@@ -121,27 +121,27 @@ def test_an_auction_without_the_truth_on_its_grid_is_not_solved():
 def test_continuous_prices_are_the_limit_of_fine_grids():
     market = ttc_env.load_market("aime", "majority", ["Qwen2-7B", "Llama-3.2-3B"], beta=400)
     fine = solve(market, make_mechanism("market", tuple(np.geomspace(0.8, 64, 400))))
-    dial = solve_continuous(make_mechanism("market", (0.8, 64.0)), market)
-    assert dial.converged
-    assert dial.unique
-    assert dial.gap <= 1e-9
-    assert dial.optimal_welfare == pytest.approx(fine.optimal_welfare, rel=1e-12)
-    assert dial.price_of_anarchy == pytest.approx(fine.price_of_anarchy, rel=1e-3)
-    assert dial.welfare == pytest.approx(fine.welfare, rel=1e-3)
-    np.testing.assert_allclose(dial.provider_profit, fine.provider_profit, rtol=5e-3)
+    continuous = solve_continuous(make_mechanism("market", (0.8, 64.0)), market)
+    assert continuous.converged
+    assert continuous.unique
+    assert continuous.gap <= 1e-9
+    assert continuous.optimal_welfare == pytest.approx(fine.optimal_welfare, rel=1e-12)
+    assert continuous.price_of_anarchy == pytest.approx(fine.price_of_anarchy, rel=1e-3)
+    assert continuous.welfare == pytest.approx(fine.welfare, rel=1e-3)
+    np.testing.assert_allclose(continuous.provider_profit, fine.provider_profit, rtol=5e-3)
 
 
 def test_continuous_prices_without_binding_bounds_are_the_free_price_equilibrium():
     market = Market.from_arrays(
         [[0.5, 0.9], [0.6, 0.8]], [[0.1, 0.3], [0.1, 0.2]], [[0.1, 0.3], [0.1, 0.2]], beta=20
     )
-    dial = solve_continuous(make_mechanism("market", (0.5, 50.0)), market)
+    continuous = solve_continuous(make_mechanism("market", (0.5, 50.0)), market)
     free = solve(market).free_prices
-    np.testing.assert_allclose(dial.shares, free.share, rtol=1e-7)
-    assert dial.welfare == pytest.approx(free.welfare, rel=1e-9)
+    np.testing.assert_allclose(continuous.shares, free.share, rtol=1e-7)
+    assert continuous.welfare == pytest.approx(free.welfare, rel=1e-9)
     # Compute is efficient when prices are free: each level maximises w (GAME.md, theorem 8).
     np.testing.assert_array_equal(
-        dial.highest_levels, np.argmax(market.quality - market.cost, axis=1)
+        continuous.highest_levels, np.argmax(market.quality - market.cost, axis=1)
     )
 
 
