@@ -114,7 +114,7 @@ def test_an_auction_without_the_truth_on_its_grid_is_not_solved():
         solve(market, second_price_auction((0.5, 1.0)))
     with pytest.raises(ValueError, match="leave out the truth"):
         solve(market, second_price_auction((0.0,), claims=(2.0,)))
-    with pytest.raises(ValueError, match="choose market, auction"):
+    with pytest.raises(ValueError, match="choose auction, first_score"):
         solve(market, "raffle")
 
 
