@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from ttc_env.game.types import Market
 
 
-def add_market_options(parser: argparse.ArgumentParser) -> None:
+def add_market_options(parser: argparse.ArgumentParser, *, mechanism: bool = True) -> None:
+    """mechanism: whether the command plays one rule, which is then asked for."""
     group = parser.add_argument_group("market")
     group.add_argument(
         "benchmark",
@@ -26,7 +27,9 @@ def add_market_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--baseline", type=float, default=0.1, help="what any answer is worth")
     group.add_argument("--outside-value", type=float, default=0.0, help="V_0, USD/query")
     group.add_argument("--margin", type=float, help="cost = list price / (1 + margin)")
-    group.add_argument("--mechanism", default="market", help=f"one of {', '.join(mechanisms())}")
+    if mechanism:
+        names = ", ".join(mechanisms())
+        group.add_argument("--mechanism", default="market", help=f"one of {names}")
 
 
 def mechanisms() -> tuple[str, ...]:

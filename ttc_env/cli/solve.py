@@ -16,6 +16,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ttc_env.cli._market import add_market_options, check_mechanism, read_market
+from ttc_env.cli._output import aligned
 
 if TYPE_CHECKING:
     from ttc_env.game.types import Market
@@ -138,11 +139,7 @@ def _table(found: dict[str, Any]) -> str:
     rows = found["providers"]
     columns = list(rows[0])
     shown = [columns, *([_cell(column, row.get(column)) for column in columns] for row in rows)]
-    widths = [max(len(line[c]) for line in shown) for c in range(len(columns))]
-    for line in shown:
-        cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
+    lines += aligned(shown)
     lines.append("")
     if "equilibria" in found:
         count = len(found["equilibria"])

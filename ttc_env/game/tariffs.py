@@ -151,6 +151,12 @@ class Tariff(ABC):
         """The default choices, for a tariff with these other fields."""
         return tuple(cls.__dataclass_fields__["choices"].default)  # type: ignore[arg-type]
 
+    def choice_at(self, terms: tuple[Any, ...], price: Any) -> Any:
+        """The inverse of `price`, where nothing caps it: the choice that asks this price. Here for
+        prices in proportion to `multiple`.
+        """
+        return self.choice(price / self.price(terms, self.choice(1.0)))
+
     @property
     def continuous(self) -> bool:
         """Whether there is a range of prices to choose from, and not one price alone."""
@@ -339,6 +345,10 @@ class TwoPart(Tariff):
         cost, fee = terms
         return cost + fee * choice
 
+    def choice_at(self, terms: tuple[Any, ...], price: Any) -> Any:
+        cost, fee = terms
+        return (price - cost) / fee
+
 
 @dataclass(frozen=True)
 class PriceCap(Tariff):
@@ -371,6 +381,9 @@ class PriceCap(Tariff):
     def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
         asked, cap = terms[0] * choice, terms[1]
         return array_module(cap).minimum(asked, cap)
+
+    def choice_at(self, terms: tuple[Any, ...], price: Any) -> Any:
+        return price / terms[0]
 
 
 @dataclass(frozen=True)

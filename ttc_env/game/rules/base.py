@@ -182,6 +182,10 @@ class Rule(ABC):
                     " would not hold for it; derive it from Rule, and call the functions you need"
                 )
 
+    #: Whether `user_value` and `welfare` count what tastes are worth to users. If they do not, users
+    #: who do not take the best offer err.
+    counts_tastes: bool = False
+
     # --- the definition -------------------------------------------------------------------------
 
     @abstractmethod
@@ -216,6 +220,12 @@ class Rule(ABC):
         """
         served = (share * (offer.quality - offer.cost)).sum(axis=0)
         return served + outside * users.outside_value
+
+    def value_with_tastes(self, played: Round, users: UsersLike) -> Any:
+        """`[...]` USD per arriving user: what users get if the noise in their choices is taste
+        (GAME.md, theorem 20). None: not known of this rule.
+        """
+        return played.user_value if self.counts_tastes else None
 
     # --- what follows from it -------------------------------------------------------------------
 

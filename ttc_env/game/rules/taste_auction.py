@@ -56,6 +56,8 @@ class TasteAuction(Rule):
 
     settlement: str = "delivered"
 
+    counts_tastes = True
+
     def __post_init__(self) -> None:
         scores.check_settlement(self.settlement)
 
