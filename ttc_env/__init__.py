@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ttc_env.game.audit import Audit, audit
     from ttc_env.game.comparison import Comparison, compare
     from ttc_env.game.curves import load_market
+    from ttc_env.game.fit_beta import fit_beta
     from ttc_env.game.list_prices import prices_from
     from ttc_env.game.market_batch import MarketBatch
     from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanisms, register_mechanism
@@ -60,6 +61,7 @@ __all__ = [
     "compare",
     "env",
     "first_best",
+    "fit_beta",
     "load_market",
     "make_mechanism",
     "mechanisms",
@@ -83,6 +85,7 @@ _NAMES = {
     "ttc_env.game.audit": ("Audit", "audit"),
     "ttc_env.game.comparison": ("Comparison", "compare"),
     "ttc_env.game.curves": ("load_market",),
+    "ttc_env.game.fit_beta": ("fit_beta",),
     "ttc_env.game.list_prices": ("prices_from",),
     "ttc_env.game.market_batch": ("MarketBatch",),
     "ttc_env.game.resampling": ("resample",),

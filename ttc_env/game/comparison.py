@@ -94,7 +94,9 @@ def entries(
             f"mechanism {', '.join(unknown)} is unknown; choose from {', '.join(known)}"
         )
     grid = markup_grid(market)
-    wanted = [(name, {}) for name in known] + [(name, dict(o)) for name, o in VARIANTS]
+    wanted: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in known] + [
+        (name, dict(o)) for name, o in VARIANTS
+    ]
     wanted.sort(key=lambda one: known.index(one[0]))
     found: list[Entry] = []
     left_out: dict[str, str] = {}
@@ -201,7 +203,7 @@ def exact_rows(
             row = blank_row(entry, reading, _name(played_by, solution))
             row |= {"audit_gain": 1e3 * checked.grid_gain, "equilibria": len(solution.equilibria)}
             row["certificate"] = f"{_proof(played_by, solution)}; {AUDITED}"
-            if found is not None:
+            if found is not None and profile is not None:
                 row |= money(found)
                 row["nash_conv"] = 1e3 * assess(profile, mechanism, market).nash_conv
                 row |= _band(row, mechanism, redrawn, played_by, tastes, band)
