@@ -7,6 +7,8 @@ part that is there is not run again.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from agents import Arena, make_agents
 from agents.base import sample
 from baselines.evaluation import DRAWS, PURE
 from baselines.published import GAMES
-from baselines.records import write_csv
+from baselines.records import write_csv, write_json
 from ttc_env.envs.config import make_config
 from ttc_env.game.comparison import BANDED, READINGS, Entry, blank_row, entries, exact_rows, money
 from ttc_env.game.curves import STUDIED_BETAS
@@ -39,8 +41,6 @@ class Learner:
     rounds: int
     seeds: int
     parallel: int = 1  # markets at once that one model learns from
-    # Rules at list prices, and on the grid of markups, that it plays; None: all
-    rules: tuple[tuple[str, str], ...] | None = None
 
     @property
     def steps(self) -> int:
@@ -110,6 +110,36 @@ def run(
         write_csv(path, table.assign(cpu_seconds=round(time.process_time() - started, 3)))
 
 
+def check_same(folder: Path, config: dict[str, Any]) -> None:
+    """Note what the parts in a folder are of.
+
+    Raises:
+        ValueError: the folder holds parts of something else.
+    """
+    path = folder / "config.json"
+    if path.exists():
+        there = json.loads(path.read_text())
+        changed = [
+            f"{name}: {there.get(name)!r} there, {value!r} now"
+            for name, value in config.items()
+            if there.get(name) != value
+        ]
+        if changed:
+            raise ValueError(
+                f"{folder} holds parts of another comparison ({'; '.join(changed)}); choose another"
+                " folder, or delete it"
+            )
+    else:
+        write_json(path, config)
+
+
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers to seven digits, so that tables of different machines are the same."""
+    return table.assign(
+        **{c: table[c].map(lambda x: float(f"{x:.7g}")) for c in table.select_dtypes("float")}
+    )
+
+
 def gather(work: Iterable[Part], folder: Path) -> tuple[pd.DataFrame, list[Part]]:
     """The rows of all parts that are there, rule by rule, and the parts that are not. A learner's
     rows take the rule's audit from the exact ones.
@@ -126,13 +156,12 @@ def gather(work: Iterable[Part], folder: Path) -> tuple[pd.DataFrame, list[Part]
     if not tables:
         raise ValueError(f"{folder} holds no part of this comparison; run it first")
     table = pd.concat(tables, ignore_index=True)
-    rule = ["mechanism", "options", "prices"]
-    first = table.dropna(subset="audit_gain").drop_duplicates(rule).set_index(rule)
+    rule = pd.MultiIndex.from_frame(table[["mechanism", "options", "prices"]])
+    exact = table.dropna(subset="audit_gain").drop_duplicates(list(rule.names))
     for name in ("audit_gain", "equilibria"):
-        known = pd.Series([first[name].get(key) for key in zip(*(table[k] for k in rule))])
-        table[name] = table[name].fillna(known.astype(float))
-    order = {key: k for k, key in enumerate(dict.fromkeys(zip(*(table[k] for k in rule))))}
-    table["place"] = [order[key] for key in zip(*(table[k] for k in rule))]
+        known = exact.set_index(list(rule.names))[name].reindex(rule)
+        table[name] = table[name].fillna(pd.Series(known.to_numpy()))
+    table["place"] = rule.factorize()[0]
     table = table.sort_values(["place", "reading"], ascending=[True, False], kind="stable")
     return table.drop(columns="place").reset_index(drop=True), missing
 
@@ -212,8 +241,8 @@ def played(strategies: Array) -> Array:
 
 
 def nash_conv(strategy: Array, entry: Entry, market: Market) -> float:
-    """Exact sum of regrets of a strategy `[n, a]`, USD per arriving user; NaN for a rule whose mixed
-    play is too large to enumerate.
+    """Exact sum of regrets of a strategy `[n, a]`, USD per arriving user; NaN for a rule whose
+    mixed play is too large to enumerate.
     """
     pure = bool((strategy.max(axis=1) >= PURE).all())
     try:
@@ -229,7 +258,7 @@ LEARNED_BETA = 200.0
 """Learners play the nine games at this beta, at which most is lost; solvers at all three."""
 
 
-def published_parts() -> Iterator[Part]:
+def published_parts(learners: Sequence[Learner] = LEARNERS) -> Iterator[Part]:
     """All parts of the nine games: exact ones first."""
     markets = {
         (f"{benchmark}-{method}-{beta:g}"): ttc_env.load_market(benchmark, method, beta=beta)
@@ -239,7 +268,69 @@ def published_parts() -> Iterator[Part]:
     found = {game: entries(market)[0] for game, market in markets.items()}
     for game, market in markets.items():
         yield from (Part(game, market, entry) for entry in found[game])
-    for learner in LEARNERS:
+    for learner in learners:
         for game, market in markets.items():
             if market.beta == LEARNED_BETA:
                 yield from (Part(game, market, entry, learner) for entry in found[game])
+
+
+# --- users under the auction ----------------------------------------------------------------------
+
+ENTRANTS = (1, 3, 9)
+"""How many further providers are drawn like the published ones (`ttc_env.random_markets`)."""
+
+
+def users_under_the_auction(
+    draws: int = 100, seed: int = 0, progress: Callable[[Iterable[Any]], Iterable[Any]] = iter
+) -> pd.DataFrame:
+    """One row a cell of the nine games: what users keep under the market at list prices (worst
+    equilibrium) and under the auction, why, and what would change it. USD per 1000 users; `loses_*`
+    are shares of draws in which users lose under the auction with so many entrants.
+    """
+    rows = []
+    for benchmark, method in progress(list(GAMES)):
+        drawn = ttc_env.random_markets(
+            draws, benchmark, method, num_providers=max(ENTRANTS), seed=seed
+        )
+        entrants = [drawn.market(j).providers for j in range(draws)]
+        for beta in STUDIED_BETAS:
+            market = ttc_env.load_market(benchmark, method, beta=beta)
+            listed = ttc_env.solve(market)
+            auction = ttc_env.solve(market, "auction")
+            users = listed.user_value
+            reserved = ttc_env.solve(market, ttc_env.make_mechanism("auction", reserve=users))
+            taste = ttc_env.solve(market, "taste_auction")
+            free = listed.free_prices
+            w = np.sort(np.nanmax(market.quality - market.cost, axis=1))[::-1]
+            row: dict[str, Any] = {
+                "benchmark": benchmark,
+                "method": method,
+                "beta": beta,
+                "users_market": 1e3 * users,
+                "users_auction": 1e3 * auction.user_value,
+                "change": 1e3 * (auction.user_value - users),
+                "providers_market": 1e3 * float(listed.provider_profit.sum()),
+                "winner_auction": 1e3 * float(auction.provider_profit.sum()),
+                "best_surplus": 1e3 * w[0],
+                "second_surplus": 1e3 * w[1],
+                "users_with_reserve": 1e3 * reserved.user_value,
+                "welfare_with_reserve": 1e3 * reserved.welfare,
+                "users_free_prices": 1e3 * free.user_value,
+                "users_market_with_tastes": 1e3 * listed.log_sum,
+                "users_free_prices_with_tastes": 1e3 * free.log_sum,
+                "users_taste_auction": 1e3 * taste.user_value,
+            }
+            for count in ENTRANTS:
+                row[f"loses_{count}_entrants"] = _loses(market, entrants, count)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _loses(market: Market, entrants: list[Any], count: int) -> float:
+    """In which share of draws users keep less under the auction than in the market."""
+    lost = 0
+    for others in entrants:
+        larger = dataclasses.replace(market, providers=(*market.providers, *others[:count]))
+        gain = ttc_env.auction_gain(larger)
+        lost += gain.users < 0
+    return lost / len(entrants)

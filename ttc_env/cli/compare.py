@@ -39,7 +39,6 @@ def run(args: argparse.Namespace) -> None:
     import ttc_env
     from ttc_env.cli import _compare
     from ttc_env.cli._output import (
-        aligned,
         csv_bytes,
         need_matplotlib,
         png_bytes,
@@ -74,8 +73,7 @@ def run(args: argparse.Namespace) -> None:
         chart = _compare.figure(panels, f"Who gets the first best, by pricing rule: {title}")
         write(args.out / "comparison.png", png_bytes(chart))
     if not args.quiet:
-        print(f"{title}   (USD per 1000 users, without tastes)\n")
-        print("\n".join(aligned(_compare.text_table(found.rows))))
+        _compare.show(title, found.rows)
         for name, why in found.left_out.items():
             print(f"left out: {name}: {why}")
         print(f"written to {args.out}; learners: python -m scripts.compare_mechanisms (a checkout)")

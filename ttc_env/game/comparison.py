@@ -245,7 +245,7 @@ def _profiles(solution: Any, mechanism: Mechanism, market: Market) -> dict[str, 
         order = np.lexsort((outcomes.user_value, np.round(outcomes.welfare, 15)))
         found["equilibrium, worst"] = solution.equilibria[order[0]]
         found["equilibrium, best"] = solution.equilibria[order[-1]]
-    undominated = getattr(solution, "undominated", ())
+    undominated: Any = getattr(solution, "undominated", ())
     if len(undominated) and len(solution.equilibria) > 1:
         found["equilibrium, undominated"] = undominated[0]
     found["own optimum"] = solution.optimum
