@@ -305,11 +305,7 @@ def _benchmark(table: pd.DataFrame, benchmark: str) -> str:
             f"| {_label(name, option)} | {_compare.BLOCKS[prices]} | {' | '.join(cells)} |"
         )
     firsts = _rule(shown, "market", "neutral")
-    best = [
-        f"{TITLES[m]}"
-        f" {shown[(shown.method == m) & (shown.reading == 'without tastes')].first_best.max():.2f}"
-        for m in methods
-    ]
+    best = [f"{TITLES[m]} {firsts.xs(m, level='method').first_best.max():.2f}" for m in methods]
     several = _worst(shown)
     several = several[several.equilibria > 1]
     note = f"First best: {', '.join(best)} USD per 1000 users."

@@ -90,10 +90,9 @@ def compare_one(options: argparse.Namespace) -> None:
     names = None if options.mechanisms is None else options.mechanisms.split(",")
     game = f"{Path(options.benchmark).stem}-{market.method or 'own'}-{market.beta:g}"
     work = comparison.parts(game, market, learners(options), names)
+    asked = "benchmark method providers beta alpha baseline outside_value margin"
     config = {
-        name: getattr(options, name)
-        for name in ("benchmark", "method", "providers", "beta", "alpha", "baseline")
-        + ("outside_value", "margin", "resamples", "seed", "seeds")
+        name: getattr(options, name) for name in [*asked.split(), "resamples", "seed", "seeds"]
     }
     comparison.check_same(folder, config)
     comparison.run(

@@ -182,8 +182,8 @@ class Rule(ABC):
                     " would not hold for it; derive it from Rule, and call the functions you need"
                 )
 
-    #: Whether `user_value` and `welfare` count what tastes are worth to users. If they do not, users
-    #: who do not take the best offer err.
+    #: Whether `user_value` and `welfare` count what tastes are worth to users. If they do not,
+    #: users who do not take the best offer err.
     counts_tastes: bool = False
 
     # --- the definition -------------------------------------------------------------------------
