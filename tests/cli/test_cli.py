@@ -70,8 +70,16 @@ def test_solve_prints_the_solution(capsys):
     assert [row["share"] for row in found["providers"]] == solution.shares.tolist()
     code, out, _ = call(capsys, "solve", "--mechanism", "auction", "--json")
     auction = ttc_env.solve(ttc_env.load_market("gsm8k"), "auction")
-    assert json.loads(out)["winner"] == auction.market.names[auction.winner]
-    assert json.loads(out)["payment"] == auction.payment
+    found = json.loads(out)
+    assert found["winner"] == auction.market.names[auction.winner]
+    assert found["payment"] == auction.payment
+    assert sum(found["winners"].values()) == pytest.approx(1)
+    assert found["winners"][found["winner"]] > 0.5
+    assert found["first_best"] == pytest.approx(auction.welfare)
+    for name, (low, high) in found["bands"].items():
+        assert low <= found[name] <= high
+    none = call(capsys, "solve", "gsm8k", "--resamples", 0)[1]
+    assert "[" not in none.split("equilibria")[1]
     assert call(capsys, "solve", "--list")[1].split()[0] == solution.market.names[0]
     two = call(capsys, "solve", "--providers", "Qwen2-7B,Llama-3-8B", "--json")[1]
     assert [row["provider"] for row in json.loads(two)["providers"]] == ["Qwen2-7B", "Llama-3-8B"]

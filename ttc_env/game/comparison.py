@@ -33,6 +33,10 @@ MEASURES = Account._fields
 MONEY = tuple(name for name in MEASURES if name not in ("efficiency", "overcompute"))
 """Measures that are given per 1000 users."""
 BANDED = tuple(name for name in MEASURES if name != "first_best")
+EVERYWHERE = (-np.inf, np.inf)
+RANGE = {name: (0.0, np.inf) for name in MONEY if name.startswith("lost_to") or name == "tokens"}
+RANGE["efficiency"] = (-np.inf, 1.0)
+"""What measures can be, if not any number."""
 COLUMNS = (
     "mechanism",
     "options",
@@ -292,7 +296,8 @@ def _band(
         return {}
     row: dict[str, Any] = {}
     for name in BANDED:
-        low, high = interval(row_now[name], [one[name] for one in values], band)
+        redrawn_values = [one[name] for one in values]
+        low, high = interval(row_now[name], redrawn_values, band, RANGE.get(name, EVERYWHERE))
         row[f"{name}_low"], row[f"{name}_high"] = low, high
     without = len(redrawn) - len(values)
     note = f"; {without} more have no such equilibrium" if without else ""

@@ -65,7 +65,12 @@ def resample(
     return _draws(market, curves, int(n), questions, np.random.default_rng(seed))
 
 
-def interval(estimate: float, redrawn: ArrayLike, chance: float = 0.9) -> tuple[float, float]:
+def interval(
+    estimate: float,
+    redrawn: ArrayLike,
+    chance: float = 0.9,
+    within: tuple[float, float] = (-np.inf, np.inf),
+) -> tuple[float, float]:
     """An interval for a number of the true market, from the same number of redrawn ones.
 
     What is solved takes the best of noisy levels and providers, so that an estimate is too high on
@@ -78,16 +83,15 @@ def interval(estimate: float, redrawn: ArrayLike, chance: float = 0.9) -> tuple[
         estimate: the number in the market as it was measured.
         redrawn: `[n]` the number in redrawn markets; NaN where it does not exist.
         chance: nominal, cut equally at both ends.
+        within: the least and the most that the number can be.
     """
     values = np.asarray(redrawn, dtype=np.float64)
     values = values[~np.isnan(values)]
     if not len(values) or np.isnan(estimate):
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1.0 - chance) / 2.0, (1.0 + chance) / 2.0])
-    return (
-        float(min(low, 2.0 * estimate - high)),
-        float(max(high, 2.0 * estimate - low)),
-    )
+    ends = min(low, 2.0 * estimate - high, estimate), max(high, 2.0 * estimate - low, estimate)
+    return float(max(ends[0], within[0])), float(min(ends[1], within[1]))
 
 
 def _draws(
