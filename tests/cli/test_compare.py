@@ -19,7 +19,7 @@ def test_table_and_figure(tmp_path, capsys):
     )
     assert code == 0
     assert "second-score auction with reserve" in text
-    rows = list(csv.DictReader((out / "table.csv").open()))
+    rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
     assert tuple(rows[0]) == COLUMNS
     assert {(r["mechanism"], r["prices"]) for r in rows} == {
         ("market", "neutral"),
