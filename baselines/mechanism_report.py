@@ -29,12 +29,13 @@ POSTED = ("market", "flat_fee", "pay_per_correct", "two_part")
 
 PAGE = """# Which pricing rule? The nine published games
 
-Written by `{command}`; exact rows can be had without a checkout by `ttc-env compare`. Every rule is
-played in two ways: at list prices, where providers choose compute alone, and on one grid of
-markups, where they choose compute and price. Money is in USD per 1000 users, beside one first best
-for all rules: the largest quality less cost of any provider. Numbers, with bands: `gsm8k.csv`,
-`aime.csv`, `gpqa.csv` (all rules, {cells} cells: nine games at three betas), `users.csv` (users
-under the auction). Columns: `help("ttc_env.game.comparison")`.
+Written by `{command}`; `ttc-env compare` gives the exact
+rows of any market without a checkout. Every rule is played in two ways: at list prices, where
+providers choose compute alone, and on one grid of markups, where they choose compute and price.
+Money is in USD per 1000 users, beside one first best for all rules: the largest quality less cost
+of any provider. Numbers, with bands: `gsm8k.csv`, `aime.csv`, `gpqa.csv` (all rules, {cells} cells:
+nine games at three betas), `users.csv` (users under the auction). Columns:
+`help("ttc_env.game.comparison")`.
 
 ## The answer
 
@@ -234,9 +235,9 @@ def _wrapped(text: str, indent: str = "  ") -> str:
     )
 
 
-def _rules(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+def _rules(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
     """(mechanism, prices, option) in the order of the figures."""
-    rows = _worst(table).drop_duplicates(["mechanism", "prices", "options"])
+    rows = rows.drop_duplicates(["mechanism", "prices", "options"])
     found = {(r.mechanism, r.prices, r.options.partition("=")[0]): None for r in rows.itertuples()}
     names, blocks = list(_compare.NAMES), list(_compare.BLOCKS)
     return sorted(found, key=lambda k: (blocks.index(k[1]), names.index(k[0]), k[2]))
@@ -254,7 +255,7 @@ def _whom(table: pd.DataFrame) -> str:
         " fewer tokens | change for users, median |",
         "| --- " * 10 + "|",
     ]
-    for name, prices, option in _rules(table):
+    for name, prices, option in _rules(_worst(table)):
         rows = _rule(table, name, prices, option).reindex(base.index)
         if (name, prices, option) == ("market", "neutral", ""):
             continue
@@ -285,7 +286,7 @@ def _benchmark(table: pd.DataFrame, benchmark: str) -> str:
         ) + " |",
         "| --- " * (2 + 3 * len(methods)) + "|",
     ]  # fmt: skip
-    for name, prices, option in _rules(shown):
+    for name, prices, option in _rules(_worst(shown)):
         cells = []
         for method in methods:
             row = _rule(shown[shown.method == method], name, prices, option)
@@ -386,68 +387,70 @@ def _users(users: pd.DataFrame) -> str:
     return "\n\n".join(_wrapped(part, "") for part in text) + "\n\n" + "\n".join(lines)
 
 
+def _signed(x: float) -> str:
+    """One digit, and no -0.0."""
+    return f"{round(x, 1) + 0.0:+.1f}"
+
+
 def _played(table: pd.DataFrame, missing: Sequence[Part]) -> str:
     shown = table[(table.beta == LEARNED_BETA)]
     reading = np.where(shown.mechanism == "taste_auction", "with tastes", "without tastes")
     shown = shown[shown.reading == reading]
-    budgets = "; ".join(
-        f"{_compare.LEARNERS[one.name][0]} {one.steps:,} steps"
-        + (f" (in {one.parallel} markets at once)" if one.parallel > 1 else "")
-        for one in LEARNERS
-    )
     key = ["benchmark", "method", "mechanism", "options", "prices"]
     worst = shown[shown.played_by.isin(["equilibrium", "equilibrium, worst"])].set_index(key)
-    lines = [
-        "| rule | prices | "
-        + " | ".join(
-            f"{_compare.LEARNERS[one.name][0]}: games | welfare less equilibrium's, mean (furthest)"
-            " |"
-            " users less equilibrium's, mean (furthest) | NashConv, mean"
-            for one in LEARNERS
-        )
-        + " |",
-        "| --- " * (2 + 4 * len(LEARNERS)) + "|",
-    ]
-    for name, prices, option in _rules(table):
+    names = {one.name: _compare.LEARNERS[one.name][0] for one in LEARNERS}
+    heads = " | ".join(f"{text}: welfare | users | NashConv" for text in names.values())
+    lines = [f"| rule | prices | {heads} |", "| --- " * (2 + 3 * len(LEARNERS)) + "|"]
+    far_off: dict[str, list[str]] = {}
+    for name, prices, option in _rules(shown):
         cells = []
-        for one in LEARNERS:
+        for learner, text in names.items():
             rows = shown[
-                (shown.played_by == one.name) & (shown.mechanism == name) & (shown.prices == prices)
+                (shown.played_by == learner) & (shown.mechanism == name) & (shown.prices == prices)
                 & (shown.options.str.partition("=")[0] == option)
             ].set_index(key)  # fmt: skip
             if not len(rows):
-                cells.append("0 | - | - | -")
+                cells.append("- | - | -")
                 continue
             exact = worst.loc[rows.index]
-            texts = [str(len(rows))]
             for column in ("welfare", "user_value"):
                 gap = 100 * (rows[column] - exact[column]) / exact.first_best
                 far = float(gap.loc[gap.abs().idxmax()])
-                texts.append(f"{gap.mean() + 0.0:+.1f}% ({far + 0.0:+.1f}%)")
+                cells.append(f"{_signed(float(gap.mean()))}% ({_signed(far)}%)")
             nash = 100 * float((rows.nash_conv / rows.first_best).mean())
-            cells.append(" | ".join([*texts, f"{nash:.2f}%"]))
+            cells.append(f"{nash:.2f}%")
+            if nash > 1:
+                far_off.setdefault(text, []).append(f"{_label(name, option)} ({prices})")
         lines.append(
             f"| {_label(name, option)} | {_compare.BLOCKS[prices]} | {' | '.join(cells)} |"
         )
-    once = table.drop_duplicates([*KEY, *key[2:], "played_by"])
-    seconds = {
-        one.name: float(once[once.played_by == one.name].cpu_seconds.sum()) for one in LEARNERS
-    }
-    cpu = ", ".join(f"{_compare.LEARNERS[k][0]} {v / 60:.0f}" for k, v in seconds.items())
-    note = (
-        f"At beta {LEARNED_BETA:g}, in percent of the first best, five seeds each: {budgets}."
-        " Budgets are"
-        f" the same for all rules and games. CPU minutes in all: {cpu}. Rules with tastes are"
-        " compared in"
-        " that reading. Learners that reach an auction's winner may still leave users another"
-        " amount than"
-        " truth does: what losers bid is a matter of indifference to them, and users keep the"
-        " second"
-        " score."
+    budgets = "; ".join(
+        f"{names[one.name]} {one.steps:,} steps"
+        + (f" (in {one.parallel} markets at once)" if one.parallel > 1 else "")
+        for one in LEARNERS
     )
+    once = table.drop_duplicates([*KEY, *key[2:], "played_by"])
+    cpu = ", ".join(
+        f"{text} {once[once.played_by == name].cpu_seconds.sum() / 60:.0f}"
+        for name, text in names.items()
+    )
+    text = [
+        f"At beta {LEARNED_BETA:g}, five seeds each: {budgets}. Budgets are the same for all rules"
+        f" and games. CPU minutes in all: {cpu}. Shown: what learners came to less the worst"
+        " equilibrium, mean over games and, in brackets, the game furthest off; and the sum of"
+        " regrets (NashConv); all in percent of the first best. The auction with tastes is in the"
+        " reading with tastes.",
+        "Learners that reach an auction's winner may still leave users another amount than truth"
+        " does: what losers bid is a matter of indifference to them, and users keep the second"
+        " score. A reserve limits the damage.",
+    ]
+    text += [
+        f"NashConv above 1%, so that {learner} is not at an equilibrium after these steps:"
+        f" {', '.join(rules)}."
+        for learner, rules in far_off.items()
+    ]
     if missing:
         count = pd.Series([part.learner.name if part.learner else "exact" for part in missing])
-        note += " Not run: " + ", ".join(
-            f"{k} in {v} of its rules and games" for k, v in count.value_counts().items()
-        ) + "; the same command goes on."  # fmt: skip
-    return _wrapped(note, "") + "\n\n" + "\n".join(lines)
+        left = (f"{k} in {v} of its rules and games" for k, v in count.value_counts().items())
+        text.append(f"Not run: {', '.join(left)}; the same command goes on.")
+    return "\n\n".join(_wrapped(part, "") for part in text) + "\n\n" + "\n".join(lines)

@@ -36,7 +36,7 @@ HEADS = {
     "neutral": "at list prices, providers choose compute alone",
     "markups": "providers choose compute and price",
 }
-SAME = 0.005
+SAME = 0.01
 """Rules whose parts all differ by less than this share of the first best share a bar."""
 
 

@@ -159,7 +159,7 @@ def audit(
         found.append(best)
     top = int(gains.argmax())
     outcome = rule.play(truth, market)
-    best = first_best(market, tastes=rule.counts_tastes)
+    most = first_best(market, tastes=rule.counts_tastes)
     welfare = float(outcome.welfare)
     transfers = float(outcome.user_value + outcome.utility.sum() + outcome.fines)
     effects = [_own_bid_effect(lattice, i, _with(others, truth, i)) for i in range(len(gains))]
@@ -175,7 +175,7 @@ def audit(
         certificate=lattice.certificate(formula, name),
         noise=float(noise),
         least_profit=worst,
-        efficiency=welfare / best if best > 0 else float("nan"),
+        efficiency=welfare / most if most > 0 else float("nan"),
         own_bid_effect=max(effects),
         imbalance=welfare - transfers,
     )
