@@ -148,9 +148,8 @@ def gather(work: Iterable[Part], folder: Path) -> tuple[pd.DataFrame, list[Part]
     for part in work:
         path = folder / part.file
         if path.exists():
-            tables.append(
-                pd.read_csv(path, keep_default_na=True).fillna({"options": "", "band": ""})
-            )
+            table = pd.read_csv(path, dtype={"options": str, "band": str})
+            tables.append(table.fillna({"options": "", "band": ""}))
         else:
             missing.append(part)
     if not tables:

@@ -77,9 +77,9 @@ over-compute in doublings of tokens over each provider's efficient level.
   `with tastes`, beside a first best of their own. The two readings are never mixed.
 - **Bands** are hulls of the quantiles over redrawn accuracies and of their mirror image
   (`ttc_env.game.resampling.interval`). The best of noisy numbers is too high on average, so that
-  quantiles alone miss the truth: a nominal 90% covers it in 1% to 100% of simulations, the hull in
-  73% to 100% (`tests/game/test_resampling.py`). Published accuracies are treated as counts over
-  questions, which is an upper bound of their error.
+  quantiles alone often miss the truth: in the simulations of `tests/game/test_resampling.py` a
+  nominal 90% covered it in 1% to 98% of cases, the hull in 73% to 99%. Published accuracies are
+  treated as counts over questions, which is an upper bound of their error.
 - **Audit.** `audit_gain` is the most that a provider gains by leaving the efficient level at the
   neutral price (the list price; a bid at cost) while its rivals stay there, over all levels and
   prices of the same game, claims being verified.

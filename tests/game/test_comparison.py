@@ -131,6 +131,16 @@ def test_the_grid_reaches_the_equilibrium_in_free_prices_and_posted_rules_meet_t
             assert float(found.welfare) == pytest.approx(free.welfare, rel=0.01)
 
 
+@given(st.integers(0, 2000), st.sampled_from([0.5, 5.0, 50.0]), st.floats(-0.3, 1.0))
+def test_a_reserve_at_what_users_keep_leaves_nobody_worse_off(seed, beta, outside):
+    """GAME.md, theorem 20: and it costs no welfare. Nobody sells at a loss here."""
+    market = cheap_market(seed, beta, outside)
+    users = ttc_env.solve(market).user_value
+    reserved = ttc_env.solve(market, make_mechanism("auction", reserve=users - 1e-12))
+    assert reserved.user_value >= users - 1e-11
+    assert reserved.welfare == pytest.approx(first_best(market), rel=1e-12)
+
+
 def test_what_theory_says_of_list_prices_is_in_the_table():
     market = ttc_env.load_market("gsm8k", "majority", beta=200)
     rows = {
