@@ -159,7 +159,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
             "level 5 is unknown: provider_0 has levels 1, 4, 8, 16, 32, 64",
         ),
         (["--learner", "provider_99=hedge,rest=ucb"], "provider 'provider_99' is unknown"),
-        (["--mechanism", "lottery"], "mechanism 'lottery' is unknown; choose market, auction"),
+        (["--mechanism", "lottery"], "mechanism 'lottery' is unknown; choose auction, first_score"),
         (["--seeds", "x"], "write 0..9, or 0,3,7"),
         (["--evaluations", "0"], "evaluations is 0"),
         (["--learner", "ucb:memory=abc"], "memory is 'abc'; it must be a number"),
