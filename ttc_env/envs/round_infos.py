@@ -36,7 +36,7 @@ class RoundInfos:
         self.mechanism = tables.config.mechanism
         batch = tables.batch
         self.market = np.arange(num_envs) % len(batch)  # which each environment plays
-        self.users = Users(batch.beta[self.market], batch.outside_value[self.market])
+        self.users = Users.of(batch).map(lambda x: x[self.market])
 
     @cached_property
     def _optimal_welfare(self) -> Array:
@@ -96,7 +96,7 @@ class RoundInfos:
             self._regrets(
                 played.index[:, at],
                 columns(expected, at),
-                Users(*(x[at] for x in self.users)),
+                self.users.map(lambda x, at=at: x[at]),
                 self.market[at],
                 self._noise[at],
             )

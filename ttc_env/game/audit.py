@@ -325,7 +325,7 @@ class _Lattice:
         low, high = self._ends()
         tables = (self.market.quality, self.market.cost, low, high)
         prices = PriceRange(*(np.repeat(x[:, :, None], b, axis=2) for x in tables))
-        users = Users(np.full(b, self.market.beta), np.full(b, self.market.outside_value))
+        users = Users.of(self.market).map(lambda x: np.full(b, x))
         found = rule.continuous_replies(prices, rule.play(played, users), users, list(self.claims))
         utility = np.where(
             np.isnan(found.profit), -np.inf, demand.utility(found.profit, found.log_share)

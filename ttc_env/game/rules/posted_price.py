@@ -50,6 +50,7 @@ from ttc_env.game.rules.base import (
     UsersLike,
     regrets,
 )
+from ttc_env.game.rules.user_types import Types, UserTypes, user_types
 from ttc_env.game.solution import Profile, Solution
 from ttc_env.game.tariffs import POSTED_TARIFFS, Offer, Tariff
 from ttc_env.game.types import Array, Market, PostedPriceGame
@@ -246,7 +247,9 @@ class PostedPriceSolution(Solution):
 
     @property
     def log_sum(self) -> float:
-        """log A / beta: consumer surplus if users have tastes."""
+        """log A / beta: consumer surplus if users have tastes; NaN without PNE."""
+        if self.no_equilibrium:
+            return float("nan")
         return float(
             welfare.log_sum(self.outcome.offer.score, self.market.beta, self.market.outside_value)
         )
@@ -282,18 +285,24 @@ class PostedPriceSolution(Solution):
 
 
 def posted_prices(name: str, tariff: type[Tariff]) -> Factory:
-    """The factory of the mechanism with this tariff. Its options are `prices` and the tariff's."""
+    """The factory of the mechanism with this tariff. Its options are `prices`, the tariff's, and
+    `types` of users, where these are not all alike (`ttc_env.game.rules.user_types`).
+    """
 
-    def factory(prices: str | ArrayLike = "fixed", **options: Any) -> Mechanism:
-        return Mechanism(name, tariff.of(prices, **options), PostedPrice())
+    def factory(
+        prices: str | ArrayLike = "fixed", *, types: Types | None = None, **options: Any
+    ) -> Mechanism:
+        rule = PostedPrice() if types is None else UserTypes(user_types(types))
+        return Mechanism(name, tariff.of(prices, **options), rule)
 
     options = [
         inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
         for field in fields(tariff)
         if field.name != "choices"
     ]
-    prices = inspect.signature(factory).parameters["prices"]
-    factory.__signature__ = inspect.Signature([prices, *options])  # type: ignore[attr-defined]
+    prices, types, _ = inspect.signature(factory).parameters.values()
+    signature = inspect.Signature([prices, *options, types])
+    factory.__signature__ = signature  # type: ignore[attr-defined]
     factory.__doc__ = tariff.__doc__
     return factory
 
