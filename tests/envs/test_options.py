@@ -89,7 +89,7 @@ def test_the_types_name_what_the_functions_take():
     [
         ({"benchmrk": "aime"}, "there is no option benchmrk; options are mechanism, benchmark"),
         ({"bta": 1.0, "claim": 1}, "there is no option bta, claim; .*beta.*'market'"),
-        ({"claims": (1.0, 2.0)}, "no option claims; .*of mechanism 'market': none"),
+        ({"claims": (1.0, 2.0)}, "no option claims; .*of mechanism 'market': types"),
         (
             {"mechanism": "auction", "clams": ()},
             "of mechanism 'auction': settlement, claims, reserve",

@@ -213,11 +213,10 @@ def test_solutions_are_those_of_plain_loops():
 def test_solutions_are_those_of_plain_loops_on_thousands_of_games():
     rng = np.random.default_rng(1)
     counts = [check_against_loops(rng) for _ in range(4000)]
-    print(f"{counts.count(0)} of 4000 games without equilibrium, {sum(c > 1 for c in counts)} with several")
     assert counts.count(0) > 20
 
 
-# --- one type is the posted price ------------------------------------------------------------------
+# --- one type is the posted price -----------------------------------------------------------------
 
 
 def world(seed, beta=5.0):
@@ -339,7 +338,9 @@ def test_users_drawn_with_their_type_choose_and_gain_as_the_formulas_say():
     for k in range(2):
         mine = kinds == k
         np.testing.assert_allclose(
-            np.bincount(chosen[mine], minlength=4)[:3] / mine.sum(), of_types.share[:, k], atol=0.006
+            np.bincount(chosen[mine], minlength=4)[:3] / mine.sum(),
+            of_types.share[:, k],
+            atol=0.006,
         )
         liked = (value + tastes)[mine].max(axis=1) - np.euler_gamma / beta[mine]
         assert liked.mean() == pytest.approx(
@@ -366,7 +367,9 @@ def test_sampled_demand_agrees_in_the_mean():
 
 def without_equilibrium():
     """GSM8K, half of the users ten times as careful as the others."""
-    return ttc_env.load_market(), make_mechanism("market", types=[UserType(0.5), UserType(0.5, 1e4)])
+    return ttc_env.load_market(), make_mechanism(
+        "market", types=[UserType(0.5), UserType(0.5, 1e4)]
+    )
 
 
 def test_a_published_market_has_no_equilibrium_and_says_so():
@@ -427,7 +430,9 @@ def test_bracket_ends_may_meet_where_another_equilibrium_exists():
         game = TypedGame(z, np.log([0.5, 0.5]), profit, np.ones((n, m), bool))
         every, best = np.array(list(itertools.product(range(m), repeat=n))), _best(game)
         stable = [tuple(p) for p in every if all(best(p, i) == p[i] for i in range(n))]
-        ends = {tuple(_rest(best, end)) for end in (value[..., 0].argmin(1), value[..., 0].argmax(1))}
+        ends = {
+            tuple(_rest(best, end)) for end in (value[..., 0].argmin(1), value[..., 0].argmax(1))
+        }
         if len(ends) == 1 and ends <= set(stable):
             met += 1
             missed += len(stable) > 1
@@ -497,7 +502,7 @@ def test_how_common_games_without_equilibrium_are():
     assert alphas < 0.05
 
 
-# --- large games, and what cannot be ----------------------------------------------------------------
+# --- large games, and what cannot be --------------------------------------------------------------
 
 
 def test_branching_finds_what_enumeration_finds_in_larger_games():
@@ -555,10 +560,10 @@ def test_the_optimum_has_a_bound():
     assert some.max() <= best.welfare
 
 
-# --- how types are given ----------------------------------------------------------------------------
+# --- how types are given --------------------------------------------------------------------------
 
 
-def test_types_are_given_as_objects_as_dicts_or_as_columns():
+def test_types_are_given_as_objects_dicts_columns_or_text():
     expected = (UserType(0.25, beta=10.0), UserType(0.75, alpha=0.01))
     nan = float("nan")
     for given in (
@@ -566,6 +571,7 @@ def test_types_are_given_as_objects_as_dicts_or_as_columns():
         [{"weight": 0.25, "beta": 10}, {"weight": 0.75, "alpha": 0.01}],
         {"weight": [0.25, 0.75], "beta": [10, None], "alpha": [None, 0.01]},
         pd.DataFrame({"weight": [0.25, 0.75], "beta": [10, nan], "alpha": [nan, 0.01]}),
+        "weight=0.25 beta=10; weight=0.75 alpha=0.01",
     ):
         assert user_types(given) == expected
 
@@ -579,7 +585,8 @@ def test_types_are_given_as_objects_as_dicts_or_as_columns():
         ([{"weight": 1.0, "gamma": 3.0}], "some of weight, beta, alpha, baseline"),
         ({"weight": [1.0], "beta": [1.0, 2.0]}, "different lengths"),
         ({"weight": 1.0}, "holds a list per field"),
-        ("two", "UserType"),
+        ("two", "cannot read user types 'two'; write"),
+        ("weight=1 gamma=2", "some of weight, beta, alpha, baseline"),
         ([{"weight": -0.5}, {"weight": 1.5}], "from 0 to 1"),
         ([{"weight": 1.0, "beta": -1.0}], "beta is -1"),
         ([{"weight": 1.0, "alpha": 0.0}], "alpha is 0"),

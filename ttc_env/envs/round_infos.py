@@ -4,6 +4,7 @@ for one environment and for many.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -96,7 +97,7 @@ class RoundInfos:
             self._regrets(
                 played.index[:, at],
                 columns(expected, at),
-                self.users.map(lambda x, at=at: x[at]),
+                self.users.map(operator.itemgetter(at)),
                 self.market[at],
                 self._noise[at],
             )

@@ -1,19 +1,26 @@
-"""Pure equilibria where users are of several types, by branching on actions and bounding rivals.
+"""Users of several types: all pure equilibria, and the optimum, by branching on actions and
+bounding what is left.
 
 A provider earns U = pi sum_k g_k e_k / (e_k + A_k): it depends on its rivals through one number per
-type, A_k. Where every A_k is known to lie within bounds, an action is ruled out if another one earns
-more at every A within them. The difference of two actions' utilities is a sum of functions of one
-A_k each, so that its minimum over the bounds is exact: every term has at most one turning point,
+type, A_k. Where every A_k is known to lie within bounds, an action is ruled out if another one
+earns more at every A within them. The difference of two actions' utilities is a sum of functions of
+one A_k each, so that its minimum over the bounds is exact: every term has at most one turning
+point,
 
     sqrt(pi e) / (e + A) = sqrt(pi' e') / (e' + A).
 
 Fewer actions make tighter bounds, and these rule out more actions; where that comes to rest, one
 provider's actions are tried one after the other. Nothing that is ruled out can be in an
-equilibrium, so what is left is complete (GAME.md, theorem 22). [own]
+equilibrium, so what is left is complete (GAME.md, theorem 22).
+
+Welfare is a sum over types, each of which has its own optimum in closed form (theorem 4). What
+these are worth together bounds the welfare of every profile (theorem 23). [own]
 """
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_env.game.demand import log_rivals, log_total
+from ttc_env.game.optimum import Optimum, maximise_share_weighted
 from ttc_env.game.types import Array
 
 MOST_ENTRIES = 1 << 26
 """Most comparisons of two actions for one type."""
+
+MOST_SETS = 1_000
+"""Most sets of actions that the optimum is looked for in."""
 
 _LEAF = 128  # sets of at most so many profiles are handed back as they are
 _MARGIN = 1e-11  # relative: what rounding of a bound may do
@@ -142,8 +153,8 @@ class _Actions:
         return np.asarray(beats.any(axis=1))
 
     def _turning(self, low: Array, high: Array, top: Array, gain: float) -> Array:
-        """The difference of utilities at the turning point, `[n, better, worse, K]`; NaN where there
-        is none within the bounds. All A in units of exp(high).
+        """The difference of utilities at the turning point, `[n, better, worse, K]`; NaN where
+        there is none within the bounds. All A in units of exp(high).
         """
         e = np.exp(np.clip(self.z - high, -700.0, 300.0))
         pay = np.exp(np.clip(self.log_pay - top, -700.0, 700.0))  # g pi, in units of exp(top)
@@ -166,3 +177,66 @@ def _pairs(log: Array, kept: float) -> Array:
 def _differences(amount: Array, gain: float) -> Any:
     """`[n, better, worse, K]`"""
     return gain * amount[:, :, None] - amount[:, None]
+
+
+def most_welfare(
+    z: Array,
+    surplus: Array,
+    weight: Array,
+    outside_value: float,
+    welfare: Callable[[NDArray[np.intp]], Array],
+    climb: Callable[[NDArray[np.intp]], tuple[NDArray[np.intp], float]],
+) -> Optimum:
+    """The profile of most welfare, the set of actions with the best bound first (GAME.md, theorem
+    23).
+
+    Args:
+        z: `[n, a, K]` logits.
+        surplus: `[n, a, K]` USD/query, what a type's query is worth less its cost; NaN where an
+            action does not exist.
+        weight: `[K]` g.
+        outside_value: USD/query.
+        welfare: of profiles `[k, n]`.
+        climb: from profiles `[k, n]` to one of at least as much welfare, and that.
+    """
+
+    def bound(alive: NDArray[np.bool_]) -> tuple[float, NDArray[np.intp]]:
+        """What no profile of these actions exceeds, and each type's own optimum, `[n, K]`."""
+        left = np.where(alive[:, :, None], surplus, np.nan)
+        found = maximise_share_weighted(z, left, outside_value)
+        return float(weight @ np.asarray(found.value)), found.profile
+
+    alive = ~np.isnan(surplus[:, :, 0])
+    top, own = bound(alive)
+    best, value = climb(own.T)
+    pending, sets = [(-top, 0, alive, own)], 1
+    while pending:
+        top, _, alive, own = heapq.heappop(pending)
+        if -top <= value + 1e-13 * abs(value):
+            return Optimum(best, value, sets, True, max(-top - value, 0.0))
+        if sets > MOST_SETS:
+            return Optimum(best, value, sets, False, -top - value)
+        values = welfare(own.T)
+        if values.max() > value:
+            best, value = own[:, values.argmax()], float(values.max())
+        # Where types want different actions, cut between them, in the order of their weight.
+        score = np.where(alive, z[:, :, 0], -np.inf)
+        chosen = np.take_along_axis(z[:, :, 0], own, axis=1)
+        differ = (own != own[:, :1]).any(axis=1)
+        if not differ.any():  # all types agree: what they want is worth the bound, but for rounding
+            continue
+        share = np.exp(chosen - log_total(chosen.max(axis=1))).max(axis=1)
+        i = int(np.where(differ, share, -1.0).argmax())
+        order = np.argsort(-score[i], kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        at = np.sort(place[own[i]])
+        cut = int((at[0] + at[-1] + 1) // 2)
+        for half in (order[:cut], order[cut:]):
+            branch = alive.copy()
+            branch[i] = False
+            branch[i, half] = alive[i, half]
+            sets += 1
+            limit, wanted = bound(branch)
+            heapq.heappush(pending, (-limit, sets, branch, wanted))
+    return Optimum(best, value, sets, True, 0.0)

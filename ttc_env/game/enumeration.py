@@ -90,7 +90,7 @@ def optimum(mechanism: Mechanism, market: Market) -> Optimum:
                 best, welfare = block[values.argmax()], float(values.max())
         assert best is not None
         return Optimum(best, welfare, 1, True, 0.0)
-    best, welfare = game.climb()
+    best, welfare = game.climb(np.stack(list(game.starts())))
     return Optimum(best, welfare, _STARTS, False, float("nan"))
 
 
@@ -248,12 +248,11 @@ class Game:
         assert nearest is not None
         return Searched(np.stack(rows) if rows else np.empty((0, self.n), np.intp), nearest)
 
-    def climb(self, more: Profile | None = None) -> tuple[Profile, float]:
-        """The best profile in which one-sided changes of more welfare end, and that welfare, from
-        `starts` and `more`, `[k, n]`.
+    def climb(self, starts: Profile) -> tuple[Profile, float]:
+        """The best profile in which one-sided changes of more welfare end, from `starts` `[k, n]`,
+        and that welfare.
         """
-        starts = np.stack(list(self.starts()))
-        profiles = starts if more is None else np.concatenate([more, starts])
+        profiles = starts.copy()
         welfare, rows = self.welfare(profiles), np.arange(len(profiles))
         while True:
             before = welfare

@@ -188,8 +188,9 @@ class Solution:
     @cached_property
     def _welfares(self) -> Array:
         if self.no_equilibrium:
-            raise ValueError(f"{self.no_equilibrium}. See `least_regret`, and mixed play"
-                             " (`ttc_env.nash_conv`)")
+            raise ValueError(
+                f"{self.no_equilibrium}. See `least_regret`, and mixed play (`ttc_env.nash_conv`)"
+            )
         return self.at(self.equilibria.T).welfare
 
     @cached_property

@@ -7,10 +7,13 @@ type k has a weight g_k, and its own beta_k, alpha_k and baseline b_k where give
     s_i   = sum_k g_k exp(beta_k V_i^k) / (exp(beta_k V_0) + sum_j exp(beta_k V_j^k))
 
 Offers are in the market's own alpha and baseline; a type rescales the quality that it sees. Users'
-value and welfare are in USD, each user's own: share-weighted q_i^k - payment and q_i^k - c_i, summed
-over types by weight. A type with a larger alpha counts for more, as its users would pay more; b_k
-counts as alpha_k b_k. The reading with tastes is sum_k g_k log A_k / beta_k
-(`UserTypesSolution.log_sum`).
+value and welfare are in USD, and every user counts in its own: share-weighted q_i^k - payment and
+q_i^k - c_i, summed over types by weight, with V_0 for those who buy from nobody. So a type with a
+larger alpha weighs more, as it would pay more, and any answer is worth alpha_k b_k to it. The
+reading with tastes is sum_k g_k log A_k / beta_k (`UserTypesSolution.log_sum`).
+
+Whether a user's type is drawn first and its choice after it, or its choice at once from s, is the
+same: so sampled demand draws from s.
 
 With several types neither the potential nor supermodularity is left, and games without a pure
 equilibrium are common (GAME.md, theorem 17): `equilibria` is then empty, and `least_regret` is the
@@ -30,12 +33,12 @@ from numpy.typing import NDArray
 
 from ttc_env.game import demand, dominance, enumeration, mixed, optimum, rounds, welfare
 from ttc_env.game.arrays import array_module
-from ttc_env.game.branching import MOST_ENTRIES, TypedGame
+from ttc_env.game.branching import MOST_ENTRIES, TypedGame, most_welfare
 from ttc_env.game.equilibrium import Equilibria
 from ttc_env.game.rules.base import Rule, Tabulated, UsersLike
 from ttc_env.game.solution import LeastRegret, Profile, Solution
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market, PostedPriceGame, number, validate_tolerance
+from ttc_env.game.types import Array, Market, number, validate_tolerance
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
@@ -72,9 +75,10 @@ class UserType:
             object.__setattr__(self, field, value)
 
 
-Types: TypeAlias = Sequence[UserType | Mapping[str, Any]] | Mapping[str, Sequence[Any]]
-"""User types as `UserType` objects, as dicts of their fields, or column by column: a dict of lists,
-or a DataFrame. What is None or NaN is as in the market."""
+Types: TypeAlias = Sequence[UserType | Mapping[str, Any]] | Mapping[str, Sequence[Any]] | str
+"""User types as `UserType` objects, as dicts of their fields, column by column (a dict of lists, or
+a DataFrame), or as text: "weight=0.5 beta=10; weight=0.5 beta=1000". What is missing, None or NaN
+is as in the market."""
 
 
 def user_types(types: Types) -> tuple[UserType, ...]:
@@ -86,6 +90,8 @@ def user_types(types: Types) -> tuple[UserType, ...]:
     """
     known = [field.name for field in dataclasses.fields(UserType)]
     columns: Any = types.to_dict("list") if hasattr(types, "to_dict") else types
+    if isinstance(columns, str):
+        columns = _read(columns)
     if isinstance(columns, Mapping):
         if any(isinstance(x, str) or not hasattr(x, "__len__") for x in columns.values()):
             raise TypeError(
@@ -98,7 +104,7 @@ def user_types(types: Types) -> tuple[UserType, ...]:
             dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
         ]
     found = []
-    for given in () if isinstance(columns, str) else columns:
+    for given in columns:
         if isinstance(given, UserType):
             found.append(given)
             continue
@@ -109,9 +115,7 @@ def user_types(types: Types) -> tuple[UserType, ...]:
             )
         if "weight" not in given:
             raise ValueError(f"user type {dict(given)} has no weight, its share of all users")
-        fields: Any = {
-            name: x for name, x in given.items() if x is not None and not _is_nan(x)
-        }
+        fields: Any = {name: x for name, x in given.items() if x is not None and not _is_nan(x)}
         found.append(UserType(**fields))
     if not found:
         raise ValueError(
@@ -124,6 +128,19 @@ def user_types(types: Types) -> tuple[UserType, ...]:
             " to 1"
         )
     return tuple(found)
+
+
+def _read(text: str) -> list[dict[str, float]]:
+    """Types from a command line."""
+    try:
+        return [
+            {name: float(x) for name, x in (field.split("=") for field in kind.split())}
+            for kind in text.split(";")
+        ]
+    except ValueError:
+        raise ValueError(
+            f"cannot read user types {text!r}; write 'weight=0.5 beta=10; weight=0.5 beta=1000'"
+        ) from None
 
 
 def _is_nan(x: Any) -> bool:
@@ -166,8 +183,8 @@ class UserTypes(Rule):
             return quality
         if users.alpha is None:
             raise ValueError(
-                f"{kind} has its own alpha or baseline, and the market has no alpha to compare with;"
-                " load curves with ttc_env.load_market, or give Market.from_arrays(alpha=...,"
+                f"{kind} has its own alpha or baseline, and the market has no alpha to compare"
+                " with; load curves with ttc_env.load_market, or give Market.from_arrays(alpha=...,"
                 " baseline=...)"
             )
         alpha = users.alpha if kind.alpha is None else kind.alpha
@@ -318,13 +335,21 @@ class UserTypes(Rule):
         return TypedGame(z, log_weight, profit, exists)
 
     def solve(self, mechanism: Mechanism, market: Market, *, tolerance: float) -> UserTypesSolution:
+        """All pure equilibria and the optimum; `Solution.complete` says whether any may be
+        missing.
+        """
+        pne = self.equilibria(mechanism, market, tolerance=tolerance)
+        return UserTypesSolution(market, mechanism, pne, self.optimum(mechanism, market))
+
+    def equilibria(
+        self, mechanism: Mechanism, market: Market, *, tolerance: float = 1e-9
+    ) -> Equilibria:
         """All pure equilibria, by branching (`ttc_env.game.branching`); where there are too many
         sets of actions, what best-response play from many starts comes to rest in.
         """
         validate_tolerance(tolerance)
         table = mechanism.offers(market)
         typed = self.typed_game(table, market)
-        dropped = ~np.isnan(table.quality) & ~typed.exists
         # Regrets are against the actions that are left: the others are never better.
         left = table.map(lambda x: np.where(typed.exists, x, np.nan))
         game = enumeration.Game(mechanism, market, left)
@@ -332,11 +357,12 @@ class UserTypes(Rule):
         complete, reason = True, ""
         if candidates is None:
             found = game.search(tolerance).equilibria
-            complete, reason = False, game.searched("with user types this game is solved by branching")
+            complete = False
+            reason = game.searched("with user types this game is solved by branching")
         else:
             found = game.equilibria_among(candidates, tolerance)
         lowest, highest = self._ends(table, found, market)
-        pne = Equilibria(
+        return Equilibria(
             profiles=found,
             lowest=lowest,
             highest=highest,
@@ -347,9 +373,8 @@ class UserTypes(Rule):
             converged=True,
             gap=game.gap(found),
             tolerance=tolerance,
-            dominated=int(dropped.sum()),
+            dominated=int((~np.isnan(table.quality) & ~typed.exists).sum()),
         )
-        return UserTypesSolution(market, mechanism, pne, self.optimum(mechanism, market))
 
     def _ends(
         self, table: Offer, profiles: Profile, market: Market
@@ -368,32 +393,19 @@ class UserTypes(Rule):
         return ends[0], ends[1]
 
     def optimum(self, mechanism: Mechanism, market: Market) -> optimum.Optimum:
-        """The profile of most welfare: by enumeration where there are few, and else the best that
-        one-sided changes lead to from many starts, each type's own optimum among them.
-
-        `gap` bounds what may be missing: no profile is worth more than if every type had its own
-        optimum. `converged` says whether that is nothing.
+        """The profile of most welfare, by branching: no set of actions is worth more than if every
+        type had its own optimum among them (`ttc_env.game.branching.most_welfare`). `gap` bounds
+        what may be missing; it is 0, but for rounding, where that came to an end.
         """
         table = mechanism.offers(market)
         game = enumeration.Game(mechanism, market, table)
-        if game.count <= enumeration.MOST_PROFILES:
-            return enumeration.optimum(mechanism, market)
-        own = []
-        for k in range(len(self.types)):
-            alone = PostedPriceGame(
-                self.value(k, table, market),
-                table.paid - table.cost - table.penalty,
-                self.quality(k, table.quality, market) - table.cost,
-                float(self.beta(k, market)),
-                market.outside_value,
-            )
-            own.append(optimum.social_optimum(alone))
-        bound = sum(
-            kind.weight * best.welfare for kind, best in zip(self.types, own, strict=True)
+        kinds = range(len(self.types))
+        z = np.stack([self._logits(k, table, market) for k in kinds], axis=-1)
+        worth = [self.quality(k, table.quality, market) - table.cost for k in kinds]
+        weight = np.array([kind.weight for kind in self.types])
+        return most_welfare(
+            z, np.stack(worth, axis=-1), weight, market.outside_value, game.welfare, game.climb
         )
-        profile, value = game.climb(np.stack([best.profile for best in own]))
-        gap = max(float(bound) - value, 0.0)
-        return optimum.Optimum(profile, value, len(own), gap <= 1e-12 * abs(value), gap)
 
     def least_regret(self, mechanism: Mechanism, market: Market) -> LeastRegret:
         """The profile in which the largest relative regret of any provider is least.
