@@ -94,7 +94,7 @@ is none, in {certified} of {all} games (GAME.md, theorem 22).
 
 ![Share of markets without a pure equilibrium, over beta](user_types.png)
 
-| other half of users | no pure equilibrium | several | least regret where there is none, median | largest |
+| other half of users | no pure equilibrium | several | least regret (median) | (largest) |
 | --- | --- | --- | --- | --- |
 {rows}
 

@@ -2,6 +2,7 @@
 have no pure equilibrium.
 """
 
+import datetime
 import itertools
 import math
 import pickle
@@ -14,6 +15,7 @@ import ttc_env
 from ttc_env import UserType
 from ttc_env.game import enumeration
 from ttc_env.game.branching import TypedGame
+from ttc_env.game.history import HistoryPoint, history, market_facts
 from ttc_env.game.mechanisms import make_mechanism, mechanism_options
 from ttc_env.game.rules.base import Users
 from ttc_env.game.rules.user_types import user_types
@@ -637,3 +639,54 @@ def test_a_batch_of_different_markets_uses_each_ones_alpha():
             np.testing.assert_allclose(infos[field][b], getattr(alone, field), rtol=1e-12)
     users = Users.of(markets[0])
     assert users.alpha == 1.0
+
+
+# --- where an equilibrium is asked for ------------------------------------------------------------
+
+
+def test_the_provider_view_refuses_equilibrium_opponents_and_plays_others():
+    market, mechanism = without_equilibrium()
+    options = {"market": market, "mechanism": mechanism}
+    with pytest.raises(ValueError, match=r"no pure Nash equilibrium.*'best_response'"):
+        ttc_env.ProviderEnv(**options)
+    env = ttc_env.ProviderEnv(opponent="best_response", **options)
+    env.reset(seed=0)
+    info = env.step(3)[4]
+    assert 0 <= info["regret"] < np.inf
+    assert info["optimal_welfare"] == pytest.approx(
+        mechanism.rule.optimal_welfare(mechanism, market)
+    )
+
+
+def test_facts_of_a_market_are_nan_with_a_reason():
+    market, mechanism = without_equilibrium()
+    facts = market_facts(market, mechanism)
+    assert "no pure Nash equilibrium" in facts.no_equilibrium
+    assert facts.leader is None
+    for name in ("price_of_anarchy", "welfare", "user_value", "mean_price", "concentration"):
+        assert np.isnan(getattr(facts, name)), name
+    assert np.isnan([facts.overcompute_usd, facts.overcompute_log2, facts.leader_share]).all()
+    assert facts.optimal_welfare > 0
+    some = market_facts(market.replace(beta=9000.0), mechanism)
+    assert some.no_equilibrium == ""
+    assert some.welfare > 0
+
+
+def test_points_of_history_say_that_there_is_none():
+    market, mechanism = without_equilibrium()
+    facts = market_facts(market, mechanism)
+    day = datetime.date(2025, 5, 1)
+    row = HistoryPoint("gsm8k", day, market, facts, {}, 0.0, {}).row()
+    assert row["leader"] == "no pure equilibrium"
+    assert row["leader_effort"] == ""
+    assert np.isnan(row["welfare"])
+    assert row["winner"] == "Qwen2.5-7B"
+
+
+def test_history_of_a_market_with_types():
+    mechanism = make_mechanism("market", types="weight=0.5 beta=2; weight=0.5 beta=200")
+    (point,) = history("arc_agi_2", mechanism=mechanism, dates=["2025-05"], resamples=2)
+    solution = ttc_env.solve(point.market, mechanism)
+    assert point.facts.welfare == solution.welfare > 0
+    assert point.facts.unique
+    assert np.isfinite(point.row()["welfare_lo"])

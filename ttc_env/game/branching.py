@@ -90,7 +90,11 @@ class TypedGame:
 
 def _product(sets: list[NDArray[np.intp]]) -> NDArray[np.intp]:
     """`[k, n]` all combinations of one entry of each set, in lexicographic order."""
-    return np.stack([x.reshape(-1) for x in np.meshgrid(*sets, indexing="ij")], axis=1)
+    rows = np.zeros((1, 0), np.intp)
+    for entries in sets:  # NumPy's own grids end at 64 providers, or at 32
+        own = np.tile(entries, len(rows))[:, None]
+        rows = np.concatenate([np.repeat(rows, len(entries), axis=0), own], axis=1)
+    return rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,8 +127,11 @@ def _products(sets: list[np.ndarray], block: int) -> Iterator[Profile]:
     sizes = [len(entries) for entries in sets]
     count = int(np.prod(sizes, dtype=np.int64))
     for start in range(0, count, block):
-        places = np.unravel_index(np.arange(start, min(start + block, count)), sizes)
-        yield np.stack([entries[at] for entries, at in zip(sets, places, strict=True)], axis=1)
+        index, columns = np.arange(start, min(start + block, count)), []
+        for entries in reversed(sets):
+            index, at = np.divmod(index, len(entries))
+            columns.append(entries[at])
+        yield np.stack(columns[::-1], axis=1)
 
 
 class Searched(NamedTuple):
