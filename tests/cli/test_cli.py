@@ -97,7 +97,7 @@ def test_solve_and_play_carry_games_without_equilibrium(capsys):
     for command in ("solve", "play"):
         code, _, error = call(capsys, command, "--mechanism", "auction", "--types", types)
         assert code == 2
-        assert "no --types; these have: market, flat_fee" in error
+        assert "no --types; these have: flat_fee, market" in error
     assert "write 'weight=0.5 beta=10" in call(capsys, "solve", "--types", "many")[2]
 
 
