@@ -14,14 +14,14 @@ import pytest
 import ttc_env
 from ttc_env import UserType
 from ttc_env.game import enumeration
-from ttc_env.game.branching import TypedGame
+from ttc_env.game.branching import TypedGame, _Actions, most_welfare
 from ttc_env.game.history import HistoryPoint, history, market_facts
 from ttc_env.game.mechanisms import make_mechanism, mechanism_options
 from ttc_env.game.rules.base import Users
 from ttc_env.game.rules.user_types import user_types
 
 POSTED = [name for name in ttc_env.mechanisms() if "types" in mechanism_options(name)]
-PAIR = [UserType(0.5, beta=20.0), UserType(0.5, beta=2.0, alpha=2.0, baseline=0.3)]
+PAIR = [UserType(0.3, beta=20.0), UserType(0.7, beta=2.0, alpha=2.0, baseline=0.3)]
 
 
 # --- the second method: plain Python, from the formulas in GAME.md ------------------------------
@@ -206,7 +206,7 @@ def check_against_loops(rng):
 
 def test_solutions_are_those_of_plain_loops():
     rng = np.random.default_rng(0)
-    counts = [check_against_loops(rng) for _ in range(150)]
+    counts = [check_against_loops(rng) for _ in range(250)]
     assert counts.count(0) > 0
     assert max(counts) > 1
 
@@ -290,8 +290,8 @@ def test_one_type_is_the_market_in_the_published_games():
 
 
 def test_types_may_stand_in_any_order_and_be_split():
-    market, types = world(3), [*PAIR[:1], UserType(0.2, beta=2.0), UserType(0.3, alpha=0.5)]
-    split = [UserType(0.1, beta=20.0), UserType(0.4, beta=20.0), *types[1:]]
+    market, types = world(3), [*PAIR[:1], UserType(0.4, beta=2.0), UserType(0.3, alpha=0.5)]
+    split = [UserType(0.1, beta=20.0), UserType(0.2, beta=20.0), *types[1:]]
     solutions = [
         ttc_env.solve(market, make_mechanism("flat_fee", "grid", types=chosen))
         for chosen in (types, types[::-1], split)
@@ -560,6 +560,73 @@ def test_the_optimum_has_a_bound():
     table = mechanism.offers(market)
     some = mechanism.play(table.take(rng.integers(0, 6, (9, 3000))), market).welfare
     assert some.max() <= best.welfare
+
+
+def test_bounds_on_a_difference_are_exact_between_their_ends():
+    """A profile is kept although another action is better at both ends of what rivals may weigh: in
+    between, at the turning point, it is not.
+    """
+    rng, inner = np.random.default_rng(0), 0
+    for _ in range(400):
+        # one provider with two actions, a rival with two that are far apart, and never ruled out
+        value = np.array([[rng.uniform(-1, 1), rng.uniform(-1, 1)], [-6.0, 6.0]])
+        z = np.stack([value * rng.uniform(0.5, 3), value * rng.uniform(0.5, 3) + 1], axis=-1)
+        profit = rng.uniform(0.1, 1, (2, 2))
+        actions = _Actions.of(
+            TypedGame(z, np.log([0.5, 0.5]), profit, np.ones((2, 2), bool)),
+            np.tile(np.arange(2), (2, 1)),
+            np.ones((2, 2), bool),
+            0.0,
+        )
+        low, high = (1 + np.exp(end) for end in (z[1].min(axis=0), z[1].max(axis=0)))
+        rest = np.geomspace(low, high, 400).T  # [type, weight]
+        e = np.exp(z[0])  # [action, type]
+        part = 0.5 * profit[0, :, None, None] * e[:, :, None] / (e[:, :, None] + rest)
+        by_type = part[:, None] - part[None]  # [better, worse, type, weight]
+        least = by_type.min(axis=3).sum(axis=2)
+        ends = np.minimum(by_type[..., 0], by_type[..., -1]).sum(axis=2)
+        beaten = actions.beaten()[0]
+        for worse in (0, 1):
+            better = 1 - worse
+            if abs(least[better, worse]) > 1e-3:
+                assert beaten[worse] == (least[better, worse] > 0)
+                inner += ends[better, worse] > 0 > least[better, worse]
+    assert inner > 0
+
+
+def test_the_nearest_profile_is_found_where_best_replies_do_not_pass_it(monkeypatch):
+    """Branching over all that is no worse than what best-response play came upon."""
+    market, mechanism = without_equilibrium()
+    few = market.replace(providers=market.providers[-4:], beta=500.0)
+    expected = enumeration.least_regret(mechanism, few)
+    poor = np.array(
+        [row[-1] for row in enumeration.Game(mechanism, few, mechanism.offers(few)).actions]
+    )
+    assert ttc_env.relative_regret(few, poor, mechanism).max() > expected.relative + 0.01
+    searched = enumeration.Searched(np.empty((0, 4), np.intp), poor)
+    monkeypatch.setattr(enumeration.Game, "search", lambda *_: searched)
+    found = mechanism.rule.least_regret(mechanism, few)
+    assert found.exact
+    assert found.relative == pytest.approx(expected.relative, rel=1e-9)
+
+
+def test_the_optimum_is_found_from_anywhere():
+    """Bounds alone lead to it: here nothing climbs."""
+    rng = np.random.default_rng(8)
+    for _ in range(40):
+        z, surplus = rng.uniform(-3, 3, (4, 4, 2)), rng.uniform(-0.5, 1, (4, 4, 2))
+        weight = np.array([0.4, 0.6])
+
+        def welfare(profiles, z=z, surplus=surplus, weight=weight):
+            rows = np.arange(4)
+            e, w = np.exp(z[rows, profiles]), surplus[rows, profiles]  # [k, n, K]
+            return ((e * w).sum(axis=1) + 0.2) / (e.sum(axis=1) + 1.0) @ weight
+
+        every = np.array(list(itertools.product(range(4), repeat=4)))
+        found = most_welfare(z, surplus, weight, 0.2, welfare, lambda p, w=welfare: (p[0], w(p)[0]))
+        assert found.converged
+        assert found.welfare == pytest.approx(welfare(every).max(), rel=1e-12)
+        assert welfare(found.profile[None])[0] == pytest.approx(found.welfare, rel=1e-13)
 
 
 # --- how types are given --------------------------------------------------------------------------
