@@ -15,9 +15,10 @@ from typing import Any
 import pandas as pd
 
 from ttc_env.measure.backends import make_backend
-from ttc_env.measure.campaign import Campaign, Job, shard_places
+from ttc_env.measure.campaign import Campaign, Job, ProviderSpec, shard_places
 from ttc_env.measure.collect import Progress, collect
 from ttc_env.measure.curve_file import MeasuredCurve
+from ttc_env.measure.dials import ThinkingBudget
 from ttc_env.measure.estimate import curve_tables, curves_of, summarise, write_curve_files
 from ttc_env.measure.scoring import WorkerPool
 from ttc_env.measure.tasks import Task
@@ -133,7 +134,8 @@ def measure(
                     if backend is not None:
                         backend.close()
                     provider = campaign.providers[job.provider]
-                    backend = make_backend(provider.backend, provider.model, **provider.options())
+                    options = _backend_options(provider, [j for j in jobs if j.provider == job.provider])
+                    backend = make_backend(provider.backend, provider.model, **options)
                     loaded = job.provider
                 assert backend is not None
                 path = folder / (shard_file(job.file, shard) if shard else job.file)
@@ -169,6 +171,16 @@ def measure(
             if backend is not None:
                 backend.close()
     return paths
+
+
+def _backend_options(provider: ProviderSpec, jobs: Sequence[Job]) -> dict[str, Any]:
+    """What the provider's engine is started with: vLLM must be told then how thoughts are marked."""
+    options = provider.options()
+    budgets = [job.how for job in jobs if isinstance(job.how, ThinkingBudget)]
+    marks = next((m for how in budgets if (m := how.engine_marks()) is not None), None)
+    if provider.backend == "vllm" and marks is not None:
+        options.setdefault("thought", list(marks))
+    return options
 
 
 def _asked_settings(campaign: Campaign, job: Job) -> dict[str, Any]:
