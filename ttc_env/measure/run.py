@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from ttc_env.measure import plots
 from ttc_env.measure.backends import make_backend
 from ttc_env.measure.campaign import Campaign, Job, ProviderSpec, shard_places
 from ttc_env.measure.collect import Progress, collect
@@ -314,7 +315,7 @@ def finish(
     command: str,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
-    """All that follows the samples: summary, curve files, solutions, SOURCES.md."""
+    """All that follows the samples: summary, curve files, solutions, figures, SOURCES.md."""
     table = summary(paths, say)
     say(summary_text(table))
     files = write_curve_files(
@@ -326,9 +327,28 @@ def finish(
         path = campaign.out / "solutions.csv"
         write_atomically(path, solved.to_csv(index=False, float_format="%.8g"))
         say(f"{path}:\n{solved.to_string(index=False, float_format=lambda v: f'{v:.4g}')}")
+    draw(campaign.out, files, solved, say)
     text = sources(campaign, jobs, [*paths, *files], seconds, command)
     write_atomically(campaign.out / "SOURCES.md", text)
     return files
+
+
+def draw(
+    out: Path, files: Sequence[Path], solved: pd.DataFrame, say: Callable[[str], None] = print
+) -> None:
+    """`curves.png` and, where markets were solved, `solutions.png`; without matplotlib a line that
+    says how.
+    """
+    try:
+        if files:
+            tables = [(path.stem, plots.read_curves(path)) for path in files]
+            plots.save(plots.curves_figure(tables), out / "curves.png")
+            say(f"{out / 'curves.png'}: accuracy against billed tokens, 95% intervals")
+        if not solved.empty:
+            plots.save(plots.solutions_figure(solved), out / "solutions.png")
+            say(f"{out / 'solutions.png'}: what the market reaches, and what is possible")
+    except ImportError as error:
+        say(f"no figures were drawn ({error}); then the same command again draws them")
 
 
 def solutions(
@@ -350,6 +370,8 @@ def solutions(
         for beta in campaign.betas:
             market = load_market(str(path), alpha=alpha, beta=beta)
             found, auction = solve(market), solve(market, "auction")
+            # pure equilibria exist at list prices; the one that providers like best
+            chosen = () if found.lowest is None else found.lowest
             rows.append(
                 {
                     "curves": path.name,
@@ -358,6 +380,10 @@ def solutions(
                     "optimal_welfare": found.optimal_welfare,
                     "price_of_anarchy": found.price_of_anarchy,
                     "unique": found.unique,
+                    "levels": "; ".join(
+                        f"{provider.name} {provider.levels[i]:g}"
+                        for provider, i in zip(market.providers, chosen, strict=False)
+                    ),
                     "auction_winner": (
                         "" if auction.winner is None else market.names[auction.winner]
                     ),
