@@ -44,7 +44,9 @@ def test_a_request_goes_to_the_copy_with_the_least_to_do():
         assert copies._load == [0, 0]
         copies.submit(Request((prompts[0],), Sampling(n=4), (seeds[0],)))
         copies.abandon()
-        assert copies.generate(prompts, Sampling(n=4), seeds) == alone  # and what was given up is gone
+        assert (
+            copies.generate(prompts, Sampling(n=4), seeds) == alone
+        )  # and what was given up is gone
     finally:
         copies.close()
 

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from ttc_env.measure.backends.base import Backend, Stream, question_seed
 from ttc_env.measure.dials import Dial, Draw, Steps
-from ttc_env.measure.scoring import SCORING_VERSION, Verdict, WorkerPool
+from ttc_env.measure.scoring import SCORING_VERSION, Verdict, WorkerPool, judge
 from ttc_env.measure.tasks import Question, Task
 from ttc_env.measure.traces import TraceError, TraceWriter
 
@@ -76,6 +76,7 @@ def session_facts(task: Task, backend: Backend) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "questions": len(task.questions),
+        "questions_from": dict(task.origin),
         "scoring": SCORING_VERSION,
         "constant_baseline": {"answer": answer, "accuracy": share},
         "versions": facts["versions"],
@@ -320,7 +321,11 @@ class _Store:
             self._problem = error
 
     def _one(self, question: Question, seed: int, draws: Sequence[Draw]) -> None:
-        judged = _verdicts(self._task, question, draws, self._pool, self._warn)
+        task = self._task
+        texts, whole = [d.text for d in draws], [d.finish == "stop" for d in draws]
+        judged = judge(
+            task.answer, task.pattern, question.gold, texts, whole, self._pool, self._warn
+        )
         columns = _columns(draws, judged)
         self._writer.append(question.id, question.gold, columns, prompt=question.prompt, seed=seed)
         self._progress.done += 1
@@ -339,30 +344,6 @@ def _check_questions(task: Task, writer: TraceWriter) -> None:
                 " answer than the task has now; choose another --out folder, or pin the data set's"
                 " revision"
             )
-
-
-def _verdicts(
-    task: Task,
-    question: Question,
-    draws: Sequence[Draw],
-    pool: WorkerPool,
-    warn: Callable[[str], None],
-) -> list[Verdict]:
-    """The verdict on every sample of a question.
-
-    A sample that was cut off is wrong and has no answer; equal texts are checked once.
-    """
-    texts = list(dict.fromkeys(draw.text for draw in draws if draw.finish == "stop"))
-    verdicts = task.check(texts, [question.gold] * len(texts), pool)
-    judged = dict(zip(texts, verdicts, strict=True))
-    for text, verdict in judged.items():
-        if verdict.problem:
-            warn(
-                f"an answer could not be checked and counts as none ({verdict.problem}): gold"
-                f" {question.gold!r}, text ends {text[-60:]!r}"
-            )
-    cut_off = Verdict(None, False)
-    return [judged[draw.text] if draw.finish == "stop" else cut_off for draw in draws]
 
 
 def _columns(draws: Sequence[Draw], verdicts: Sequence[Verdict]) -> dict[str, list[Any]]:

@@ -283,9 +283,7 @@ class ThinkingBudget(_Stepped):
         generated in two phases, and is not billed.
         """
         most = self.budget + 1 + self.answer_tokens
-        sampling = replace(
-            self.sampling, max_tokens=most, stop=(), thinking_budget=self.budget
-        )
+        sampling = replace(self.sampling, max_tokens=most, stop=(), thinking_budget=self.budget)
         (samples,) = yield Request((self.closing.thought(prompt),), sampling, (seed,))
         draws: dict[int, Draw] = {}
         unclosed: dict[int, Sample] = {}

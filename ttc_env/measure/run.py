@@ -72,6 +72,8 @@ def describe(campaign: Campaign, tasks: Mapping[str, Task], jobs: Sequence[Job])
             f"task {name}: {len(task.questions)} questions; always answering {answer!r} is right in"
             f" {100 * share:.1f}%"
         )
+        if task.unpinned:
+            lines.append(task.unpinned)
     for job in {job.task: job for job in reversed(jobs)}.values():
         for question in job.asked.questions[:2]:
             lines.append(f"\n--- {job.task}, {question.id} (gold {question.gold!r})")
@@ -122,6 +124,9 @@ def measure(
     prices = campaign.prices()
     total = Total(sum(map(len, places)), began=time.monotonic())
     paths = []
+    for text in dict.fromkeys(job.asked.unpinned for job in jobs):
+        if text:
+            say(text)
     mathematics = any(job.asked.answer == "math" for job in jobs)
     with WorkerPool(
         campaign.check_workers, campaign.check_timeout, mathematics=mathematics
@@ -135,7 +140,8 @@ def measure(
                     if backend is not None:
                         backend.close()
                     provider = campaign.providers[job.provider]
-                    options = _backend_options(provider, [j for j in jobs if j.provider == job.provider])
+                    own = [j for j in jobs if j.provider == job.provider]
+                    options = _backend_options(provider, own)
                     backend = make_backend(provider.backend, provider.model, **options)
                     loaded = job.provider
                 assert backend is not None
@@ -175,7 +181,7 @@ def measure(
 
 
 def _backend_options(provider: ProviderSpec, jobs: Sequence[Job]) -> dict[str, Any]:
-    """What the provider's engine is started with: vLLM must be told then how thoughts are marked."""
+    """What the provider's engine is started with: vLLM must know then how thoughts are marked."""
     options = provider.options()
     budgets = [job.how for job in jobs if isinstance(job.how, ThinkingBudget)]
     marks = next((m for how in budgets if (m := how.engine_marks()) is not None), None)
@@ -420,6 +426,7 @@ def sources(
         lines.append(
             f"- Task {name} ({task.name}): {len(task.questions)} questions; the constant answer"
             f" {answer!r} is right in {100 * share:.1f}%"
+            + "".join(f"; {key} {value}" for key, value in task.origin.items())
         )
     for name, provider in campaign.providers.items():
         chosen = {k: v for k, v in provider.backend_options.items() if k in HARMLESS}
