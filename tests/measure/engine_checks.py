@@ -77,25 +77,24 @@ def engine(name: str, folder: str) -> dict:
 
 
 def budgets(folder: str) -> dict:
-    """Thoughts closed by vLLM itself, and the same in two phases; chains longer than those that the
-    model has learnt, so that thoughts are cut.
+    """Thoughts closed by vLLM itself, and the same in two phases. A question that breaks off at its
+    operator stands for an opened thought: what the model then writes up to "=" is long enough to be
+    cut, closes late or not at all.
     """
     from ttc_env.measure.backends.base import SEED_STRIDE, Sampling
     from ttc_env.measure.backends.vllm_engine import VllmBackend
     from ttc_env.measure.dials import ThinkingBudget
-    from ttc_env.measure.tasks import load_task
 
-    backend = VllmBackend(folder, thought=(":", "="))
+    backend = VllmBackend(folder, thought=("+", "="))
     answer: dict = {"marks": backend.thought_marks is not None}
-    long = load_task("chains", limit=40, options={"min_terms": 5, "max_terms": 6})
-    prompts = [q.prompt for q in questions().questions + long.questions]
+    prompts = [text for a in range(10) for text in (f"{a}+", f"{a}-{9 - a}+")]
     seeds = [i * SEED_STRIDE for i in range(len(prompts))]
     for name, sampling in (
         ("greedy", Sampling(n=1, temperature=0.0)),
-        ("sampled", Sampling(n=16)),
+        ("sampled", Sampling(n=32)),
     ):
-        for budget in (1, 2, 4):
-            dial = ThinkingBudget(sampling, budget, "=", answer_tokens=2, thought_start=":")
+        for budget in (1, 2, 6):
+            dial = ThinkingBudget(sampling, budget, "=", answer_tokens=2, thought_start="+")
             for way, turned in (("engine", dial.on(backend)), ("phases", dial)):
                 began = time.perf_counter()
                 rows = turned.draw(backend, prompts, seeds)

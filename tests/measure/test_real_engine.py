@@ -177,7 +177,7 @@ def budgets(model):
     return ask("budgets", model)
 
 
-@pytest.mark.parametrize("budget", [1, 2, 4])
+@pytest.mark.parametrize("budget", [1, 2, 6])
 def test_vllms_own_budget_is_two_phases_in_one_request(budgets, budget):
     """Greedy: the same texts, bills and log-probabilities. Sampled: the same law, within noise."""
     assert budgets["marks"], "this vLLM has no thinking_token_budget"
@@ -186,7 +186,8 @@ def test_vllms_own_budget_is_two_phases_in_one_request(budgets, budget):
         assert mine[key] == theirs[key]
     np.testing.assert_allclose(mine["logprob"], theirs["logprob"], atol=1e-3)
     mine, theirs = (budgets[f"sampled {budget} {way}"] for way in ("engine", "phases"))
-    assert max(mine["thinking"]) == budget
+    assert max(mine["thinking"]) == max(theirs["thinking"]) <= budget
+    assert budget > 2 or max(mine["thinking"]) == budget  # thoughts that were cut
     assert max(mine["answer"]) <= 2
     pair = [np.array(side["thinking"], float) for side in (mine, theirs)]
     error = np.sqrt(sum(values.var() / len(values) for values in pair)) + 1e-9
