@@ -352,6 +352,32 @@ def test_users_drawn_with_their_type_choose_and_gain_as_the_formulas_say():
     assert of_types.weight @ of_types.user_value == pytest.approx(float(played.user_value))
 
 
+@pytest.mark.parametrize("name", ["market", "two_part", "price_cap"])
+def test_types_and_lies_together(name):
+    """Lies are actions like others: all equilibria by enumeration, and users pay what is billed."""
+    told = {"misreport": {"over_report": (1.5,), "under_serve": (1,)}, "audit_rate": 0.5}
+    mechanism = make_mechanism(name, types=PAIR, fine=0.02, **told)
+    lied = 0
+    for seed in range(8):
+        market = world(seed, beta=8.0)
+        solution = ttc_env.solve(market, mechanism)
+        every = {tuple(p) for p in enumeration.solve(mechanism, market).equilibria}
+        assert {tuple(p) for p in solution.equilibria} <= every
+        assert bool(every) == bool(len(solution.equilibria))
+        if solution.no_equilibrium:
+            continue
+        lied += bool(solution.lies.any())
+        offer, of_types = solution.outcome.offer, solution.by_type
+        for k in range(2):
+            value = mechanism.rule.value(k, offer, market)
+            worth = mechanism.rule.quality(k, offer.quality, market) - offer.paid
+            beta = mechanism.rule.beta(k, market)
+            log_a = np.log(np.exp(beta * market.outside_value) + np.exp(beta * value).sum()) / beta
+            lost = of_types.share[:, k] @ (value - worth)
+            assert of_types.log_sum[k] == pytest.approx(log_a - lost, rel=1e-12)
+    assert lied  # a small fine does not deter
+
+
 def test_sampled_demand_agrees_in_the_mean():
     options = {"market": world(1), "types": PAIR, "prices": "fixed"}
     many = ttc_env.vector_env(4000, demand="sampled", **options)

@@ -148,7 +148,13 @@ class Game:
         self.mechanism, self.rule = mechanism, mechanism.rule
         self.market, self.table = market, table
         self.n, self.a = table.quality.shape
-        self.actions = [np.flatnonzero(~np.isnan(row)) for row in table.quality]
+        self.absent = np.isnan(table.quality)
+        self.actions = [np.flatnonzero(~row) for row in self.absent]
+        # No rule meets an offer that does not exist: in its place stands the first that does.
+        first = np.array([row[0] for row in self.actions])
+        self._filled = table.map(
+            lambda x: np.where(self.absent, x[np.arange(self.n), first][:, None], x)
+        )
         self.count = float(np.prod([float(len(row)) for row in self.actions]))
         self.noise = self.rule.noise(table)
         self._step = max(1, _BLOCK // (self.n * self.a))
@@ -170,12 +176,10 @@ class Game:
 
     def replies(self, profiles: Profile) -> tuple[Profile, Array]:
         """Of profiles `[k, n]`: best replies `[k, n]`, and relative regrets `[k, n]`."""
-        wide = self.table.map(lambda x: x[:, :, None])
+        wide = self._filled.map(lambda x: x[:, :, None])
         found = self.rule.deviations(wide, self.table.take(profiles.T), self.market)
         # [n, a, k] -> [n k, a]
-        rows = [
-            np.moveaxis(np.broadcast_to(x, (self.n, self.a, len(profiles))), 1, 2) for x in found
-        ]
+        rows = [np.moveaxis(np.where(self.absent[:, :, None], np.nan, x), 1, 2) for x in found]
         profit, log_share = (x.reshape(-1, self.a) for x in rows)
         own, at = profiles.T.reshape(-1), np.arange(profit.shape[0])
         best, _, relative = compare(

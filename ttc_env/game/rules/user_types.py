@@ -271,6 +271,7 @@ class UserTypes(Rule):
             worth = self.quality(k, offer.quality, users) - offer.paid
             mean = (share * worth).sum(axis=0) + outside * users.outside_value
             tastes = welfare.log_sum(value, beta, users.outside_value)
+            tastes = tastes - (share * (value - worth)).sum(axis=0)
             columns.append((share, outside, mean, tastes))
         weight = np.array([kind.weight for kind in self.types])
         return ByType(weight, *(np.stack(x, axis=-1) for x in zip(*columns, strict=True)))
@@ -455,7 +456,7 @@ class ByType:
     share: Array  # [n, ..., K] chance that a user of the type picks i
     outside_share: Array  # [..., K] that it buys from nobody
     user_value: Array  # [..., K] share-weighted quality - payment: value if users err
-    log_sum: Array  # [..., K] log A_k / beta_k: value if users have tastes; inf at beta_k = 0
+    log_sum: Array  # [..., K] value if users have tastes: log A_k / beta_k less lies, or inf
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -486,6 +487,8 @@ class UserTypesSolution(Solution):
 
     @property
     def log_sum(self) -> float:
-        """sum_k g_k log A_k / beta_k: consumer surplus if users have tastes; NaN without PNE."""
+        """sum_k g_k log A_k / beta_k less lies: consumer surplus if users have tastes; NaN without
+        PNE.
+        """
         of_types = self.by_type
         return float((of_types.weight * of_types.log_sum).sum())
