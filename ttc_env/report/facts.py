@@ -15,7 +15,13 @@ import numpy as np
 
 from ttc_env.game import curves, frontier
 from ttc_env.game.dynamics import best_response_dynamics
-from ttc_env.game.mechanisms import Mechanism, get_mechanism, mechanisms
+from ttc_env.game.mechanisms import (
+    Mechanism,
+    get_mechanism,
+    make_mechanism,
+    mechanism_options,
+    mechanisms,
+)
 from ttc_env.game.regret import compare
 from ttc_env.game.rules.base import Round
 from ttc_env.game.solve import solve
@@ -56,19 +62,21 @@ TITLES = {
 
 
 def facts(
-    market: Market, mechanism: str | Mechanism = "market", *, rules: bool = True
+    market: Market, mechanism: str | Mechanism = "market", *, types: Any = None
 ) -> dict[str, Any]:
-    """Everything that a page shows of a market under one rule.
+    """Everything that a page shows of a market under one rule, and beside all others.
 
     Args:
         market: who sells, and what users are like.
         mechanism: a registered name with its neutral prices, or a `Mechanism`.
-        rules: also solve the market under every other registered rule.
+        types: of users, for the rules that take them (`pay_per_token`); None for users of one type.
 
     Returns:
         Numbers, texts and lists; None for NaN, and for what a game does not have.
     """
     mechanism = get_mechanism(mechanism)
+    if types is not None:
+        mechanism = _with_types(mechanism.name, types)
     solution = solve(market, mechanism)
     found = len(solution.equilibria) > 0
     first_best = best_surplus(market)
@@ -85,7 +93,7 @@ def facts(
         "regret": _regret_map(solution, market) if found else None,
         "play": _play(solution),
         "inefficiency": _inefficiency(market, mechanism) if hasattr(solution, "game") else None,
-        "rules": _rules(market) if rules else [],
+        "rules": _rules(market, types),
     }
     page["headline"], page["detail"] = _sentences(page)
     return _plain(page)
@@ -232,14 +240,21 @@ def _inefficiency(market: Market, mechanism: Mechanism) -> dict[str, Any]:
     return {"beta": betas, "percent": solved.inefficiency[0], "unique": solved.unique[0]}
 
 
-def _rules(market: Market) -> list[dict[str, Any]]:
+def _with_types(name: str, types: Any) -> Mechanism:
+    """A registered mechanism, with these types of users where it can have them."""
+    if types is None or "types" not in mechanism_options(name):
+        return make_mechanism(name)
+    return make_mechanism(name, types=types)
+
+
+def _rules(market: Market, types: Any) -> list[dict[str, Any]]:
     """The market under every registered rule; `note` says why a rule has no numbers."""
     rows = []
     for name in mechanisms():
         row: dict[str, Any] = {"mechanism": name, "rule": label(name), "note": ""}
         rows.append(row)
         try:
-            solution = solve(market, name)
+            solution = solve(market, _with_types(name, types))
         except ValueError as error:
             row["note"] = str(error)
             continue
@@ -342,20 +357,22 @@ def market_of(options: Mapping[str, Any]) -> Market:
 
 
 def explore(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts for the explorer's settings: those of `market_of`, and `mechanism`.
+    """The facts for the explorer's settings: those of `market_of`, `mechanism` and `types`.
 
     `sellers` names all providers that can be had, whichever `providers` keeps.
     """
     everybody = market_of({**options, "providers": None})
     kept = options.get("providers")
     market = everybody if kept is None else market_of(options)
-    page = facts(market, options.get("mechanism") or "market")
+    page = facts(market, options.get("mechanism") or "market", types=options.get("types"))
     page["sellers"] = list(everybody.names)
     return page
 
 
 def catalogue() -> dict[str, Any]:
-    """What the explorer offers to choose from: markets and their defaults, rules, dates."""
+    """What the explorer offers to choose from: markets and their defaults, rules, dates, and whether
+    users may be of several types.
+    """
     choices = []
     for name, methods in curves.packaged_markets().items():
         for method in methods:
@@ -372,4 +389,9 @@ def catalogue() -> dict[str, Any]:
             )
     dates = sorted({day.isoformat()[:7] for day in curves.release_dates()})
     rules = [{"mechanism": name, "rule": label(name)} for name in mechanisms()]
-    return {"markets": choices, "dates": dates, "rules": rules}
+    return {
+        "markets": choices,
+        "dates": dates,
+        "rules": rules,
+        "types": "types" in mechanism_options("market"),
+    }
