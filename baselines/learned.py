@@ -1,5 +1,5 @@
-"""A run of `scripts.train`, read back, and where exact play stands: what figures and pages of learned
-play are made of.
+"""A run of `scripts.train`, read back, and where exact play stands: what figures and pages of
+learned play are made of.
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ def fetch(folder: Path) -> dict[str, bytes]:
             for name, content in (*_from_npm(pins["npm"], Path(temporary)),
                                   *_from_pypi(pins["pypi"], Path(temporary))):  # fmt: skip
                 check(name, content, wanted[name])
-                write_atomically(folder / name, lambda path, content=content: path.write_bytes(content))
+                write_atomically(
+                    folder / name, lambda path, content=content: path.write_bytes(content)
+                )
     parts = {name: (folder / name).read_bytes() for name in wanted}
     for name, content in parts.items():
         check(name, content, wanted[name])

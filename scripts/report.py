@@ -62,8 +62,8 @@ def run_content(folder: Path) -> dict[str, Any]:
             " equilibrium: nobody gains by a change."
         ),
         "detail": (
-            f"They spend {2.0**compute:.2g} times the compute that is best for society; at the exact"
-            f" equilibrium it is {_range(2.0**low, 2.0**high)} times."
+            f"They spend {2.0**compute:.2g} times the compute that is best for society; at the"
+            f" exact equilibrium it is {_range(2.0**low, 2.0**high)} times."
         ),
         "seeds": int(run.rows.seed.nunique()),
         "step": step,

@@ -166,7 +166,9 @@ def test_the_prepared_state_is_the_solvers(live):
 
 
 def test_the_page_asks_the_network_for_nothing(live):
-    fetched = live.execute_script("return performance.getEntriesByType('resource').map(r => r.name)")
+    fetched = live.execute_script(
+        "return performance.getEntriesByType('resource').map(r => r.name)"
+    )
     assert not [name for name in fetched if not name.startswith(("blob:", "data:"))]
     assert not [line for line in live.get_log("browser") if line["level"] == "SEVERE"]
 

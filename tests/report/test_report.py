@@ -200,7 +200,9 @@ def test_the_explorers_settings_are_load_markets(tmp_path):
     shown = explore({**options, "margin": 0.5, "providers": kept})
     assert shown["sellers"] == list(plain.names)
     assert [p["name"] for p in shown["providers"]] == kept
-    text = "provider,level,accuracy,tokens,price_per_token\none,1,0.5,100,1e-6\none,2,0.7,200,1e-6\n"
+    text = (
+        "provider,level,accuracy,tokens,price_per_token\none,1,0.5,100,1e-6\none,2,0.7,200,1e-6\n"
+    )
     own = market_of({"curves": text, "file": "../mine.csv", "alpha": 0.01})
     assert own.names == ("one",)
     with pytest.raises(ValueError, match=r"mine\.csv.*alpha"):
@@ -235,7 +237,9 @@ def write_table(folder, *, drop=(), **changes):
     lines[0] = lines[0] | changes
     folder.mkdir(exist_ok=True)
     with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [name for name in row if name not in drop], extrasaction="ignore")
+        writer = csv.DictWriter(
+            file, [name for name in row if name not in drop], extrasaction="ignore"
+        )
         writer.writeheader()
         writer.writerows(lines)
 

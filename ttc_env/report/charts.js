@@ -109,6 +109,7 @@ const Charts = (() => {
 
   // --- one chart in its box -----------------------------------------------------------------
 
+  let frames = 0; // clip paths need names
   const drawings = new WeakMap();
   const watcher = new ResizeObserver((entries) => {
     for (const { target } of entries) {
@@ -200,8 +201,11 @@ const Charts = (() => {
       svg("text", { x: (margin.left + width - margin.right) / 2, y: height - 3, "text-anchor": "middle", class: "soft" }, x.label || ""),
       svg("text", { x: 0, y: 12, class: "soft" }, y.label || ""),
     );
-    node.append(axis);
-    return { node, sx, sy };
+    const id = `frame-${++frames}`;
+    const clip = svg("clipPath", { id }, svg("rect", { x: margin.left - 8, y: margin.top - 8, width: width - margin.left - margin.right + 16, height: floor - margin.top + 16 }));
+    const inside = svg("g", { "clip-path": `url(#${id})` });
+    node.append(svg("defs", {}, clip), axis, inside);
+    return { node, inside, sx, sy };
   }
 
   // Lines. series: [{ name, colour, x, y, dash, quiet, low, high, marks: [{ at, kind }] }], where
@@ -222,19 +226,20 @@ const Charts = (() => {
       const x = { low: left, high: right, ...options.x };
       if (x.whole) x.ticks = ticks("linear", x.low, x.high, Math.max(2, Math.min(8, (width - margin.left - margin.right) / 50))).filter(Number.isInteger);
       const y = { low: options.y.zero ? Math.min(0, low) : low, high, ...options.y };
-      const { node, sx, sy } = frame(width, height, margin, x, y);
+      const { node, inside, sx, sy } = frame(width, height, margin, x, y);
       const points = [], tags = [];
+      const seen = (value) => value >= y.low - 1e-9 * Math.abs(y.low) && value <= y.high * (1 + 1e-9) + 1e-300;
       const edge = width - margin.right;
       for (const band of options.bands || []) {
         const thick = Math.max(sy(band.low) - sy(band.high), 7);
-        node.append(svg("rect", {
+        inside.append(svg("rect", {
           x: margin.left, width: edge - margin.left, y: (sy(band.low) + sy(band.high)) / 2 - thick / 2,
           height: thick, fill: band.colour, opacity: 0.32,
         }));
         if (band.text) tags.push({ y: (sy(band.low) + sy(band.high)) / 2, text: band.text, colour: band.colour });
       }
       for (const line of options.lines || []) {
-        node.append(svg("line", { x1: margin.left, x2: edge, y1: sy(line.at), y2: sy(line.at), stroke: line.colour, "stroke-width": 1.5, "stroke-dasharray": line.dash || "5 4" }));
+        inside.append(svg("line", { x1: margin.left, x2: edge, y1: sy(line.at), y2: sy(line.at), stroke: line.colour, "stroke-width": 1.5, "stroke-dasharray": line.dash || "5 4" }));
         if (line.text) tags.push({ y: sy(line.at), text: line.text, colour: line.colour });
       }
       const shapes = [];
@@ -256,7 +261,7 @@ const Charts = (() => {
         group.append(stroke);
         shapes.push(group);
         for (const mark of s.marks || []) {
-          if (s.y[mark.at] === null || s.y[mark.at] === undefined) continue;
+          if (s.y[mark.at] === null || s.y[mark.at] === undefined || !seen(s.y[mark.at])) continue;
           const ring = mark.kind === "ring";
           group.append(svg("circle", {
             cx: sx(s.x[mark.at]), cy: sy(s.y[mark.at]), r: ring ? 6.5 : s.quiet ? 3.4 : 5,
@@ -264,7 +269,7 @@ const Charts = (() => {
             "stroke-width": ring ? 2.2 : 1.2,
           }));
         }
-        for (const i of known) {
+        for (const i of known.filter((k) => seen(s.y[k]))) {
           points.push({
             x: sx(s.x[i]), y: sy(s.y[i]), text: options.say ? options.say(s, i) : `${s.name}\n${short(s.x[i])}: ${short(s.y[i])}`,
             on: (yes) => {
@@ -276,7 +281,7 @@ const Charts = (() => {
         if (s.name && !s.quiet && options.labels !== false && known.length) {
           tags.push({ y: sy(s.y[known[known.length - 1]]), text: s.name, colour: s.colour });
         }
-        node.append(group);
+        inside.append(group);
       }
       apart(tags.map((t) => t.y), 15, margin.top, height - margin.bottom).forEach((place, i) => {
         node.append(svg("text", { x: edge + 10, y: place + 4, style: `fill:${tags[i].colour};font-weight:600` }, fit(tags[i].text, margin.right - 10)));

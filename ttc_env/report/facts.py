@@ -296,16 +296,21 @@ def _sentences(page: Mapping[str, Any]) -> tuple[str, str]:
     else:
         think = "providers spend about as much compute as is best for society"
     but = "and" if (lost >= 0.01) == (abs(times - 1.0) > 0.05) else "but"
-    gone = f"{lost:.0%} of the possible value is lost" if lost >= 0.005 else "almost nothing is lost"
+    gone = (
+        f"{lost:.0%} of the possible value is lost" if lost >= 0.005 else "almost nothing is lost"
+    )
     headline = f"{rule}: {think}, {but} {gone}."
     compute = float(ideal["welfare"] - here["welfare"])
     choice = float(best - ideal["welfare"])
     detail = (
         f"Of {_usd(best)} USD that 1000 questions could be worth, users keep"
-        f" {_usd(here['users'])}, providers earn {_usd(here['providers'])}, and"
-        f" {_usd(best - here['welfare'])} is lost: {_usd(max(compute, 0.0))} to wrong compute,"
-        f" {_usd(max(choice, 0.0))} because users do not all choose the best offer."
+        f" {_usd(here['users'])} and providers earn {_usd(here['providers'])}."
     )
+    if lost >= 0.005:
+        detail += (
+            f" {_usd(best - here['welfare'])} is lost: {_usd(max(compute, 0.0))} to wrong compute,"
+            f" {_usd(max(choice, 0.0))} because users do not all choose the best offer."
+        )
     return headline, detail
 
 
@@ -370,8 +375,8 @@ def explore(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def catalogue() -> dict[str, Any]:
-    """What the explorer offers to choose from: markets and their defaults, rules, dates, and whether
-    users may be of several types.
+    """What the explorer offers to choose from: markets and their defaults, rules, dates, and
+    whether users may be of several types.
     """
     choices = []
     for name, methods in curves.packaged_markets().items():

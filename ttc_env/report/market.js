@@ -36,8 +36,8 @@ const Market = (() => {
       by the best model at its best level of thinking.</p>
       <div data-part="split-key"></div><div data-part="split"></div><div data-part="split-table"></div></section>
     <section data-part="curves-section"><h2>Why: what thinking longer brings</h2>
-      <p class="say">Dots are what providers choose, rings what would be best for society. Move the slider to
-      watch them answer each other, one at a time, from the lowest level.</p>
+      <p class="say">Dots are what providers choose, rings what would be best for society.
+      <span data-part="play-hint">Move the slider to watch them answer each other, one at a time, from the lowest level.</span></p>
       <div class="row screen" data-part="views"></div><div data-part="curves"></div>
       <div class="key" data-part="curves-key"></div>
       <div class="row screen" data-part="scrubber"></div>
@@ -107,16 +107,21 @@ const Market = (() => {
       const [, , of] = VIEWS.find(([name]) => name === state.view);
       const chosen = play ? play.level[state.move] : (facts.equilibrium || facts.optimum).level;
       const series = facts.providers.map((p, i) => ({
-        name: p.name, colour: hues[i] || "var(--quiet)", quiet: !hues[i], x: p.levels.map((_, k) => k),
+        name: p.name, colour: hues[i] || "var(--quiet)", quiet: !hues[i], x: samples ? p.levels.map((_, k) => k) : p.price,
         y: p.levels.map((_, k) => 1000 * of(p, k)), provider: i,
         marks: [{ at: facts.optimum.level[i], kind: "ring" }, { at: chosen[i], kind: "dot" }],
       }));
-      const lows = series.filter((s) => !s.quiet).flatMap((s) => s.y);
-      const floor = state.view === "quality" ? undefined : Math.max(Math.min(...lows), -Math.max(...lows));
+      const shown = series.filter((s) => !s.quiet);
+      const lows = (shown.length ? shown : series).flatMap((s) => s.y);
+      // What few users choose may lie far below; the frame is for the others.
+      const least = Math.min(...lows), most = Math.max(...lows);
+      const span = most - Math.max(least, -most) || Math.abs(most);
+      const floor = { low: most - 1.06 * span, high: most + 0.06 * span };
+      const x = samples
+        ? { low: 0, high: grid.length - 1, ticks: grid.map((_, k) => k), format: (k) => grid[k], label: facts.setting.level }
+        : { kind: "log", label: "price of a question, USD; more effort to the right" };
       lines(part("curves"), series, {
-        height: 320,
-        x: { kind: "linear", low: 0, high: grid.length - 1, ticks: grid.map((_, k) => k), format: (k) => (samples ? grid[k] : k + 1), label: samples ? facts.setting.level : "level of effort, lowest first" },
-        y: { label: "USD per 1000 questions", ...(floor === undefined ? {} : { low: floor }) },
+        height: 320, x, y: { label: "USD per 1000 questions", ...floor },
         say: (s, k) => {
           const p = facts.providers[s.provider];
           const best = facts.optimum.level[s.provider] === k ? "\nbest for society" : "";
@@ -142,6 +147,7 @@ const Market = (() => {
     drawCurves();
     part("play").classList.toggle("hidden", !play || last === 0);
     part("scrubber").classList.toggle("hidden", !play || last === 0);
+    part("play-hint").classList.toggle("hidden", !play || last === 0);
     const outcome = facts.equilibrium;
     table(part("curves-table"), ["provider", "level", "best for society", "price", "share", "profit"], facts.providers.map((p, i) => [
       p.name, outcome ? p.labels[outcome.level[i]] : "–", p.labels[facts.optimum.level[i]], outcome ? usd(outcome.price[i]) : "–",
@@ -198,9 +204,11 @@ const Market = (() => {
     if (!curve) return;
     const beta = facts.setting.beta;
     const at = curve.beta.indexOf(beta);
+    // Users who choose blindly can lose many times what is left: the frame is for the rest.
+    const high = Math.min(Math.max(...curve.percent), Math.max(100, 2 * (curve.percent[at] || 0)));
     lines(part("beta"), [{ colour: "var(--equilibrium)", x: curve.beta, y: curve.percent, marks: at >= 0 ? [{ at, kind: "dot" }] : [] }], {
       height: 240, cursor: at >= 0 ? beta : null, cursorText: at >= 0 && curve.percent[at] !== null ? `beta ${short(beta)}: ${short(curve.percent[at])}%` : null,
-      x: { kind: "log", label: "beta, 1/USD" }, y: { label: "optimal welfare above the equilibrium's, %", zero: true },
+      x: { kind: "log", label: "beta, 1/USD" }, y: { label: "optimal welfare above the equilibrium's, %", low: 0, high: 1.08 * high || 1 },
       say: (s, i) => `beta ${short(s.x[i])}\n${short(s.y[i])}% lost`, label: `Inefficiency against beta; at beta ${short(beta)} it is ${at >= 0 ? short(curve.percent[at]) : "unknown"} percent`,
     });
     table(part("beta-table"), ["beta", "inefficiency, %"], curve.beta.map((b, i) => [short(b), short(curve.percent[i])]));
@@ -209,9 +217,11 @@ const Market = (() => {
   function showRegret(part, facts) {
     part("regret-section").classList.toggle("hidden", !facts.regret);
     if (!facts.regret) return;
-    const grid = facts.providers.reduce((a, b) => (b.labels.length > a.length ? b.labels : a), facts.providers[0].labels);
+    const longest = facts.providers.reduce((a, b) => (b.labels.length > a.length ? b.labels : a), facts.providers[0].labels);
+    const alike = facts.providers.every((p) => p.labels.every((text, k) => text === longest[k]));
+    const grid = alike ? longest : longest.map((_, k) => String(k + 1));
     heat(part("regret"), facts.regret, {
-      rows: facts.providers.map((p) => p.name), columns: grid, xLabel: facts.setting.level,
+      rows: facts.providers.map((p) => p.name), columns: grid, xLabel: alike ? facts.setting.level : "level of effort, lowest first",
       mark: (i, j) => facts.equilibrium.level[i] === j,
       say: (i, j) => `${facts.providers[i].name}, ${facts.providers[i].labels[j]}\ngives up ${percent(facts.regret[i][j])} of its best profit`,
       label: "Part of the best profit that each provider would give up at each level",

@@ -51,7 +51,8 @@ _PAGE = """<!DOCTYPE html>
 <script type="application/json" id="facts">{facts}</script>
 <script>
 {scripts}
-{name}.show(document.getElementById("page"), JSON.parse(document.getElementById("facts").textContent));
+const facts = JSON.parse(document.getElementById("facts").textContent);
+{name}.show(document.getElementById("page"), facts);
 </script>
 </body>
 </html>
@@ -102,7 +103,7 @@ def market_page(market: Market, mechanism: str | Mechanism = "market") -> str:
     setting = content["setting"]
     return assemble(
         content,
-        title=f"{setting['title']}: {setting['rule'].lower()}, beta = {market.beta:g}",
+        title=f"{setting['title']}: {setting['rule'].lower()}, beta = {market.beta:.4g}",
         scripts=("market.js",),
         shown_by="Market",
         footer=_written(),
@@ -129,6 +130,7 @@ def _written() -> str:
     import ttc_env
 
     return (
-        f"Written by ttc-env {ttc_env.__version__}. Every number is the exact solver's. The game and"
-        " the auction are from Artola Velasco et al., Test-Time Compute Games, arXiv 2601.21839."
+        f"Written by ttc-env {ttc_env.__version__}. Every number is the exact solver's. The game"
+        " and the auction are from Artola Velasco et al., Test-Time Compute Games, arXiv"
+        " 2601.21839."
     )
