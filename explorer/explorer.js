@@ -8,7 +8,12 @@ const Explorer = (() => {
   const prepared = JSON.parse(by("prepared").textContent);
   const catalogue = prepared.catalogue;
   const START = { ...prepared.options };
-  const GUESSES = [["almost nothing", 0.02], ["a tenth", 0.1], ["a third", 1 / 3], ["more than half", 0.6]];
+  const GUESSES = [
+    ["almost nothing", 0.02],
+    ["a tenth", 0.1],
+    ["a third", 1 / 3],
+    ["more than half", 0.6],
+  ];
   let state = { ...START };
   let facts = prepared.facts;
   const view = {};
@@ -16,8 +21,12 @@ const Explorer = (() => {
   // --- the engine -----------------------------------------------------------------------------
 
   const waiting = new Map();
-  let count = 0, worker = null, ready;
-  const engine = new Promise((resolve, reject) => { ready = { resolve, reject }; });
+  let count = 0,
+    worker = null,
+    ready;
+  const engine = new Promise((resolve, reject) => {
+    ready = { resolve, reject };
+  });
   engine.catch(() => {});
 
   function startEngine() {
@@ -67,7 +76,9 @@ const Explorer = (() => {
 
   // --- solving what the controls say, the latest only -------------------------------------------
 
-  let busy = false, again = false, timer = null;
+  let busy = false,
+    again = false,
+    timer = null;
 
   function changed(delay = 90) {
     fill();
@@ -77,7 +88,10 @@ const Explorer = (() => {
   }
 
   async function refresh() {
-    if (busy) { again = true; return; }
+    if (busy) {
+      again = true;
+      return;
+    }
     busy = true;
     document.body.classList.add("working");
     try {
@@ -90,7 +104,10 @@ const Explorer = (() => {
     }
     busy = false;
     document.body.classList.toggle("working", again);
-    if (again) { again = false; refresh(); }
+    if (again) {
+      again = false;
+      refresh();
+    }
   }
 
   function fail(text) {
@@ -108,12 +125,24 @@ const Explorer = (() => {
 
   // --- controls -------------------------------------------------------------------------------
 
-  const market = () => catalogue.markets.find((m) => m.benchmark === state.benchmark && m.method === state.method) || catalogue.markets[0];
-  const usual = () => (state.curves ? { alpha: state.fileAlpha, beta: 8 / state.fileAlpha } : market());
+  const market = () =>
+    catalogue.markets.find((m) => m.benchmark === state.benchmark && m.method === state.method) ||
+    catalogue.markets[0];
+  const usual = () =>
+    state.curves ? { alpha: state.fileAlpha, beta: 8 / state.fileAlpha } : market();
   // Sliders run from 0 to 1 on a log scale between these ends.
-  const ends = { alpha: () => [usual().alpha / 10, usual().alpha * 10], beta: () => [0.5 / usual().alpha, 1000 / usual().alpha] };
-  const toSlider = (name, x) => { const [low, high] = ends[name](); return Math.log(x / low) / Math.log(high / low); };
-  const fromSlider = (name, t) => { const [low, high] = ends[name](); return Number((low * (high / low) ** t).toPrecision(3)); };
+  const ends = {
+    alpha: () => [usual().alpha / 10, usual().alpha * 10],
+    beta: () => [0.5 / usual().alpha, 1000 / usual().alpha],
+  };
+  const toSlider = (name, x) => {
+    const [low, high] = ends[name]();
+    return Math.log(x / low) / Math.log(high / low);
+  };
+  const fromSlider = (name, t) => {
+    const [low, high] = ends[name]();
+    return Number((low * (high / low) ** t).toPrecision(3));
+  };
   const current = (name) => state[name] ?? usual()[name];
   const OWN = "own";
 
@@ -122,11 +151,13 @@ const Explorer = (() => {
     by("rule").value = state.mechanism;
     for (const name of ["beta", "alpha"]) {
       by(name).value = toSlider(name, current(name));
-      by(`${name}-out`).textContent = name === "alpha" ? `${short(current(name))} USD` : short(current(name));
+      by(`${name}-out`).textContent =
+        name === "alpha" ? `${short(current(name))} USD` : short(current(name));
       by(name).setAttribute("aria-valuetext", by(`${name}-out`).textContent);
     }
     by("margin").value = state.margin ?? 0.25;
-    by("margin-out").textContent = state.margin === null || state.margin === undefined ? "as measured" : percent(state.margin);
+    by("margin-out").textContent =
+      state.margin === null || state.margin === undefined ? "as measured" : percent(state.margin);
     const dated = !state.curves && market().dated;
     by("date-control").classList.toggle("hidden", !dated);
     by("date").max = catalogue.dates.length;
@@ -136,18 +167,37 @@ const Explorer = (() => {
     fillTypes();
     const all = facts.sellers || [];
     const kept = new Set(state.providers || all);
-    by("sellers-out").textContent = `${all.filter((name) => kept.has(name)).length} of ${all.length}`;
+    by("sellers-out").textContent =
+      `${all.filter((name) => kept.has(name)).length} of ${all.length}`;
     if (by("sellers").dataset.names !== all.join("\n")) {
       by("sellers").dataset.names = all.join("\n");
-      by("sellers").replaceChildren(by("sellers").querySelector("legend"), ...all.map((name) => html("label", {}, html("input", { type: "checkbox", value: name, onchange: chooseSellers }), name)));
+      by("sellers").replaceChildren(
+        by("sellers").querySelector("legend"),
+        ...all.map((name) =>
+          html(
+            "label",
+            {},
+            html("input", { type: "checkbox", value: name, onchange: chooseSellers }),
+            name,
+          ),
+        ),
+      );
     }
-    by("sellers").querySelectorAll("input").forEach((box) => { box.checked = kept.has(box.value); });
+    by("sellers")
+      .querySelectorAll("input")
+      .forEach((box) => {
+        box.checked = kept.has(box.value);
+      });
   }
 
   function chooseSellers(event) {
     const boxes = [...by("sellers").querySelectorAll("input")];
     const kept = boxes.filter((box) => box.checked).map((box) => box.value);
-    if (!kept.length) { event.target.checked = true; fail("A market needs at least one provider."); return; }
+    if (!kept.length) {
+      event.target.checked = true;
+      fail("A market needs at least one provider.");
+      return;
+    }
     state.providers = kept.length === boxes.length ? null : kept;
     changed();
   }
@@ -162,36 +212,82 @@ const Explorer = (() => {
     by("types-beta").value = times;
     by("types-beta").disabled = !weight;
     by("types-beta-out").textContent = `${short(10 ** times)} times`;
-    state.types = weight ? [{ weight: 1 - weight }, { weight, beta: current("beta") * 10 ** times }] : null;
+    state.types = weight
+      ? [{ weight: 1 - weight }, { weight, beta: current("beta") * 10 ** times }]
+      : null;
   }
 
   function controls() {
-    by("market").append(...catalogue.markets.map((m) => html("option", { value: `${m.benchmark}/${m.method}` }, m.title)));
-    by("market").append(html("option", { value: OWN, disabled: "", hidden: "" }, "Your own curves"));
-    by("rule").append(...catalogue.rules.map((r) => html("option", { value: r.mechanism }, r.rule)));
+    by("market").append(
+      ...catalogue.markets.map((m) =>
+        html("option", { value: `${m.benchmark}/${m.method}` }, m.title),
+      ),
+    );
+    by("market").append(
+      html("option", { value: OWN, disabled: "", hidden: "" }, "Your own curves"),
+    );
+    by("rule").append(
+      ...catalogue.rules.map((r) => html("option", { value: r.mechanism }, r.rule)),
+    );
     by("market").addEventListener("change", () => {
       const [benchmark, method] = by("market").value.split("/");
-      state = { benchmark, method, mechanism: state.mechanism, second: state.second, times: state.times };
+      state = {
+        benchmark,
+        method,
+        mechanism: state.mechanism,
+        second: state.second,
+        times: state.times,
+      };
       changed(0);
     });
-    by("rule").addEventListener("change", () => { state.mechanism = by("rule").value; changed(0); });
+    by("rule").addEventListener("change", () => {
+      state.mechanism = by("rule").value;
+      changed(0);
+    });
     for (const name of ["beta", "alpha"]) {
-      by(name).addEventListener("input", () => { state[name] = fromSlider(name, Number(by(name).value)); changed(); });
+      by(name).addEventListener("input", () => {
+        state[name] = fromSlider(name, Number(by(name).value));
+        changed();
+      });
     }
-    by("margin").addEventListener("input", () => { state.margin = Number(by("margin").value); changed(); });
+    by("margin").addEventListener("input", () => {
+      state.margin = Number(by("margin").value);
+      changed();
+    });
     by("date").addEventListener("input", () => {
       state.as_of = catalogue.dates[Number(by("date").value)] || null;
       state.providers = null;
       changed();
     });
-    by("types").addEventListener("input", () => { state.second = Number(by("types").value); changed(); });
-    by("types-beta").addEventListener("input", () => { state.times = Number(by("types-beta").value); changed(); });
+    by("types").addEventListener("input", () => {
+      state.second = Number(by("types").value);
+      changed();
+    });
+    by("types-beta").addEventListener("input", () => {
+      state.times = Number(by("types-beta").value);
+      changed();
+    });
     by("file").addEventListener("change", () => takeFile(by("file").files[0]));
     const drop = by("drop");
-    for (const kind of ["dragenter", "dragover"]) document.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
-    for (const kind of ["dragleave", "drop"]) document.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.remove("over"); });
+    for (const kind of ["dragenter", "dragover"])
+      document.addEventListener(kind, (event) => {
+        event.preventDefault();
+        drop.classList.add("over");
+      });
+    for (const kind of ["dragleave", "drop"])
+      document.addEventListener(kind, (event) => {
+        event.preventDefault();
+        drop.classList.remove("over");
+      });
     document.addEventListener("drop", (event) => takeFile(event.dataTransfer.files[0]));
-    by("reset").addEventListener("click", () => { state = { ...START }; by("file").value = ""; facts = prepared.facts; fail(""); draw(); saveLink(); });
+    by("reset").addEventListener("click", () => {
+      state = { ...START };
+      by("file").value = "";
+      facts = prepared.facts;
+      fail("");
+      draw();
+      saveLink();
+    });
     by("link").addEventListener("click", copyLink);
     if (matchMedia("(max-width: 860px)").matches) by("controls").open = false;
   }
@@ -199,13 +295,31 @@ const Explorer = (() => {
   async function takeFile(file) {
     if (!file) return;
     const alpha = current("alpha");
-    state = { curves: await file.text(), file: file.name, fileAlpha: alpha, alpha, beta: current("beta"), mechanism: state.mechanism };
+    state = {
+      curves: await file.text(),
+      file: file.name,
+      fileAlpha: alpha,
+      alpha,
+      beta: current("beta"),
+      mechanism: state.mechanism,
+    };
     changed(0);
   }
 
   // --- the link: it carries all settings but a file ---------------------------------------------
 
-  const KEPT = ["benchmark", "method", "mechanism", "beta", "alpha", "margin", "as_of", "providers", "second", "times"];
+  const KEPT = [
+    "benchmark",
+    "method",
+    "mechanism",
+    "beta",
+    "alpha",
+    "margin",
+    "as_of",
+    "providers",
+    "second",
+    "times",
+  ];
   const NUMBERS = new Set(["beta", "alpha", "margin", "second", "times"]);
 
   function saveLink() {
@@ -229,14 +343,21 @@ const Explorer = (() => {
       if (name === "providers") found[name] = words.getAll(name);
       else found[name] = NUMBERS.has(name) ? Number(words.get(name)) : words.get(name);
     }
-    const known = catalogue.markets.find((m) => m.benchmark === found.benchmark && (!found.method || m.method === found.method)) || catalogue.markets[0];
+    const known =
+      catalogue.markets.find(
+        (m) => m.benchmark === found.benchmark && (!found.method || m.method === found.method),
+      ) || catalogue.markets[0];
     state = { ...found, benchmark: known.benchmark, method: known.method };
     return true;
   }
 
   async function copyLink() {
     saveLink();
-    if (state.curves) { by("link-out").textContent = "A link cannot carry your file; it holds everything else only for the markets above."; return; }
+    if (state.curves) {
+      by("link-out").textContent =
+        "A link cannot carry your file; it holds everything else only for the markets above.";
+      return;
+    }
     try {
       await navigator.clipboard.writeText(location.href);
       by("link-out").textContent = "Copied: it opens this page with these settings.";
@@ -249,7 +370,9 @@ const Explorer = (() => {
 
   function guessing() {
     const lost = 1 - prepared.facts.equilibrium.welfare / prepared.facts.first_best;
-    const nearest = GUESSES.reduce((a, b) => (Math.abs(b[1] - lost) < Math.abs(a[1] - lost) ? b : a));
+    const nearest = GUESSES.reduce((a, b) =>
+      Math.abs(b[1] - lost) < Math.abs(a[1] - lost) ? b : a,
+    );
     by("layout").classList.add("guessing");
     by("results").inert = true;
     by("controls").closest("aside").inert = true;
@@ -259,11 +382,22 @@ const Explorer = (() => {
       by("controls").closest("aside").inert = false;
       by("guess").remove();
       by("verdict").classList.toggle("hidden", !guess);
-      if (guess) by("verdict").textContent = `${guess === nearest ? "Right" : `You said ${guess[0]}`}: ${percent(lost)} is lost. Now change the market and see what helps.`;
+      if (guess)
+        by("verdict").textContent =
+          `${guess === nearest ? "Right" : `You said ${guess[0]}`}: ${percent(lost)} is lost. ` +
+          "Now change the market and see what helps.";
     };
     by("guess").addEventListener("submit", (event) => event.preventDefault());
-    by("guesses").replaceChildren(...GUESSES.map((guess) => html("button", { type: "button", onclick: () => reveal(guess) }, guess[0])),
-      html("button", { type: "button", class: "main", onclick: () => reveal(null) }, "Just show me"));
+    by("guesses").replaceChildren(
+      ...GUESSES.map((guess) =>
+        html("button", { type: "button", onclick: () => reveal(guess) }, guess[0]),
+      ),
+      html(
+        "button",
+        { type: "button", class: "main", onclick: () => reveal(null) },
+        "Just show me",
+      ),
+    );
   }
 
   function start() {
@@ -275,7 +409,9 @@ const Explorer = (() => {
     } else {
       guessing();
     }
-    window.addEventListener("hashchange", () => { if (readLink()) changed(0); });
+    window.addEventListener("hashchange", () => {
+      if (readLink()) changed(0);
+    });
     startEngine();
   }
 

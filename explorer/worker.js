@@ -5,7 +5,8 @@
 // { id, facts } or { id, error }.
 "use strict";
 
-const WHERE = "https://parts.invalid/"; // a folder that does not exist: `fetch` below answers for it
+// A folder that does not exist: `fetch` below answers for it.
+const WHERE = "https://parts.invalid/";
 const TYPES = { wasm: "application/wasm", json: "application/json" };
 let explore = null;
 
@@ -25,9 +26,11 @@ async function unpack(name, base64) {
 
 async function start(parts) {
   const files = {};
-  await Promise.all(Object.entries(parts).map(async ([name, base64]) => {
-    files[name.replace(/\.gz$/, "")] = await unpack(name, base64);
-  }));
+  await Promise.all(
+    Object.entries(parts).map(async ([name, base64]) => {
+      files[name.replace(/\.gz$/, "")] = await unpack(name, base64);
+    }),
+  );
   self.fetch = async (request) => {
     const name = String(request.url || request).replace(WHERE, "");
     if (!(name in files)) throw new Error(`the page does not carry ${name}`);
@@ -42,7 +45,9 @@ async function start(parts) {
   postMessage({ state: "starting Python…" });
   const python = await loadPyodide({ indexURL: WHERE });
   await python.loadPackage("numpy", { messageCallback() {}, checkIntegrity: false });
-  python.unpackArchive(files["ttc_env.zip"], "zip", { extractDir: python.runPython("import site; site.getsitepackages()[0]") });
+  python.unpackArchive(files["ttc_env.zip"], "zip", {
+    extractDir: python.runPython("import site; site.getsitepackages()[0]"),
+  });
   explore = python.runPython(`
 import json
 from ttc_env.report.facts import explore
@@ -63,7 +68,11 @@ self.onmessage = async ({ data }) => {
     }
   } catch (error) {
     // Of a Python traceback the last line says what was wrong.
-    const text = String(error.message || error).trim().split("\n").pop().replace(/^\w+(Error|Exception): /, "");
+    const text = String(error.message || error)
+      .trim()
+      .split("\n")
+      .pop()
+      .replace(/^\w+(Error|Exception): /, "");
     postMessage(data.parts ? { state: "failed", error: text } : { id: data.id, error: text });
   }
 };

@@ -214,7 +214,9 @@ def test_the_catalogue_names_markets_that_exist():
     assert len(known["markets"]) == 15
     for row in known["markets"]:
         assert ttc_env.load_market(row["benchmark"], row["method"]).beta == row["beta"]
-    assert [row["mechanism"] for row in known["rules"]] == list(ttc_env.mechanisms())
+    names = [row["mechanism"] for row in known["rules"]]
+    assert names[0] == "market"
+    assert sorted(names) == sorted(ttc_env.mechanisms())
 
 
 def write_table(folder, *, drop=(), **changes):

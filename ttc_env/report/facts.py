@@ -240,6 +240,12 @@ def _inefficiency(market: Market, mechanism: Mechanism) -> dict[str, Any]:
     return {"beta": betas, "percent": solved.inefficiency[0], "unique": solved.unique[0]}
 
 
+def _in_order() -> list[str]:
+    """The registered rules, those of `LABELS` first, in its order."""
+    place = {name: k for k, name in enumerate(LABELS)}
+    return sorted(mechanisms(), key=lambda name: place.get(name, len(place)))
+
+
 def _with_types(name: str, types: Any) -> Mechanism:
     """A registered mechanism, with these types of users where it can have them."""
     if types is None or "types" not in mechanism_options(name):
@@ -250,7 +256,7 @@ def _with_types(name: str, types: Any) -> Mechanism:
 def _rules(market: Market, types: Any) -> list[dict[str, Any]]:
     """The market under every registered rule; `note` says why a rule has no numbers."""
     rows = []
-    for name in mechanisms():
+    for name in _in_order():
         row: dict[str, Any] = {"mechanism": name, "rule": label(name), "note": ""}
         rows.append(row)
         try:
@@ -393,7 +399,7 @@ def catalogue() -> dict[str, Any]:
                 }
             )
     dates = sorted({day.isoformat()[:7] for day in curves.release_dates()})
-    rules = [{"mechanism": name, "rule": label(name)} for name in mechanisms()]
+    rules = [{"mechanism": name, "rule": label(name)} for name in _in_order()]
     return {
         "markets": choices,
         "dates": dates,
