@@ -443,7 +443,7 @@ const Charts = (() => {
 
   // A text cut to a width in pixels.
   function fit(text, width) {
-    const most = Math.max(3, Math.floor(width / 6.7));
+    const most = Math.max(3, Math.floor(width / 7.4));
     return text.length > most ? `${text.slice(0, most - 1)}…` : text;
   }
 
