@@ -55,7 +55,9 @@ class RoundInfos:
         offer = self.tables.offer.map(lambda table: table.reshape(-1).take(played.index))
         if played.price is None:
             return offer
-        return Offer(offer.quality, offer.seen, played.price, offer.cost)
+        return Offer(
+            offer.quality, offer.seen, played.price, offer.cost, played.paid, offer.penalty
+        )
 
     def round(self, played: Played) -> Round:
         """What the round comes to in expectation: `Rule.play` of its offers."""
@@ -76,7 +78,11 @@ class RoundInfos:
             "share": expected.share if sampled else played.share,
             "utility": expected.utility if sampled else played.reward / self.config.users,
         }
-        for name in ("served", "correct"):
+        if self.mechanism.misreports.kinds:
+            for name, table in self.tables.lies.items():
+                infos[name] = table.reshape(-1).take(played.index)
+            infos["fines"] = expected.fines
+        for name in ("served", "correct", "caught"):
             if (count := getattr(played, name)) is not None:
                 infos[name] = count.astype(np.int64)
         infos["regret"], infos["relative_regret"] = self.regrets(played, expected)
