@@ -22,6 +22,7 @@ from ttc_env.cli import _compare
 from ttc_env.cli._output import png_bytes
 from ttc_env.cli._output import write as write_bytes
 from ttc_env.game.curves import BENCHMARKS, METHODS
+from ttc_env.report.facts import LABELS
 
 SHOWN_BETA = LEARNED_BETA
 """Of the figures and of the tables by rule."""
@@ -239,7 +240,7 @@ def _rules(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
     """(mechanism, prices, option) in the order of the figures."""
     rows = rows.drop_duplicates(["mechanism", "prices", "options"])
     found = {(r.mechanism, r.prices, r.options.partition("=")[0]): None for r in rows.itertuples()}
-    names, blocks = list(_compare.NAMES), list(_compare.BLOCKS)
+    names, blocks = list(LABELS), list(_compare.BLOCKS)
     return sorted(found, key=lambda k: (blocks.index(k[1]), names.index(k[0]), k[2]))
 
 

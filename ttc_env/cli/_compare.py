@@ -7,18 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ttc_env.cli._output import aligned, clean
+from ttc_env.report.facts import LABELS
 
-NAMES = {
-    "market": "pay per token",
-    "flat_fee": "flat fee",
-    "pay_per_correct": "pay per right answer",
-    "two_part": "two-part tariff",
-    "price_cap": "price cap",
-    "per_character": "pay per character",
-    "auction": "second-score auction",
-    "first_score": "first-score auction",
-    "taste_auction": "auction with tastes",
-}
 PARTS = {
     "user_value": ("users keep", "#7a5195"),
     "provider_profit": ("providers earn", "#4f8f5b"),
@@ -42,7 +32,7 @@ SAME = 0.01
 
 def label(row: Mapping[str, Any]) -> str:
     """A rule's name in words."""
-    name = NAMES.get(row["mechanism"], row["mechanism"])
+    name = LABELS.get(row["mechanism"], row["mechanism"])
     option = str(row["options"]).partition("=")[0]
     return {
         "reserve": f"{name} with reserve",
@@ -71,7 +61,7 @@ EXACT = ("equilibrium", "equilibrium, worst")
 def groups(panels: Mapping[str, Sequence[Row]]) -> list[list[tuple[str, str, str]]]:
     """Rules in the order of the figure; those that come to the same in all panels share a bar."""
     each = [_rules(rows) for rows in panels.values()]
-    names = list(NAMES)
+    names = list(LABELS)
 
     def place(key: tuple[str, str, str]) -> tuple[int, int, str]:
         prices, name, option = key

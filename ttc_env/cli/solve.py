@@ -2,12 +2,16 @@
 
     ttc-env solve gsm8k --beta 200
     ttc-env solve gsm8k --mechanism auction
+    ttc-env solve gsm8k --misreport over_report --fine 0.001
     ttc-env solve curves.csv --alpha 0.01 --json
+    ttc-env solve gsm8k --types "weight=0.5 beta=1000; weight=0.5 beta=10000"
 
 The table shows every provider at the worst equilibrium (the one with the least welfare), in USD per
-query. Below it, `optimal welfare` is the most that this rule's own game reaches; `first best` is
-one number for all rules (`help(ttc_env.first_best)`). Brackets are 90% bands over redrawn
-accuracies (`ttc_env.resample`). `--json` prints the same, and all equilibria, for other programs.
+query; where there is no pure equilibrium, as with several user types, at the profile of least
+regret, and it says so. Below it, `optimal welfare` is the most that this rule's own game reaches;
+`first best` is one number for all rules (`help(ttc_env.first_best)`). Brackets are 90% bands over
+redrawn accuracies (`ttc_env.resample`). `--json` prints the same, and all equilibria, for other
+programs.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ttc_env.cli._market import add_market_options, check_mechanism, read_market
+from ttc_env.cli._market import add_market_options, mechanism_options, read_market
 from ttc_env.cli._output import aligned
 
 if TYPE_CHECKING:
@@ -48,9 +52,10 @@ def run(args: argparse.Namespace) -> None:
     for name in ("resamples", "seed"):
         if getattr(args, name) < 0:
             raise ValueError(f"--{name} is {getattr(args, name)}; it must be at least 0")
-    solution = ttc_env.solve(market, check_mechanism(args.mechanism))
+    mechanism = ttc_env.make_mechanism(args.mechanism, **mechanism_options(args))
+    solution = ttc_env.solve(market, mechanism)
     found = {"market": _facts(market, args.mechanism), **_numbers(solution)}
-    found |= _bands(market, args, found)
+    found |= _bands(solution, args, found)
     found["providers"] = _providers(market, solution)
     if args.json:
         print(json.dumps(_finite(found), allow_nan=False))
@@ -86,6 +91,7 @@ _SINGLE = {
     "converged": "converged",
     "reason": "reason",
     "ratio_reason": "why no ratio",
+    "no_equilibrium": "no equilibrium",
 }
 
 
@@ -98,17 +104,27 @@ def _numbers(solution: Any) -> dict[str, Any]:
         if isinstance(value, (bool, int, float, str)) or hasattr(value, "item"):
             found[name] = getattr(value, "item", lambda value=value: value)()
     market = solution.market
-    best = first_best(market, tastes=solution.mechanism.rule.counts_tastes)
+    rule = solution.mechanism.rule
+    best = first_best(market, tastes=rule.counts_tastes, rule=rule)
     found["first_best"] = best
     found["efficiency"] = found["welfare"] / best if best > 0 else float("nan")
     if hasattr(solution, "equilibria"):
         found["equilibria"] = [[int(a) for a in profile] for profile in solution.equilibria]
+    if found.get("no_equilibrium"):
+        del found["ratio_reason"]  # the same
+        nearest = solution.least_regret
+        found["least_regret"] = {
+            "actions": nearest.profile.tolist(),
+            "relative": nearest.relative,
+            "nash_conv": nearest.nash_conv,
+            "exact": nearest.exact,
+        }
     if hasattr(solution, "winner"):
         found["winner"] = None if solution.winner is None else market.names[int(solution.winner)]
     return found
 
 
-def _bands(market: Market, args: argparse.Namespace, found: dict[str, Any]) -> dict[str, Any]:
+def _bands(solution: Any, args: argparse.Namespace, found: dict[str, Any]) -> dict[str, Any]:
     """`bands`: name -> [low, high]; in an auction `winners`, how often each provider wins a redrawn
     market. `no_bands` says why there are none.
     """
@@ -118,10 +134,10 @@ def _bands(market: Market, args: argparse.Namespace, found: dict[str, Any]) -> d
     if not args.resamples:
         return {}
     try:
-        drawn = list(ttc_env.resample(market, args.resamples, args.seed))
+        drawn = list(ttc_env.resample(solution.market, args.resamples, args.seed))
     except ValueError as error:
         return {"no_bands": str(error)}
-    redrawn = [_numbers(ttc_env.solve(one, args.mechanism)) for one in drawn]
+    redrawn = [_numbers(ttc_env.solve(one, solution.mechanism)) for one in drawn]
     bands = {
         name: interval(
             value, [one[name] for one in redrawn], within=_RANGE.get(name, (-math.inf, math.inf))
@@ -137,9 +153,11 @@ def _bands(market: Market, args: argparse.Namespace, found: dict[str, Any]) -> d
 
 
 def _profile(solution: Any) -> Any:
-    """`[n]` actions at the equilibrium that is shown, or None without one."""
+    """`[n]` actions at the equilibrium that is shown, or nearest to one."""
+    if getattr(solution, "no_equilibrium", ""):
+        return solution.least_regret.profile
     if hasattr(solution, "equilibria"):
-        return solution.worst if len(solution.equilibria) else None
+        return solution.worst
     return getattr(solution, "actions", None)
 
 
@@ -148,8 +166,9 @@ def _providers(market: Market, solution: Any) -> list[dict[str, Any]]:
     if profile is None:
         return [{"provider": name} for name in market.names]
     outcome = solution.at(profile) if hasattr(solution, "at") else solution.outcome
-    split = solution.mechanism.split  # flat actions as (level, price, claim)
-    levels = split(profile, market)[0]
+    split = solution.mechanism.split  # flat actions as (level, price, report)
+    levels, _, told = split(profile, market)
+    reports = solution.mechanism.reports(market)
     optimum = getattr(solution, "optimum", None)
     best = split(optimum, market)[0] if optimum is not None else None
     rows = []
@@ -160,6 +179,8 @@ def _providers(market: Market, solution: Any) -> list[dict[str, Any]]:
         }
         if best is not None:
             row["optimal_level"] = float(provider.levels[int(best[i])])
+        if len(reports) > 1:
+            row["report"] = str(reports[int(told[i])])
         row |= {
             "quality": float(outcome.offer.quality[i]),
             "price": float(outcome.offer.price[i]),
@@ -196,6 +217,13 @@ def _table(found: dict[str, Any]) -> str:
     if "equilibria" in found:
         count = len(found["equilibria"])
         lines.append(f"{'equilibria':<22} {count}")
+    if "least_regret" in found:
+        nearest = found["least_regret"]
+        lines.append(
+            f"{'shown above':<22} the profile of least regret"
+            f"{'' if nearest['exact'] else ' that was found'}: the best change gains"
+            f" {nearest['relative']:.2%} (NashConv {nearest['nash_conv']:.3g})"
+        )
     if "winner" in found:
         lines.append(f"{'winner':<22} {found['winner'] or 'nobody'}")
     for key, label in _SINGLE.items():

@@ -4,6 +4,7 @@ for one environment and for many.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -36,7 +37,7 @@ class RoundInfos:
         self.mechanism = tables.config.mechanism
         batch = tables.batch
         self.market = np.arange(num_envs) % len(batch)  # which each environment plays
-        self.users = Users(batch.beta[self.market], batch.outside_value[self.market])
+        self.users = Users.of(batch).map(lambda x: x[self.market])
 
     @cached_property
     def _optimal_welfare(self) -> Array:
@@ -55,7 +56,9 @@ class RoundInfos:
         offer = self.tables.offer.map(lambda table: table.reshape(-1).take(played.index))
         if played.price is None:
             return offer
-        return Offer(offer.quality, offer.seen, played.price, offer.cost)
+        return Offer(
+            offer.quality, offer.seen, played.price, offer.cost, played.paid, offer.penalty
+        )
 
     def round(self, played: Played) -> Round:
         """What the round comes to in expectation: `Rule.play` of its offers."""
@@ -76,7 +79,11 @@ class RoundInfos:
             "share": expected.share if sampled else played.share,
             "utility": expected.utility if sampled else played.reward / self.config.users,
         }
-        for name in ("served", "correct"):
+        if self.mechanism.misreports.kinds:
+            for name, table in self.tables.lies.items():
+                infos[name] = table.reshape(-1).take(played.index)
+            infos["fines"] = expected.fines
+        for name in ("served", "correct", "caught"):
             if (count := getattr(played, name)) is not None:
                 infos[name] = count.astype(np.int64)
         infos["regret"], infos["relative_regret"] = self.regrets(played, expected)
@@ -96,7 +103,7 @@ class RoundInfos:
             self._regrets(
                 played.index[:, at],
                 columns(expected, at),
-                Users(*(x[at] for x in self.users)),
+                self.users.map(operator.itemgetter(at)),
                 self.market[at],
                 self._noise[at],
             )

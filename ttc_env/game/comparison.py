@@ -15,7 +15,7 @@ in the reading without tastes, and, where the rule has it, in the one with taste
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ def entries(
         try:
             plain = make_mechanism(name, "fixed", **options)
             laid_out = on_markups(plain.tariff, market, grid)
-            on_grid = Mechanism(plain.name, laid_out, plain.rule, plain.claims)
+            on_grid = replace(plain, tariff=laid_out)
             on_grid.offers(market)
         except (ValueError, TypeError) as error:
             left_out[label] = str(error)

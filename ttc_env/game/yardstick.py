@@ -13,26 +13,33 @@ Money is USD per arriving user.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_env.game import welfare
 from ttc_env.game.demand import log_total, logits
-from ttc_env.game.tariffs import at_reference, reference_level
+from ttc_env.game.tariffs import reference_level
 from ttc_env.game.types import Array, Market
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ttc_env.game.mechanisms import Mechanism
+    from ttc_env.game.rules.base import Rule, UserKind
 
 
-def first_best(market: Market, *, tastes: bool = False) -> float:
+def first_best(market: Market, *, tastes: bool = False, rule: Rule | None = None) -> float:
     """The most welfare that any allocation reaches, USD per arriving user. It bounds every rule.
 
-    tastes: in the reading with tastes; infinite at beta = 0.
+    Args:
+        tastes: in the reading with tastes; infinite at beta = 0.
+        rule: one whose users are of several types, each of whom then gets its own best.
     """
+    if rule is not None:
+        kinds = rule.kinds_of_users(market)
+        return sum(kind.weight * first_best(kind.market, tastes=tastes) for kind in kinds)
     w = np.nanmax(market.quality - market.cost, axis=1)
     if tastes:
         return float(welfare.log_sum(w, market.beta, market.outside_value))
@@ -68,6 +75,8 @@ def account(
     entropy of (s_0, 1 - s_0) to (s*_0, 1 - s*_0) over beta, and choice is the rest: where users
     choose for themselves, that of s to s* among those who buy.
 
+    Users of several types are accounted for type by type.
+
     Returns:
         `[...]` each; None in a reading that the rule does not have.
     """
@@ -75,13 +84,6 @@ def account(
     rule = mechanism.rule
     played = mechanism.play(mechanism.offers(market).take(profiles), market)
     levels = mechanism.split(profiles, market)[0]
-    share, outside = played.share, played.outside_share
-    served = share.sum(axis=0)
-    axes = (-1, *(1,) * (profiles.ndim - 1))
-    rows = np.arange(market.num_providers).reshape(axes)
-    surplus = market.quality - market.cost
-    most = at_reference(market, surplus)[:, 0]  # [n]
-    efficient = most.reshape(axes)
     value, total = played.user_value, played.welfare
     if tastes and not rule.counts_tastes:
         with_tastes = rule.value_with_tastes(played, market)
@@ -90,19 +92,23 @@ def account(
         value, total = with_tastes, total + (with_tastes - value)
     elif rule.counts_tastes and not tastes:
         return None
-    best = first_best(market, tastes=tastes)
-    lost_to_compute = (share * (efficient - surplus[rows, levels])).sum(axis=0)
+    compute, choice, exclusion = np.zeros((3, *total.shape))
+    for kind in rule.kinds_of_users(market, played):
+        lost = _lost(kind, levels, tastes)
+        compute, choice, exclusion = (
+            so_far + kind.weight * more
+            for so_far, more in zip((compute, choice, exclusion), lost, strict=True)
+        )
+    best = first_best(market, tastes=tastes, rule=rule)
     if tastes:
-        exclusion = _relative_entropy(market, most, outside) / market.beta
-        choice = best - total - lost_to_compute - exclusion
+        choice = best - total - compute - exclusion
         choice = np.where(np.abs(choice) < 1e-12 * abs(best), 0.0, choice)  # rounding
-    else:
-        exclusion = outside * (best - market.outside_value)
-        choice = (share * (best - efficient)).sum(axis=0)
-    reference = reference_level(market).reshape(axes)
+    share, served = played.share, played.share.sum(axis=0)
+    rows, reference = _column(np.arange(market.num_providers), levels), reference_level(market)
     # Within a provider, list prices by the token are proportional to tokens.
     with np.errstate(divide="ignore", invalid="ignore"):
-        doublings = np.log2(market.price[rows, levels] / market.price[rows, reference])
+        at_reference = market.price[rows, _column(reference, levels)]
+        doublings = np.log2(market.price[rows, levels] / at_reference)
         overcompute = np.where(
             served > 0, (share * np.where(share > 0, doublings, 0.0)).sum(axis=0) / served, np.nan
         )
@@ -114,10 +120,35 @@ def account(
         provider_profit=played.utility.sum(axis=0),
         tokens=(share * tokens_billed(market)[rows, levels]).sum(axis=0),
         overcompute=overcompute,
-        lost_to_compute=lost_to_compute,
+        lost_to_compute=compute,
         lost_to_choice=choice,
         lost_to_exclusion=exclusion,
     )
+
+
+def _lost(kind: UserKind, levels: NDArray[np.intp], tastes: bool) -> tuple[Array, Array, Array]:
+    """`[...]` what users of one kind lose to compute, choice and exclusion; with tastes, choice is
+    left at 0.
+
+    levels: `[n, ...]`.
+    """
+    market, share, outside = kind.market, kind.share, kind.outside_share
+    surplus = market.quality - market.cost
+    most = np.nanmax(surplus, axis=1)
+    efficient = _column(most, levels)
+    rows = _column(np.arange(market.num_providers), levels)
+    compute = (share * (efficient - surplus[rows, levels])).sum(axis=0)
+    if tastes:
+        exclusion = _relative_entropy(market, most, outside) / market.beta
+        return compute, np.zeros_like(exclusion), exclusion
+    best = first_best(market)
+    choice = (share * (best - efficient)).sum(axis=0)
+    return compute, choice, outside * (best - market.outside_value)
+
+
+def _column(of_providers: NDArray[Any], levels: NDArray[Any]) -> NDArray[Any]:
+    """`[n]` beside `[n, ...]`."""
+    return of_providers.reshape(-1, *(1,) * (levels.ndim - 1))
 
 
 def tokens_billed(market: Market) -> Array:
