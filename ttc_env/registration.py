@@ -34,8 +34,13 @@ PETTINGZOO_IDS: dict[str, dict[str, Any]] = {
 }
 """Multi-agent ids and the options that each sets."""
 
-GYMNASIUM_IDS: dict[str, str] = {"ttc_env/Provider-v0": "ttc_env.envs.provider:ProviderEnv"}
-"""Single-agent ids: the market as one provider sees it."""
+GYMNASIUM_IDS: dict[str, tuple[str, str]] = {
+    "ttc_env/Provider-v0": (
+        "ttc_env.envs.provider:ProviderEnv",
+        "ttc_env.envs.provider_vector:ProviderVectorEnv",
+    )
+}
+"""Single-agent ids, the market as one provider sees it: one environment, and a batch."""
 
 
 def register() -> None:
@@ -50,6 +55,6 @@ def register() -> None:
             )
         if name not in registration.aec_registry:
             registration.register("aec", name, "ttc_env.envs.market:env", kwargs=options)
-    for name, entry_point in GYMNASIUM_IDS.items():
+    for name, (one, many) in GYMNASIUM_IDS.items():
         if name not in gymnasium.registry:
-            gymnasium.register(name, entry_point=entry_point)
+            gymnasium.register(name, entry_point=one, vector_entry_point=many)
