@@ -165,9 +165,7 @@ class ProviderVectorEnv(VectorEnv[Any, Any, Any]):
             raise RuntimeError("no episode is running; call reset() first")
         mine = np.asarray(actions)
         if mine.shape != self.action_space.shape:
-            raise ValueError(
-                f"actions have shape {mine.shape}; expected {self.action_space.shape}"
-            )
+            raise ValueError(f"actions have shape {mine.shape}; expected {self.action_space.shape}")
         if not self.config.continuous and not np.issubdtype(mine.dtype, np.integer):
             raise ValueError(f"actions are {mine.dtype}; they must be integers")
         played = self._actions

@@ -327,7 +327,11 @@ def learn(models: Sequence[Any], total_timesteps: int, **options: Any) -> None:
                 f" {seat!r}"
             )
     meeting = seats[0]._meeting if seats else None
-    if meeting is None or len(models) != meeting.n or any(seat._meeting is not meeting for seat in seats):
+    if (
+        meeting is None
+        or len(models) != meeting.n
+        or any(seat._meeting is not meeting for seat in seats)
+    ):
         raise ValueError(
             f"{len(models)} models; give one for each of the environments that one call of"
             " independent_vec_envs(...) made"
