@@ -17,8 +17,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import ttc_env.export as export
-    import ttc_env.testing as testing
+    import ttc_env.export as export  # noqa: F401
+    import ttc_env.testing as testing  # noqa: F401
     from ttc_env.envs.market import MarketAEC, MarketEnv, env, parallel_env
     from ttc_env.envs.provider import ProviderEnv
     from ttc_env.envs.vector import VectorMarketEnv, vector_env

@@ -46,8 +46,14 @@ GYMNASIUM_IDS: dict[str, tuple[str, str]] = {
 def register() -> None:
     """Enter all ids into the registries; safe to call again."""
     import gymnasium
-    from pettingzoo.env_registry import registration
 
+    for name, (one, many) in GYMNASIUM_IDS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(name, entry_point=one, vector_entry_point=many)
+    try:
+        from pettingzoo.env_registry import registration
+    except ImportError:
+        return  # PettingZoo before 1.27 has no registry: `ttc_env.parallel_env` makes environments
     for name, options in PETTINGZOO_IDS.items():
         if name not in registration.parallel_registry:
             registration.register(
@@ -55,6 +61,3 @@ def register() -> None:
             )
         if name not in registration.aec_registry:
             registration.register("aec", name, "ttc_env.envs.market:env", kwargs=options)
-    for name, (one, many) in GYMNASIUM_IDS.items():
-        if name not in gymnasium.registry:
-            gymnasium.register(name, entry_point=one, vector_entry_point=many)

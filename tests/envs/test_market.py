@@ -50,18 +50,21 @@ VARIANTS = {
 }
 
 
+HAS_IDS = hasattr(pettingzoo, "make")  # from PettingZoo 1.27 on
+
+
 def make(variant, **more):
     options = {"max_cycles": 6, **VARIANTS[variant], **more}
-    if variant in PETTINGZOO_IDS:
+    if variant in PETTINGZOO_IDS and HAS_IDS:
         return pettingzoo.make("parallel", variant, **options)
-    return ttc_env.parallel_env(**options)
+    return ttc_env.parallel_env(**{**PETTINGZOO_IDS.get(variant, {}), **options})
 
 
 def make_aec(variant, **more):
     options = {"max_cycles": 6, **VARIANTS[variant], **more}
-    if variant in PETTINGZOO_IDS:
+    if variant in PETTINGZOO_IDS and HAS_IDS:
         return pettingzoo.make("aec", variant, **options)
-    return ttc_env.env(**options)
+    return ttc_env.env(**{**PETTINGZOO_IDS.get(variant, {}), **options})
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -326,16 +326,13 @@ def learn(models: Sequence[Any], total_timesteps: int, **options: Any) -> None:
                 f"model {i} must be made with environment {i} of independent_vec_envs(...), but has"
                 f" {seat!r}"
             )
-    meeting = seats[0]._meeting if seats else None
-    if (
-        meeting is None
-        or len(models) != meeting.n
-        or any(seat._meeting is not meeting for seat in seats)
-    ):
+    meetings = {seat._meeting for seat in seats}
+    if len(meetings) != 1 or len(seats) != seats[0]._meeting.n:
         raise ValueError(
             f"{len(models)} models; give one for each of the environments that one call of"
             " independent_vec_envs(...) made"
         )
+    (meeting,) = meetings
     callbacks = options.pop("callback", None) or [None] * meeting.n
     threads = [
         threading.Thread(
