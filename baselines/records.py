@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from agents.checkpoint import write_atomically
+from ttc_env.atomic import write_atomically
 
 __all__ = ["manifest", "write_atomically", "write_csv", "write_json", "write_text"]
 

@@ -19,7 +19,7 @@ import numpy as np
 
 import ttc_env
 from agents import Policies, load_policies
-from agents.checkpoint import write_atomically
+from ttc_env.atomic import write_atomically
 from scripts.train import failed
 
 
