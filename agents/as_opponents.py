@@ -19,7 +19,7 @@ know how long it will be used.
 
 
 class AgentOpponents:
-    """Agents in the seats of one environment: `ttc_env.envs.provider.Opponents`.
+    """Agents as providers of one environment: `ttc_env.envs.provider.Opponents`.
 
     Args:
         learners: as `agents.parse_learners` reads them.
@@ -55,7 +55,7 @@ class AgentOpponents:
         self._table = table.map(lambda x: x[:, :, None])
 
     def _rows(self, agent: Agent, values: Mapping[str, Any]) -> Array:
-        """`[k, 1, ...]` of the agent's seats."""
+        """`[k, 1, ...]` of the agent's providers."""
         names = self._config.agents
         return np.array([values[names[i]] for i in agent.role.index])[:, None]
 

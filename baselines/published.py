@@ -17,7 +17,7 @@ import pandas as pd
 import ttc_env
 from ttc_env.game.curves import BENCHMARKS, METHODS, STUDIED_BETAS, published_results
 from ttc_env.game.dynamics import Path, nearest_improving_dynamics
-from ttc_env.game.mechanisms import pay_per_token
+from ttc_env.game.mechanisms import get_mechanism
 from ttc_env.game.regret import assess
 from ttc_env.game.solve import AuctionGain, auction_gain, solve
 from ttc_env.game.types import Array, Market
@@ -340,7 +340,7 @@ def trajectory(market: Market, seed: int = 0) -> Trajectory:
     Raises:
         ValueError: curves without token counts.
     """
-    mechanism = pay_per_token()
+    mechanism = get_mechanism("market")
     path = nearest_improving_dynamics(
         mechanism.rule.game(mechanism, market), rng=np.random.default_rng(seed), record="moves"
     )

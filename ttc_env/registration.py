@@ -28,9 +28,15 @@ PETTINGZOO_IDS: dict[str, dict[str, Any]] = {
     "ttc_env/AuctionContinuous-v0": {"mechanism": "auction", "actions": "continuous"},
     "ttc_env/AuctionMisreport-v0": {
         "mechanism": "auction",
-        "claims": (0.8, 1.0, 1.25),
+        "misreport": {"over_claim": (0.8, 1.25)},
         "settlement": "claimed",
     },
+    "ttc_env/FlatFee-v0": {"mechanism": "flat_fee"},
+    "ttc_env/PayPerCorrect-v0": {"mechanism": "pay_per_correct"},
+    "ttc_env/TwoPart-v0": {"mechanism": "two_part"},
+    "ttc_env/PriceCap-v0": {"mechanism": "price_cap"},
+    "ttc_env/FirstScore-v0": {"mechanism": "first_score"},
+    "ttc_env/TasteAuction-v0": {"mechanism": "taste_auction"},
 }
 """Multi-agent ids and the options that each sets."""
 

@@ -9,6 +9,7 @@ import pytest
 
 import ttc_env
 from ttc_env.envs.infos import Info, LazyRound
+from ttc_env.envs.round_infos import DERIVED
 
 
 def test_an_info_is_a_dict_that_is_worked_out_once():
@@ -49,6 +50,25 @@ def test_an_info_is_a_dict_that_is_worked_out_once():
     count = len(worked_out)
     assert (one["share"], one["regret"], len(one)) == (0.25, 1.0, 3)
     assert len(worked_out) == count + 1
+
+
+@pytest.mark.parametrize("options", [{}, {"actions": "continuous"}, {"mechanism": "first_score"}])
+def test_a_derived_info_is_one_line_for_one_environment_and_for_many(options, monkeypatch):
+    monkeypatch.setitem(DERIVED, "margin", lambda info: info["payment"] - info["cost"])
+    env = ttc_env.parallel_env(**options)
+    env.reset(seed=0)
+    for k, agent in enumerate(env.agents):
+        env.action_space(agent).seed(k)
+    infos = env.step({agent: env.action_space(agent).sample() for agent in env.agents})[4]
+    for info in infos.values():
+        assert info["margin"] == info["payment"] - info["cost"]
+        assert info["surplus"] == info["quality"] - info["cost"]
+    many = ttc_env.vector_env(num_envs=2, infos="full", **options)
+    many.reset(seed=0)
+    many.action_space.seed(0)
+    told = many.step(many.action_space.sample())[4]
+    np.testing.assert_array_equal(told["margin"], told["payment"] - told["cost"])
+    np.testing.assert_array_equal(told["surplus"], told["quality"] - told["cost"])
 
 
 def test_infos_read_late_are_those_of_their_round():

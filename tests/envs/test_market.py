@@ -19,7 +19,8 @@ from pettingzoo.test import (
 
 import ttc_env
 from tests.variants import UNEVEN
-from ttc_env.game.mechanisms import pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import make_mechanism
+from ttc_env.game.rules.score_auction import second_price_auction
 from ttc_env.registration import PETTINGZOO_IDS
 from ttc_env.testing import check_env
 
@@ -38,11 +39,23 @@ VARIANTS = {
         "market": UNEVEN,
         "actions": "flat",
         "mechanism": "auction",
-        "claims": (1.0, 2.0),
+        "misreport": {"over_claim": 2.0},
     },
     "reasoning, own": {"benchmark": "aime", "method": "reasoning", "information": "own"},
     "prices public": {"benchmark": "gpqa", "information": "prices", "infos": "basic"},
-    "sampled auction": {"mechanism": "auction", "demand": "sampled", "claims": (1.0, 2.0)},
+    "sampled auction": {
+        "mechanism": "auction",
+        "demand": "sampled",
+        "misreport": {"over_claim": 2.0},
+        "fine": 1e-3,
+    },
+    "lies": {"misreport": ("over_report", "under_serve"), "fine": 1e-4, "market": UNEVEN},
+    "lies, continuous": {
+        "misreport": ("over_report", "under_serve"),
+        "noticed": True,
+        "actions": "continuous",
+        "market": UNEVEN,
+    },
     "one provider": {"providers": ["Qwen2-7B"]},
     "rational": {"beta": 1e7, "benchmark": "aime"},
     "beta 0": {"beta": 0.0},
@@ -134,11 +147,11 @@ def brute_force_regret(env, actions):
     environment itself.
     """
     config = env.unwrapped.config
-    levels, prices, claims = config.mechanism.grid(config.market)
+    levels, prices, reports = config.mechanism.grid(config.market)
     base = np.array(env.step_rewards(actions))
     best = base.copy()
     for i, agent in enumerate(config.agents):
-        for flat in range(levels * prices * claims):
+        for flat in range(levels * prices * reports):
             parts = np.unravel_index(flat, config.grid)
             trial = {**actions, agent: np.array(parts) if len(parts) > 1 else parts[0]}
             best[i] = max(best[i], env.step_rewards(trial)[i])
@@ -339,7 +352,7 @@ def test_solve_solves_the_game_that_is_played():
     )
     assert (
         ttc_env.env("market", prices=(0.8, 1.0, 4.0)).unwrapped.solve().unique
-        == ttc_env.solve(ttc_env.load_market(), pay_per_token((0.8, 1.0, 4.0))).unique
+        == ttc_env.solve(ttc_env.load_market(), make_mechanism("market", (0.8, 1.0, 4.0))).unique
     )
 
 
@@ -370,7 +383,7 @@ def test_truth_is_no_regret_in_the_auction():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"mechanism": "lottery"}, "choose market, auction"),
+        ({"mechanism": "lottery"}, "choose auction, first_score"),
         ({"prices": "free"}, "'grid', 'fixed'"),
         ({"prices": (1.0, 0.5)}, "rising order"),
         ({"actions": "binary"}, "'discrete' or 'flat' or 'continuous'"),
@@ -378,7 +391,7 @@ def test_truth_is_no_regret_in_the_auction():
         ({"information": "all"}, "'full' or 'prices' or 'own'"),
         ({"users": 0}, "at least 1"),
         ({"max_cycles": 2.5}, "whole number"),
-        ({"claims": (1.0, 2.0)}, "of mechanism 'market': none"),
+        ({"claims": (1.0, 2.0)}, "of mechanism 'market': misreport, audit_rate, fine, noticed"),
         ({"market": UNEVEN, "beta": 3.0}, "market.replace"),
         ({"render_mode": "hologram"}, "'rgb_array'"),
     ],

@@ -9,15 +9,18 @@ from hypothesis import strategies as st
 
 import ttc_env
 from ttc_env.game import demand
-from ttc_env.game.mechanisms import pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import get_mechanism, make_mechanism
 from ttc_env.game.regret import assess
+from ttc_env.game.rules.score_auction import second_price_auction
 
 MECHANISMS = {
-    "list prices": pay_per_token(),
-    "price grid": pay_per_token((0.5, 0.8, 1.0, 2.0, 8.0)),
+    "list prices": get_mechanism("market"),
+    "price grid": make_mechanism("market", (0.5, 0.8, 1.0, 2.0, 8.0)),
     "truthful bids": second_price_auction(),
     "bids": second_price_auction((-0.5, 0.0, 1.0)),
-    "claims": second_price_auction((-0.5, 0.0, 0.5), "claimed", (0.8, 1.0, 1.25)),
+    "claims": second_price_auction(
+        (-0.5, 0.0, 0.5), "claimed", misreport={"over_claim": (0.8, 1.25)}
+    ),
 }
 
 

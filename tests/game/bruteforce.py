@@ -1,4 +1,4 @@
-"""The second road: every profile, in long double, straight from the definitions of GAME.md.
+"""The second method: every profile, in long double, straight from the definitions of GAME.md.
 
 No code shared with the solvers.
 """

@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 
 from ttc_env.game import demand
 from ttc_env.game.envelope import AuctionEnvelope, PostedEnvelope
-from ttc_env.game.mechanisms import second_price_auction
 from ttc_env.game.regret import compare
 from ttc_env.game.rules.posted_price import Attraction
-from ttc_env.game.rules.score_auction import best_rival
+from ttc_env.game.rules.score_auction import best_rival, second_price_auction
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Market
 

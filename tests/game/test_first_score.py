@@ -11,9 +11,9 @@ from pettingzoo.test import parallel_api_test
 import ttc_env
 from tests.game.test_mechanisms import markets
 from ttc_env.game import enumeration
-from ttc_env.game.mechanisms import first_score_auction
 from ttc_env.game.rules import first_score, scores
 from ttc_env.game.rules.base import EveryAction, Users
+from ttc_env.game.rules.first_score import first_score_auction
 from ttc_env.testing import check_env
 
 SMALL = {"providers": ["Qwen2-7B", "Qwen2.5-7B", "Llama-3-8B"], "prices": (0.0, 0.3, 2.0)}
@@ -39,8 +39,8 @@ def random_game(rng):
     return market, first_score_auction(
         bids[rng.integers(len(bids))],
         rng.choice(["delivered", "claimed"]),
-        [(1.0,), (1.0,), (1.0, 2.0), (0.5, 1.0)][rng.integers(4)],
-        reserve if rng.random() < 0.5 else -np.inf,
+        misreport=[(), (), {"over_claim": 2.0}, {"over_claim": 0.5}][rng.integers(4)],
+        reserve=reserve if rng.random() < 0.5 else -np.inf,
     )
 
 
@@ -175,7 +175,8 @@ def test_many_idle_ties_are_capped_and_said(monkeypatch):
 
 @given(markets(positive_cost=True), st.data(), st.sampled_from(["delivered", "claimed"]))
 def test_it_is_the_loop(market, data, settlement):
-    mechanism = first_score_auction((-0.5, 0.0, 1.0), settlement, (0.5, 1.0, 2.0), 0.1)
+    lies = {"over_claim": (0.5, 2.0)}
+    mechanism = first_score_auction((-0.5, 0.0, 1.0), settlement, 0.1, lies)
     table = mechanism.offers(market)
     n, a = table.quality.shape
     actions = np.array([data.draw(st.integers(0, a - 1)) for _ in range(n)])

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttc_env.game.mechanisms import pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import get_mechanism, make_mechanism
+from ttc_env.game.rules.score_auction import second_price_auction
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Market
 
@@ -52,7 +53,8 @@ def auction_by_hand(quality, claim, bid, cost, outside, settlement):
 
 @given(markets(), st.data(), st.sampled_from(["delivered", "claimed"]))
 def test_auction_is_the_loop(market, data, settlement):
-    auction = second_price_auction((-0.5, 0.0, 1.0), settlement, (0.5, 1.0, 2.0))
+    lies = {"over_claim": (0.5, 2.0)}
+    auction = second_price_auction((-0.5, 0.0, 1.0), settlement, misreport=lies)
     table = auction.offers(market)
     actions = np.array(
         [data.draw(st.integers(0, table.quality.shape[1] - 1)) for _ in range(market.num_providers)]
@@ -70,7 +72,10 @@ def test_auction_is_the_loop(market, data, settlement):
 @given(
     markets(),
     st.sampled_from(
-        [pay_per_token((0.5, 1.0, 3.0)), second_price_auction((-0.5, 0.0, 1.0), claims=(0.5, 1.0))]
+        [
+            make_mechanism("market", (0.5, 1.0, 3.0)),
+            second_price_auction((-0.5, 0.0, 1.0), misreport={"over_claim": 0.5}),
+        ]
     ),
     st.data(),
 )
@@ -132,7 +137,7 @@ def test_no_profitable_misreport_when_delivered_quality_is_paid(
 def test_overclaiming_wins_but_pays_only_when_claims_are_settled():
     market = Market.from_arrays([[1.0], [0.9]], [[0.2], [0.2]], [[0.1], [0.1]], beta=1)
     for settlement, sign in (("delivered", -1), ("claimed", 1)):
-        auction = second_price_auction((0.0,), settlement, (1.0, 2.0))
+        auction = second_price_auction((0.0,), settlement, misreport={"over_claim": 2.0})
         # the worse provider claims twice its quality
         outcome = auction.play(auction.offers(market).take(np.array([0, 1])), market)
         assert outcome.share.tolist() == [0, 1]
@@ -141,20 +146,20 @@ def test_overclaiming_wins_but_pays_only_when_claims_are_settled():
 
 def test_actions_flatten_and_split_back():
     market = Market.from_arrays(np.ones((2, 3)), np.ones((2, 3)), np.ones((2, 3)), beta=1)
-    auction = second_price_auction((0.0, 1.0), claims=(0.5, 1.0, 2.0))
+    auction = second_price_auction((0.0, 1.0), misreport={"over_claim": (0.5, 2.0)})
     actions = np.arange(18)
-    level, price, claim = auction.split(actions, market)
-    np.testing.assert_array_equal(auction.join(level, price, claim, market=market), actions)
+    level, price, report = auction.split(actions, market)
+    np.testing.assert_array_equal(auction.join(level, price, report, market=market), actions)
     offer = auction.offers(market)
     np.testing.assert_allclose(offer.price[0], np.array([1.0, 2.0])[price])
-    np.testing.assert_allclose(offer.seen[0], np.array([0.5, 1.0, 2.0])[claim])
+    np.testing.assert_allclose(offer.seen[0], np.array([1.0, 0.5, 2.0])[report])
 
 
 def test_relabelling_providers_permutes_the_outcome():
     rng = np.random.default_rng(0)
     quality, cost = rng.random((5, 1)), rng.random((5, 1)) / 4
     order = rng.permutation(5)
-    for mechanism in (pay_per_token(), second_price_auction()):
+    for mechanism in (get_mechanism("market"), second_price_auction()):
         a, b = (
             Market.from_arrays(quality[o], 2 * cost[o], cost[o], beta=3)
             for o in (np.arange(5), order)
@@ -166,12 +171,12 @@ def test_relabelling_providers_permutes_the_outcome():
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: pay_per_token(()), "rising order"),
-        (lambda: pay_per_token((1.0, 1.0)), "rising order"),
-        (lambda: pay_per_token((0.0, 1.0)), "above 0"),
+        (lambda: make_mechanism("market", ()), "rising order"),
+        (lambda: make_mechanism("market", (1.0, 1.0)), "rising order"),
+        (lambda: make_mechanism("market", (0.0, 1.0)), "above 0"),
         (lambda: second_price_auction((-1.0, 0.0)), "above -1"),
         (lambda: second_price_auction(settlement="hoped for"), "'delivered' or 'claimed'"),
-        (lambda: second_price_auction(claims=(2.0, 1.0)), "rising order"),
+        (lambda: second_price_auction(misreport={"over_claim": (2.0, 0.5)}), "rising order"),
     ],
 )
 def test_bad_rules_are_refused(build, words):

@@ -9,11 +9,11 @@ from pettingzoo.test import parallel_api_test
 
 import ttc_env
 from ttc_env.game import enumeration
-from ttc_env.game.mechanisms import pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import make_mechanism
 from ttc_env.game.rules.base import Users
 from ttc_env.game.rules.first_score import FirstScore
 from ttc_env.game.rules.posted_price import PostedPrice
-from ttc_env.game.rules.score_auction import SecondScore, best_rival
+from ttc_env.game.rules.score_auction import SecondScore, best_rival, second_price_auction
 from ttc_env.game.rules.taste_auction import TasteAuction
 
 
@@ -151,7 +151,9 @@ def test_provider_view_and_learners_play_it():
     assert env.step(np.array([0, 1]))[1] > 0
 
 
-@pytest.mark.parametrize("mechanism", [pay_per_token((0.8, 2.0)), second_price_auction((0.0, 1.0))])
+@pytest.mark.parametrize(
+    "mechanism", [make_mechanism("market", (0.8, 2.0)), second_price_auction((0.0, 1.0))]
+)
 def test_what_rules_know_is_what_enumeration_finds(mechanism):
     """Every override of the built-in rules against the default from the definition."""
     rng = np.random.default_rng(0)
@@ -218,11 +220,13 @@ def test_best_rivals_are_the_loop():
 
 
 def test_names_and_options_are_checked():
-    with pytest.raises(ValueError, match="market, auction"):
+    with pytest.raises(ValueError, match="choose auction, first_score"):
         ttc_env.make_mechanism("lottery")
-    with pytest.raises(TypeError, match="its options are prices, settlement, claims, reserve"):
-        ttc_env.make_mechanism("auction", fine=3)
-    with pytest.raises(TypeError, match="only option is prices"):
+    with pytest.raises(TypeError, match="its options are prices, settlement, reserve, misreport"):
+        ttc_env.make_mechanism("auction", fee=3)
+    with pytest.raises(
+        TypeError, match="its options are prices, misreport, audit_rate, fine, noticed"
+    ):
         ttc_env.make_mechanism("market", reserve=3)
     with pytest.raises(ValueError, match="registered already"):
         ttc_env.register_mechanism("market", luce)

@@ -7,16 +7,17 @@ import pytest
 
 import ttc_env
 from ttc_env.game import demand
-from ttc_env.game.mechanisms import pay_per_token, second_price_auction
+from ttc_env.game.mechanisms import get_mechanism, make_mechanism
 from ttc_env.game.mixed import expected_log_shares
 from ttc_env.game.regret import assess, nash_conv, regret, relative_regret
+from ttc_env.game.rules.score_auction import second_price_auction
 from ttc_env.game.types import Market
 
 MECHANISMS = [
-    pay_per_token(),
-    pay_per_token((0.5, 2.0)),
+    get_mechanism("market"),
+    make_mechanism("market", (0.5, 2.0)),
     second_price_auction((-0.5, 0.0, 1.0)),
-    second_price_auction((0.0,), "claimed", (1.0, 1.5)),
+    second_price_auction((0.0,), "claimed", misreport={"over_claim": 1.5}),
 ]
 
 
@@ -52,7 +53,7 @@ def enumerate_utilities(mixture, mechanism, market):
 def test_mixed_profiles_against_enumeration(mechanism, seed):
     rng = np.random.default_rng(seed)
     n, m = int(rng.integers(1, 5)), int(rng.integers(1, 3))
-    choices = len(mechanism.tariff.choices) * len(mechanism.claims)
+    choices = len(mechanism.tariff.choices) * len(mechanism.misreports.reports(1))
     while (m * choices) ** n > 1500:  # joint actions to enumerate
         n -= 1
     market = random_market(rng, n, m)
@@ -92,7 +93,7 @@ def test_expected_shares_of_published_games(benchmark, beta, factors):
     the plain ones.
     """
     market = ttc_env.load_market(benchmark, "majority", beta=beta)
-    mechanism = pay_per_token(factors)
+    mechanism = make_mechanism("market", factors)
     table = mechanism.offers(market)
     z = demand.logits(table.score, beta)
     n, a = z.shape
@@ -122,7 +123,7 @@ def test_relative_regret_sees_what_underflows():
 def test_losses_and_zeros():
     # the first level sells below cost
     market = Market.from_arrays([[1.0, 1.0]], [[0.1, 0.3]], [[0.2, 0.2]], beta=1)
-    result = assess(np.array([0]), pay_per_token(), market)
+    result = assess(np.array([0]), get_mechanism("market"), market)
     assert result.utility[0] < 0 < result.best_utility[0]
     assert result.relative[0] > 1
     assert nash_conv(market, np.array([1])) == 0

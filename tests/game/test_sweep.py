@@ -8,7 +8,7 @@ import pytest
 
 import ttc_env
 from ttc_env.game.curves import BENCHMARKS, METHODS
-from ttc_env.game.mechanisms import pay_per_token
+from ttc_env.game.mechanisms import make_mechanism
 from ttc_env.game.random_markets import random_markets
 from ttc_env.game.sweep import sweep
 from ttc_env.game.tariffs import PerToken
@@ -86,7 +86,7 @@ def test_levels_and_prices(choices):
     """Prices on a grid: 0.8 is cost, so that many actions earn exactly nothing; in one batch with a
     market of fewer levels, and at beta 0.
     """
-    mechanism = pay_per_token(choices)
+    mechanism = make_mechanism("market", choices)
     batch = random_markets(40, "aime", seed=1, num_providers=4, beta=(30.0, 1e5), spread=2.0)
     short = ttc_env.Market.from_arrays(
         [[0.5, 0.7], [0.6, np.nan]],

@@ -35,6 +35,21 @@ def test_rows_are_judged():
     assert "| x | 2 | 1.5 to 2,500 | <= 2 | met |" in benchmark_table.table([row])
 
 
+def test_the_median_of_runs_is_kept():
+    def run(*ratios, **machine):
+        rows = [{"name": f"row {k}", "ratio": x, "spread": [0, 9]} for k, x in enumerate(ratios)]
+        return {"machine": machine, "command": "", "rows": rows}
+
+    kept = benchmark_table.of_runs([run(3.0, 1.0), run(1.0, None), run(2.0, 1.0)])
+    assert kept["runs"] == 3
+    assert [row["ratio"] for row in kept["rows"]] == [2.0, None]
+    assert [row["spread"] for row in kept["rows"]] == [[1.0, 3.0], None]
+    with pytest.raises(ValueError, match="machines"):
+        benchmark_table.of_runs([run(1.0), run(1.0, cpu="another")])
+    with pytest.raises(ValueError):
+        benchmark_table.of_runs([run(1.0), run(1.0, 2.0)])
+
+
 def rows_of(tmp_path, *options):
     out = tmp_path / "speed.json"
     subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cached_property, partial
+from operator import itemgetter
 from typing import Any, Unpack
 
 import numpy as np
@@ -48,6 +49,9 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
       quality; the best score (claim minus bid) serves everybody and is paid so that users keep the
       runner-up's score.
 
+    With `misreport` providers may also lie: bill more tokens than they used, serve less than they
+    announce, claim too much (`ttc_env.game.misreports`).
+
     The game is that of *Test-Time Compute Games* (arXiv 2601.21839), with its measured quality
     curves. `solve()` returns the exact equilibria, social optimum or dominant strategies of the
     very game that the environment plays.
@@ -63,28 +67,28 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | --- | --- | --- | --- |
     | `"discrete"` | `"grid"` (default) or numbers | `MultiDiscrete([levels, prices])` | index of the level, index of the price choice |
     | `"discrete"` | `"fixed"` | `Discrete(levels)` | index of the level; list prices (market) or truthful bids (auction) |
-    | `"flat"` | any | `Discrete(levels x prices x claims)` | `(level * prices + price) * claims + claim`: the index that `solve()` and profiles use |
+    | `"flat"` | any | `Discrete(levels x prices x reports)` | `(level * prices + price) * reports + report`: the index that `solve()` and profiles use |
     | `"continuous"` | `"grid"` or numbers | `Box(-1, 1, (2,))` | level (equal bins), price on a log scale from the lowest to the highest choice |
     | `"continuous"` | `"fixed"` | `Box(-1, 1, (1,))` | level (equal bins) |
 
     A price choice is, in the market, a factor on the list price per token (default 0.8, 1, 1.25, 2,
     4, ..., 64: 1 is the paper's fixed price, 0.8 is cost at the default margin, and the upper end
     covers what providers would ask if prices were free); in the auction a markup of the bid over
-    cost (default -0.5, -0.2, 0, 0.25, 0.5, 1, 2, 4, 8: 0 is the truthful bid). With more than one
-    entry in `claims` an auction action has one more part, the index of the claimed quality as a
-    factor on the true one.
+    cost (default -0.5, -0.2, 0, 0.25, 0.5, 1, 2, 4, 8: 0 is the truthful bid). Where lies can
+    be told (`misreport`) an action has one more part, the index of what is reported: 0 is the truth,
+    then the lies in the order of `config.mechanism.reports(market)`.
 
     Providers with fewer levels than others have the same space. `infos[agent]["action_mask"]` says
-    which choices exist: int8, 1 = available; `[levels]` or `[levels x prices x claims]` for a
+    which choices exist: int8, 1 = available; `[levels]` or `[levels x prices x reports]` for a
     `Discrete`, and for a `MultiDiscrete` one array with the parts one after the other,
-    `[levels + prices + claims]`. `action_space(agent).sample(mask)` takes it. A Box has no mask and
+    `[levels + prices + reports]`. `action_space(agent).sample(mask)` takes it. A Box has no mask and
     needs none. A level beyond the provider's own grid means its highest level, at the same price and
-    claim. Integers outside the space raise; numbers outside a Box are clipped.
+    report; so does an announcement beyond it, which at the highest level is the truth. Integers outside the space raise; numbers outside a Box are clipped.
 
     ## Observation Space
 
     `Box(-1, 1, (d,))`, float32: own curves and costs, own last action and profit, the last round's
-    public outcome (every provider's quality, price and share), and the time left.
+    public outcome (every provider's quality as users saw it, price and share), and the time left.
     `env.layout.describe()` prints the place and scale of every entry. `information="full"`
     (default) shows rivals' quality, price and share; `"prices"` their price alone; `"own"` nothing
     of them (zeros). `state()` returns everything about all providers, for centralised critics.
@@ -94,22 +98,27 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     Expected profit in USD of serving `users` arrivals: users x U_i. With `demand="sampled"` the
     users' choices (a multinomial draw; in an auction a draw among tied winners) and the correctness
     of the answers they get are drawn from the environment's generator, and the reward is the profit
-    from those who came; its expectation is the expected reward.
+    from those who came; its expectation is the expected reward. Where lies can be told, audits are
+    drawn too: a lie that is found costs `fine`. Expected profit holds audit_rate x fine per query.
 
     ## Infos
 
     With `infos="full"` (default), for each agent: `action_mask` (not for a Box); `level`,
-    `quality`, `price`, `cost`, `payment`, `profit` (all USD per query, `profit` per served query),
-    `share`, `utility` (USD per arriving user); `regret` and `relative_regret` of the action just
-    played, exact; and of the round `welfare`, `optimal_welfare`, `nash_conv`, `user_value` (USD per
-    arriving user). Under sampled demand also `served` and `correct`, the numbers of users and of
-    right answers (`correct` needs accuracy curves). All but those two are expectations, also where
-    demand is sampled and observations show what was drawn. `infos="basic"` gives the mask alone.
-    Infos are dicts whose entries are worked out when one is first read, so that unread ones cost
-    almost nothing.
+    `quality`, `price`, `cost`, `payment`, `profit`, `surplus` (quality less cost), all USD per
+    query, `profit` per served query; `share`, `utility` (USD per arriving user); `regret` and
+    `relative_regret` of the action just played, exact; and of the round `welfare`,
+    `optimal_welfare`, `nash_conv`, `user_value` (USD per arriving user). Under sampled demand also
+    `served` and `correct`, the numbers of users and of right answers (`correct` needs accuracy
+    curves). All but those two are expectations, also where demand is sampled and observations show
+    what was drawn. `infos="basic"` gives the mask alone. Infos are dicts whose entries are worked
+    out when one is first read, so that unread ones cost almost nothing.
 
-    `solve()` of an auction needs the truthful bid 0 among `prices` (and the true claim 1.0 among
-    `claims`, if quality is paid as delivered): without it no strategy is dominant, and it says so.
+    Where lies can be told: `report` (the index of what was reported, 0 the truth), `seen` (quality
+    as users saw it), `penalty` (the expected fine per served query); of the round `fines` (USD per
+    arriving user); and under sampled demand `caught`, the number of lies found.
+
+    `solve()` of an auction needs the truthful bid 0 among `prices`: without it no strategy is
+    dominant, and it says so.
 
     ## Starting State
 
@@ -133,7 +142,10 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `prices` | `"grid"` | `"grid"`, `"fixed"`, or price choices as numbers |
     | `base` | `"list"` | pay_per_correct only: what a right answer costs, by the provider's list price, or by its `"value"` |
     | `cap` | the list price at the efficient level | price_cap only: USD/query, one for all |
-    | `claims`, `settlement` | `(1.0,)`, `"delivered"` | auction only: claims as factors on true quality; pay on `"delivered"` or `"claimed"` quality |
+    | `settlement` | `"delivered"` | auction only: pay on `"delivered"` or `"claimed"` quality |
+    | `misreport` | none | lies that may be told: `"over_report"`, `"under_serve"`, `"over_claim"`, several, or `{lie: sizes}`; see `ttc_env.game.misreports` |
+    | `audit_rate`, `fine` | 1, 0 | the chance that a query is audited; USD per query whose lie is found |
+    | `noticed` | False | over-reports: whether users see the bill before they choose |
     | `reserve` | none | auction only: USD/query; no score below it serves |
     | `actions` | `"discrete"` | or `"flat"` (one index), or `"continuous"` |
     | `users` | 1000 | arrivals per round |
@@ -187,6 +199,9 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
         self._rng: Any = None if config.demand == "expected" else self._generator(None)
         self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
+        # Agents leave all at once, so that it is the same ones in every round.
+        one, *more = self.possible_agents
+        self._of_all = itemgetter(one, *more) if more else partial(_of_one, one)
         self._t = 0
         self._last: OneRound | None = None  # the round played last
         self._history: list[Round] = []
@@ -242,7 +257,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._history, self._levels = [], []
         self.agents = list(self.possible_agents)
         observations = dict(zip(self.agents, self._game.first.full()[0], strict=True))
-        return observations, {agent: info.copy() for agent, info in self._game.basic_infos.items()}
+        return observations, self._game.basic_infos()
 
     def step(
         self, actions: dict[str, Any]
@@ -263,7 +278,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         if not agents:
             raise RuntimeError("no episode is running; call reset() first")
         try:
-            chosen = [actions[agent] for agent in agents]
+            chosen = self._of_all(actions)
         except KeyError:
             missing = [agent for agent in agents if agent not in actions]
             raise ValueError(
@@ -280,9 +295,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         if self.render_mode is not None:
             self._record()
         if game.config.infos == "basic":
-            infos: dict[str, dict[str, Any]] = {
-                agent: info.copy() for agent, info in game.basic_infos.items()
-            }
+            infos = game.basic_infos()
         else:
             lazy, masks = LazyRound(partial(game.infos_of, played)), game.config.action_masks
             infos = {agent: Info((lazy, i), masks[i]) for i, agent in enumerate(agents)}
@@ -341,6 +354,10 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """Nothing is held open."""
 
 
+def _of_one(agent: str, actions: dict[str, Any]) -> tuple[Any]:
+    return (actions[agent],)
+
+
 class MarketAEC(OrderEnforcingWrapper[str, np.ndarray, Any]):
     """`MarketEnv` in PettingZoo's AEC API: agents act in turn, and the round is played when the last
     one has.
@@ -368,13 +385,17 @@ class _Game:
         self.backend = PythonBackend(self.tables)
         layout = self.tables.layout
         self.first = BatchObservation.first(layout, self.tables.static, 1, layout.hidden)
-        self.basic_infos: dict[str, dict[str, Any]] = {
-            agent: {} if mask is None else {"action_mask": mask}
-            for agent, mask in zip(config.agents, config.action_masks)
-        }
+        masks = zip(config.agents, config.action_masks, strict=True)
+        self._masks = [(agent, mask) for agent, mask in masks if mask is not None]
 
     def __reduce__(self) -> Any:
         return _Game, (self.config,)
+
+    def basic_infos(self) -> dict[str, dict[str, Any]]:
+        """What is there without being asked for: action masks, where actions have them."""
+        if not self._masks:
+            return {agent: {} for agent in self.config.agents}
+        return {agent: {"action_mask": mask} for agent, mask in self._masks}
 
     @cached_property
     def round_infos(self) -> RoundInfos:

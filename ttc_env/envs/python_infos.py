@@ -10,6 +10,7 @@ from __future__ import annotations
 from operator import getitem, mul, sub
 from typing import Any
 
+from ttc_env.envs.round_infos import DERIVED
 from ttc_env.envs.rounds import Played
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game.rules.base import PythonInfos
@@ -43,6 +44,9 @@ class PlainInfos:
             "price": offer.price,
             "cost": offer.cost,
         }
+        self._lies = bool(config.mechanism.misreports.kinds)
+        if self._lies:
+            shown |= tables.lies
         n = range(len(offer.quality))
         self._begin = [
             [
@@ -73,12 +77,17 @@ class PlainInfos:
             "optimal_welfare": self._optimal_welfare,
             "nash_conv": sum(found.regret),
         }
+        if self._lies:
+            penalty = [
+                row[action]["penalty"] for row, action in zip(self._begin, flat, strict=True)
+            ]
+            common["fines"] = sum(map(mul, share, penalty))
         counts: dict[str, Any] = {
             name: count[:, 0].astype(int).tolist()
-            for name in ("served", "correct")
+            for name in ("served", "correct", "caught")
             if (count := getattr(played, name)) is not None
         }
-        return [
+        rows = [
             {
                 **self._begin[i][flat[i]],
                 "payment": found.payment[i],
@@ -92,3 +101,7 @@ class PlainInfos:
             }
             for i in range(n)
         ]
+        for row in rows:
+            for name, of in DERIVED.items():
+                row[name] = of(row)
+        return rows

@@ -4,6 +4,7 @@ for one environment and for many.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,13 @@ from ttc_env.game.continuous import PriceRange, continuous_regret
 from ttc_env.game.rules.base import Round, Users
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array
+
+DERIVED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "surplus": lambda info: info["quality"] - info["cost"],
+}
+"""Infos that follow from others, by name: functions of one provider's numbers, and of a batch's
+arrays `[n, b]`, alike.
+"""
 
 _BLOCK = 2048  # environments per pass: temporaries then stay in the processor's cache
 _ENTRIES = 1 << 18  # entries of replies per pass
@@ -47,7 +55,9 @@ class RoundInfos:
         offer = self.tables.offer.map(lambda table: table.reshape(-1).take(played.index))
         if played.price is None:
             return offer
-        return Offer(offer.quality, offer.seen, played.price, offer.cost)
+        return Offer(
+            offer.quality, offer.seen, played.price, offer.cost, played.paid, offer.penalty
+        )
 
     def round(self, played: Played) -> Round:
         """What the round comes to in expectation: `Rule.play` of its offers."""
@@ -68,14 +78,18 @@ class RoundInfos:
             "share": expected.share if sampled else played.share,
             "utility": expected.utility if sampled else played.reward / self.config.users,
         }
-        for name in ("served", "correct"):
+        if self.mechanism.misreports.kinds:
+            for name, table in self.tables.lies.items():
+                infos[name] = table.reshape(-1).take(played.index)
+            infos["fines"] = expected.fines
+        for name in ("served", "correct", "caught"):
             if (count := getattr(played, name)) is not None:
                 infos[name] = count.astype(np.int64)
         infos["regret"], infos["relative_regret"] = self.regrets(played, expected)
         infos["welfare"], infos["user_value"] = expected.welfare, expected.user_value
         infos["optimal_welfare"] = self._optimal_welfare
         infos["nash_conv"] = infos["regret"].sum(axis=0)
-        return infos
+        return infos | {name: of(infos) for name, of in DERIVED.items()}
 
     def regrets(self, played: Played, expected: Round) -> tuple[Array, Array]:
         """Regret, USD per arriving user, and relative regret, `[n, b]`, against every action that

@@ -16,7 +16,9 @@ says who serves and who pays what (`ttc_env.game.rules`, one file each).
 | `first_score`: the same, held to its own score | `CostPlus` | `FirstScore` |
 | `taste_auction`: second score, user by user | `CostPlus` | `TasteAuction` |
 
-A mechanism of your own is registered by name, and every face of the package then knows it:
+The file of a rule registers its mechanisms; posted prices do so for every tariff in
+`tariffs.POSTED_TARIFFS`. One of your own is registered by name as well, and every face of the
+package then knows it:
 
     ttc_env.register_mechanism("lottery", lambda prices="fixed": Mechanism(...))
     env = ttc_env.parallel_env(mechanism="lottery")
@@ -26,89 +28,170 @@ Axis 0 is the provider; further axes are actions or batch. Money is USD/query th
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ttc_env.game import rules
+from ttc_env.game.misreports import HONEST, TRUTH, Misreports, Report
 from ttc_env.game.rules.base import Round, Rule, UsersLike
-from ttc_env.game.rules.first_score import FirstScore
-from ttc_env.game.rules.posted_price import PostedPrice
-from ttc_env.game.rules.score_auction import SecondScore
-from ttc_env.game.rules.taste_auction import TasteAuction
-from ttc_env.game.tariffs import (
-    CostPlus,
-    FlatFee,
-    Offer,
-    PayPerCorrect,
-    PerCharacter,
-    PerToken,
-    PriceCap,
-    Tariff,
-    TwoPart,
-    price_choices,
-)
+from ttc_env.game.tariffs import Offer, Tariff, Terms
 from ttc_env.game.types import Array, Market
 
 
 @dataclass(frozen=True)
 class Mechanism:
-    """A tariff and a rule; with `claims`, factors on the true quality that a provider may promise.
+    """A tariff and a rule with a name; with `misreports`, lies that a provider may tell.
 
-    An *action* of a provider is (level, price choice, claim), flattened in that order: `action =
-    (level * k_p + price) * k_c + claim`, so with one price and one claim an action is a level.
+    An *action* of a provider is (level, price choice, report), flattened in that order: `action =
+    (level * k_p + price) * k_r + report`, so with one price and no lies an action is a level.
+    Report 0 is the truth (`reports`).
     """
 
     name: str
     tariff: Tariff
     rule: Rule
-    claims: tuple[float, ...] = (1.0,)
+    misreports: Misreports = HONEST
 
     def __post_init__(self) -> None:
-        claims = tuple(float(x) for x in self.claims)
-        object.__setattr__(self, "claims", claims)
-        if (
-            not claims
-            or min(claims) < 0
-            or not np.isfinite(claims).all()
-            or list(claims) != sorted(set(claims))
-        ):
+        if senseless := [kind for kind in self.misreports.kinds if kind not in self.tariff.lies]:
             raise ValueError(
-                f"claims must be factors >= 0 on the true quality, in rising order; got {claims}"
+                f"misreport {', '.join(map(repr, senseless))} makes no sense in mechanism"
+                f" {self.name!r}; choose among {', '.join(map(repr, self.tariff.lies))}"
             )
 
+    @property
+    def honest(self) -> Mechanism:
+        """The same mechanism where no lies can be told."""
+        return replace(self, misreports=HONEST)
+
+    def reports(self, market: Market) -> tuple[Report, ...]:
+        """What a provider may report: the truth, and the lies."""
+        return self.misreports.reports(market.num_levels)
+
     def grid(self, market: Market) -> tuple[int, int, int]:
-        """(levels, price choices, claims) per provider."""
-        return market.num_levels, len(self.tariff.choices), len(self.claims)
+        """(levels, price choices, reports) per provider."""
+        return market.num_levels, len(self.tariff.choices), len(self.reports(market))
 
     def split(
         self, actions: ArrayLike, market: Market
     ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-        """Flat actions as (level, price, claim) indices. Any shape."""
+        """Flat actions as (level, price, report) indices. Any shape."""
         return np.unravel_index(np.asarray(actions), self.grid(market))  # type: ignore[return-value]
 
     def join(
-        self, level: ArrayLike, price: ArrayLike = 0, claim: ArrayLike = 0, *, market: Market
+        self, level: ArrayLike, price: ArrayLike = 0, report: ArrayLike = 0, *, market: Market
     ) -> NDArray[np.intp]:
-        """(level, price, claim) indices as flat actions: the inverse of `split`."""
-        _, prices, claims = self.grid(market)
-        return (np.asarray(level) * prices + np.asarray(price)) * claims + np.asarray(claim)
+        """(level, price, report) indices as flat actions: the inverse of `split`."""
+        _, prices, reports = self.grid(market)
+        return (np.asarray(level) * prices + np.asarray(price)) * reports + np.asarray(report)
+
+    def lies(self, actions: ArrayLike, market: Market) -> NDArray[np.bool_]:
+        """Which flat actions are lies. Any shape."""
+        return self.split(actions, market)[2] > 0
+
+    def existing(self, counts: ArrayLike, market: Market) -> NDArray[np.intp]:
+        """`[..., a]` the action that is played where each one is asked for: an absent level means
+        the highest, and an announcement beyond the own levels the highest that there is.
+
+        counts: `[...]` how many levels a provider has.
+        """
+        highest = np.asarray(counts)[..., None] - 1
+        level, price, report = self.split(np.arange(np.prod(self.grid(market))), market)
+        level = np.minimum(level, highest)
+        report = _within_room(self.reports(market), market.num_levels)[report, highest - level]
+        return self.join(level, price, report, market=market)
+
+    def terms(self, market: Market) -> tuple[Terms, Terms]:
+        """What prices depend on besides their choice, `[n, m, r]` by level and report: of the price
+        that users see, and of the bill.
+        """
+        terms = self.tariff.terms(market)
+        reports = self.reports(market)
+        if len(reports) == 1:
+            honest = tuple(term[:, :, None] for term in terms)
+            return honest, honest
+        announced = _announced(reports, market.num_levels)
+        factor = np.array([size if kind == "over_report" else 1.0 for kind, size in reports])
+        fine = np.array([self.misreports.expected_fine * (r != TRUTH) for r in reports])
+        shape = (*terms[0].shape, len(reports))
+        seen, billed = self.tariff.misreported(
+            tuple(np.broadcast_to(term[:, :, None], shape) for term in terms),
+            tuple(term[:, announced] for term in terms),
+            factor,
+            fine,
+        )
+        return (billed if self.misreports.noticed else seen), billed
+
+    def check_continuous(self, market: Market) -> None:
+        """Whether best replies in continuous prices are known.
+
+        Raises:
+            ValueError: the rule has no formula for them, or a liar's bill is not its price.
+        """
+        self.rule.check_continuous()
+        if not all(map(_equal, *self.terms(market))):
+            raise ValueError(
+                f"mechanism {self.name!r}: a liar bills another price than users see, and there is"
+                " no formula for best replies in continuous prices then; use infos='basic', a price"
+                " grid, or noticed=True where tokens are over-reported"
+            )
+
+    def promises(self, market: Market) -> Offer:
+        """`[n, m, r]`, by level and report: everything of an offer but its price (NaN here). NaN
+        where a level, or the level announced, does not exist.
+        """
+        reports = self.reports(market)
+        shape = (*market.quality.shape, len(reports))
+        quality, cost = (
+            np.broadcast_to(x[:, :, None], shape) for x in (market.quality, market.cost)
+        )
+        unpriced = np.full(shape, np.nan)
+        if len(reports) == 1:
+            return Offer(quality, quality, unpriced, cost)
+        claim = np.array([size if kind == "over_claim" else 1.0 for kind, size in reports])
+        announced = _announced(reports, market.num_levels)
+        seen = market.quality[:, announced] * claim
+        beyond = np.arange(market.num_levels)[:, None] + _steps(reports) >= market.num_levels
+        absent = np.isnan(seen) | beyond | np.isnan(quality)
+        fine = np.array([self.misreports.expected_fine * (r != TRUTH) for r in reports])
+        quality, seen, cost, penalty = (
+            np.where(absent, np.nan, np.broadcast_to(x, shape)) for x in (quality, seen, cost, fine)
+        )
+        return Offer(quality, seen, unpriced, cost, unpriced, penalty)
 
     def offers(self, market: Market) -> Offer:
-        """Every action's offer: a table `[n, a]`, NaN where a provider has fewer levels."""
-        shape = (market.num_providers, *self.grid(market))
+        """Every action's offer: a table `[n, a]`, NaN where an action does not exist: a provider
+        has fewer levels, or none as high as the one announced.
+        """
+        n, m, r = *market.quality.shape, len(self.reports(market))
+        choices = np.array(self.tariff.choices)
+        shape = (n, m, len(choices), r)
 
         def table(values: Array) -> Array:
-            return np.ascontiguousarray(np.broadcast_to(values, shape)).reshape(shape[0], -1)
+            return np.ascontiguousarray(np.broadcast_to(values, shape)).reshape(n, -1)
 
-        quality, cost = (x[:, :, None, None] for x in (market.quality, market.cost))
-        price = self.tariff.prices(market)[..., None]
-        return Offer(
-            table(quality), table(quality * np.array(self.claims)), table(price), table(cost)
+        promises = self.promises(market)
+        absent = np.isnan(promises.quality)[:, :, None]
+        prices = []
+        for terms in self.terms(market):
+            wide = tuple(term[:, :, None] for term in terms)
+            price = np.asarray(self.tariff.price(wide, choices[:, None]))
+            prices.append(table(np.where(absent, np.nan, price)))
+        price, paid = prices
+        quality, seen, cost = (
+            table(x[:, :, None]) for x in (promises.quality, promises.seen, promises.cost)
         )
+        if r == 1:
+            return Offer(quality, seen, price, cost)
+        penalty = table(promises.penalty[:, :, None])
+        return Offer(quality, seen, price, cost, None if _equal(paid, price) else paid, penalty)
 
     def play(self, offer: Offer, users: UsersLike) -> Round:
         """One round, in expectation: `Rule.play`. users: a `Market`, or `Users`."""
@@ -119,115 +202,53 @@ class Mechanism:
         return self.rule.deviations(table, offer, users)
 
 
+def _equal(a: Array, b: Array) -> bool:
+    return a is b or np.array_equal(a, b, equal_nan=True)
+
+
+def _steps(reports: Sequence[Report]) -> NDArray[np.intp]:
+    """`[r]` how many levels above the one served each report announces."""
+    return np.array([int(size) if kind == "under_serve" else 0 for kind, size in reports])
+
+
+def _announced(reports: Sequence[Report], levels: int) -> NDArray[np.intp]:
+    """`[m, r]` the level that is announced; the highest where there is none."""
+    return np.minimum(np.arange(levels)[:, None] + _steps(reports), levels - 1)
+
+
+def _within_room(reports: Sequence[Report], levels: int) -> NDArray[np.intp]:
+    """`[r, m]` the report that is made in place of each where only so many levels lie above the one
+    served: the highest announcement that there is, or the truth.
+    """
+    steps, room = _steps(reports), np.arange(levels)
+    fits = (steps > 0) & (steps <= room[:, None])  # [m, r]
+    highest = np.where(fits, steps, 0).argmax(axis=1)  # report 0 where none fits
+    own = np.arange(len(reports))[:, None]
+    return np.where(steps[:, None] <= room, own, highest)
+
+
 Factory = Callable[..., Mechanism]
 """`factory(prices="grid" | "fixed" | numbers, **options) -> Mechanism`; its keywords are the
 mechanism's options, and "fixed" is the default of `prices`."""
 
 
-def pay_per_token(prices: str | ArrayLike = "fixed") -> Mechanism:
-    """The pay-per-token market ([TTC]). prices: factors on the list price; 1.0 is the paper's."""
-    return Mechanism("market", PerToken(price_choices(PerToken, prices)), PostedPrice())
-
-
-def flat_fee(prices: str | ArrayLike = "fixed") -> Mechanism:
-    """One price per query, whatever the level (GAME.md, "Reference level and tariffs").
-
-    prices: factors on p*, the list price at the level of largest surplus.
-    """
-    return Mechanism("flat_fee", FlatFee(price_choices(FlatFee, prices)), PostedPrice())
-
-
-def pay_per_correct(prices: str | ArrayLike = "fixed", base: str = "list") -> Mechanism:
-    """Right answers cost, wrong ones do not (GAME.md, theorem 11).
-
-    Args:
-        prices: factors on the price of a right answer.
-        base: what that price is: `"list"`, p* / a(theta*) of each provider, or `"value"`,
-            alpha (1 - b) for all.
-    """
-    grid = PayPerCorrect.VALUE_CHOICES if base == "value" else None
-    choices = price_choices(PayPerCorrect, prices, grid)
-    return Mechanism("pay_per_correct", PayPerCorrect(choices, base), PostedPrice())
-
-
-def two_part(prices: str | ArrayLike = "fixed") -> Mechanism:
-    """Every level at cost, and a fee that does not depend on it (GAME.md, theorem 10).
-
-    prices: factors on the fee, pi* = p* - c*.
-    """
-    return Mechanism("two_part", TwoPart(price_choices(TwoPart, prices)), PostedPrice())
-
-
-def price_cap(prices: str | ArrayLike = "fixed", cap: float | None = None) -> Mechanism:
-    """Pay per token up to a cap (GAME.md, theorem 12).
-
-    Args:
-        prices: factors on the list price.
-        cap: USD/query, one for all; None for p* of each provider.
-    """
-    return Mechanism("price_cap", PriceCap(price_choices(PriceCap, prices), cap), PostedPrice())
-
-
-def per_character(prices: str | ArrayLike = "fixed") -> Mechanism:
-    """Pay by the character (arXiv 2505.21627), for curves that have `characters`.
-
-    prices: factors on the price that makes the bill at theta* the list price.
-    """
-    choices = price_choices(PerCharacter, prices)
-    return Mechanism("per_character", PerCharacter(choices), PostedPrice())
-
-
-def second_price_auction(
-    prices: str | ArrayLike = "fixed",
-    settlement: str = "delivered",
-    claims: Sequence[float] = (1.0,),
-    reserve: float = -np.inf,
-) -> Mechanism:
-    """The reverse second-price auction ([TTC]).
-
-    Args:
-        prices: bids as markups over cost; 0.0 is the truthful bid.
-        settlement: `"delivered"` or `"claimed"`: which quality is paid for (`SecondScore`).
-        claims: factors on the true quality that a provider may promise.
-        reserve: USD/query: no score below it serves.
-    """
-    tariff = CostPlus(price_choices(CostPlus, prices))
-    return Mechanism("auction", tariff, SecondScore(settlement, float(reserve)), tuple(claims))
-
-
-def first_score_auction(
-    prices: str | ArrayLike = "grid",
-    settlement: str = "delivered",
-    claims: Sequence[float] = (1.0,),
-    reserve: float = -np.inf,
-) -> Mechanism:
-    """The first-score auction: the winner is held to its own score (GAME.md, theorem 14).
-
-    Args:
-        prices: bids as markups over cost; a grid by default, since nobody gains by bidding its
-            cost.
-        settlement, claims, reserve: as in `second_price_auction`.
-    """
-    tariff = CostPlus(price_choices(CostPlus, prices))
-    rule = FirstScore(settlement, float(reserve))
-    return Mechanism("first_score", tariff, rule, tuple(claims))
-
-
-def second_score_with_tastes(
-    prices: str | ArrayLike = "fixed",
-    settlement: str = "delivered",
-    claims: Sequence[float] = (1.0,),
-) -> Mechanism:
-    """The second-score auction with tastes, held for every user (GAME.md, theorem 16).
-
-    Args:
-        prices, settlement, claims: as in `second_price_auction`.
-    """
-    tariff = CostPlus(price_choices(CostPlus, prices))
-    return Mechanism("taste_auction", tariff, TasteAuction(settlement), tuple(claims))
-
-
 _FACTORIES: dict[str, Factory] = {}
+
+
+_packaged = False
+
+
+def _enter_packaged() -> None:
+    """Import the files of `ttc_env.game.rules`, each of which registers its own mechanisms; the
+    compiled kernels, `*_numba.py`, are not rules and stay where they are.
+    """
+    global _packaged
+    if _packaged:
+        return
+    _packaged = True  # at once, since the files come back here
+    for module in pkgutil.iter_modules(rules.__path__):
+        if not module.name.endswith("_numba"):
+            importlib.import_module(f"{rules.__name__}.{module.name}")
 
 
 def register_mechanism(name: str, factory: Factory, *, replace: bool = False) -> None:
@@ -244,6 +265,7 @@ def register_mechanism(name: str, factory: Factory, *, replace: bool = False) ->
     """
     if not isinstance(name, str) or not name:
         raise ValueError(f"a mechanism's name is a word, such as 'lottery'; got {name!r}")
+    _enter_packaged()
     if name in _FACTORIES and not replace:
         raise ValueError(
             f"mechanism {name!r} is registered already; choose another name, or pass replace=True"
@@ -257,8 +279,9 @@ def register_mechanism(name: str, factory: Factory, *, replace: bool = False) ->
 
 
 def mechanisms() -> tuple[str, ...]:
-    """The registered names."""
-    return tuple(_FACTORIES)
+    """The registered names, in alphabetical order."""
+    _enter_packaged()
+    return tuple(sorted(_FACTORIES))
 
 
 def mechanism_options(name: str) -> tuple[str, ...]:
@@ -273,9 +296,9 @@ def mechanism_options(name: str) -> tuple[str, ...]:
 
 
 def _factory(name: str) -> Factory:
-    if name not in _FACTORIES:
+    if name not in mechanisms():
         raise ValueError(
-            f"mechanism {name!r} is unknown; choose {', '.join(_FACTORIES)}, register one with"
+            f"mechanism {name!r} is unknown; choose {', '.join(mechanisms())}, register one with"
             " ttc_env.register_mechanism, or pass a ttc_env.game.mechanisms.Mechanism"
         )
     return _FACTORIES[name]
@@ -317,14 +340,3 @@ def make_mechanism(
 def get_mechanism(mechanism: str | Mechanism) -> Mechanism:
     """A mechanism by name, as the paper plays it (list prices; truthful bids), or the one given."""
     return make_mechanism(mechanism)
-
-
-register_mechanism("market", pay_per_token)
-register_mechanism("auction", second_price_auction)
-register_mechanism("flat_fee", flat_fee)
-register_mechanism("pay_per_correct", pay_per_correct)
-register_mechanism("two_part", two_part)
-register_mechanism("price_cap", price_cap)
-register_mechanism("per_character", per_character)
-register_mechanism("first_score", first_score_auction)
-register_mechanism("taste_auction", second_score_with_tastes)

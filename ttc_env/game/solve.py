@@ -33,7 +33,7 @@ def solve(market: Market, mechanism: str | Mechanism = "market", *, tolerance: f
         market: who sells, and what users are like.
         mechanism: a registered name (`ttc_env.mechanisms()`) with its neutral prices, such as
             `"market"` (list prices: the paper's game) or `"auction"` (truthful bids); or a
-            `Mechanism`, for instance `pay_per_token((0.8, 1.0, 2.0))`, whose (level,
+            `Mechanism`, for instance `make_mechanism("market", (0.8, 1.0, 2.0))`, whose (level,
             price) pairs are flattened into one action set.
         tolerance: log-utility gap up to which an action counts as a best reply (posted prices);
             finite and >= 0.

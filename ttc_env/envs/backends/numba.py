@@ -1,5 +1,5 @@
 """Rounds compiled by numba (extra `fast`): the tables of `ttc_env.envs.tables`, packed for the
-kernels of `ttc_env.game.rules.kernels` and of the rule (`Rule.numba_round`).
+kernels of `ttc_env.game.rules.kernels_numba` and of the rule (`Rule.numba_round`).
 """
 
 from __future__ import annotations
@@ -79,15 +79,15 @@ def _columns(actions: np.ndarray) -> np.ndarray:
 
 
 def compiled_kernels() -> Any:
-    """`ttc_env.game.rules.kernels`.
+    """`ttc_env.game.rules.kernels_numba`.
 
     Raises:
         ImportError: numba is not installed.
     """
     try:
-        from ttc_env.game.rules import kernels
+        from ttc_env.game.rules import kernels_numba
     except ImportError as error:
         raise ImportError(
             f"backend='numba' needs numba ({error}): pip install 'ttc-env[fast]'"
         ) from error
-    return kernels
+    return kernels_numba

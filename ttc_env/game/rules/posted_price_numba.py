@@ -1,4 +1,4 @@
-"""Compiled rounds of posted prices: `ttc_env.game.rounds` as loops (see `kernels`)."""
+"""Compiled rounds of posted prices: `ttc_env.game.rounds` as loops (see `kernels_numba`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ttc_env.game.rules.kernels import BLOCK, compiled, entries, look_up, show
+from ttc_env.game.rules.kernels_numba import BLOCK, compiled, entries, look_up, show
 
 POWERS = np.append(0.5 ** np.arange(1023.0), 0.0)
 """2^-k by k, exactly, as `rounds.power_of_two`: below 2^-1022 it is 0."""

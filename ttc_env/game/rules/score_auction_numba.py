@@ -1,4 +1,4 @@
-"""Compiled rounds of the second-score auction (see `kernels`)."""
+"""Compiled rounds of the second-score auction (see `kernels_numba`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ttc_env.game.rules.kernels import BLOCK, compiled, entries, look_up, show
+from ttc_env.game.rules.kernels_numba import BLOCK, compiled, entries, look_up, show
 
 
 @compiled
