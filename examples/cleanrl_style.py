@@ -1,6 +1,6 @@
 """Independent policy gradients in one file, on 256 games at once: no framework but torch.
 
-    pip install ttc-env torch
+Needs: pip install ttc-env torch
 """
 
 import time
@@ -20,7 +20,7 @@ optimizer = torch.optim.Adam([weights], lr=0.02)
 
 seen, _ = env.reset(seed=0)
 started = time.perf_counter()
-for update in range(300):
+for _ in range(300):
     scores = torch.einsum("bnd,ndl->bnl", torch.from_numpy(seen), weights)
     policy = torch.distributions.Categorical(logits=scores)
     actions = policy.sample()

@@ -1,6 +1,6 @@
 """MaskablePPO on providers with different numbers of levels, by the VecEnv of this package.
 
-    pip install ttc-env sb3-contrib
+Needs: pip install ttc-env sb3-contrib
 """
 
 import numpy as np

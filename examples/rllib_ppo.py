@@ -1,6 +1,6 @@
 """RLlib's PPO with a policy of its own for each provider.
 
-    pip install ttc-env "ray[rllib]" torch
+Needs: pip install ttc-env "ray[rllib]" torch
 """
 
 import numpy as np

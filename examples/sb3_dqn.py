@@ -1,6 +1,6 @@
 """DQN for one provider who chooses level and price, against rivals in equilibrium.
 
-    pip install ttc-env stable-baselines3
+Needs: pip install ttc-env stable-baselines3
 """
 
 import gymnasium

@@ -1,6 +1,6 @@
 """A PPO of its own for each provider, all learning at the same time, by this package's VecEnv.
 
-    pip install ttc-env stable-baselines3
+Needs: pip install ttc-env stable-baselines3
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """One PPO for all providers, by SuperSuit and Stable-Baselines3.
 
-    pip install ttc-env supersuit stable-baselines3
+Needs: pip install ttc-env supersuit stable-baselines3
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Tianshou's DQN for one provider, on 8 copies of the game, against rivals in equilibrium.
 
-    pip install ttc-env tianshou
+Needs: pip install ttc-env tianshou
 """
 
 import gymnasium
@@ -17,7 +17,7 @@ from tianshou.utils.net.common import Net
 import ttc_env
 
 torch.manual_seed(0)
-np.random.seed(0)
+np.random.seed(0)  # noqa: NPY002 (what Tianshou draws from)
 
 
 def make():
@@ -28,7 +28,9 @@ def make():
 
 
 env, copies = make(), DummyVectorEnv([make] * 8)
-net = Net(state_shape=env.observation_space.shape, action_shape=env.action_space.n, hidden_sizes=[32])
+net = Net(
+    state_shape=env.observation_space.shape, action_shape=env.action_space.n, hidden_sizes=[32]
+)
 policy = DiscreteQLearningPolicy(
     model=net, action_space=env.action_space, observation_space=env.observation_space,
     eps_training=0.3, eps_inference=0.0,

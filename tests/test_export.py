@@ -50,6 +50,12 @@ def test_entries_are_what_an_environment_pays():
     assert game.labels[1] == ("level 0, price 1", "level 0, price 2")
 
 
+def test_lies_are_strategies_with_a_name():
+    game = payoffs(MARKET, ttc_env.make_mechanism("auction", misreport={"over_claim": 1.25}))
+    assert game.utility.shape == (3, 12, 12, 12)
+    assert game.labels[0][:2] == ("level 1, truth", "level 1, over_claim 1.25")
+
+
 def test_others_can_stay_in_the_market():
     market = ttc_env.load_market("gsm8k")
     worst = ttc_env.solve(market).worst

@@ -33,7 +33,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ttc_env.atomic import write_atomically
+from ttc_env.atomic import write_atomically, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,17 +98,14 @@ def work(
                 say(f"{cell.name}: {type(error).__name__}: {error}")
                 _keep_error(out, cell)
                 continue
-            text = json.dumps(rows)
-            write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
+            write_text(path, json.dumps(rows))
             (out / "failed" / f"{cell.name}.txt").unlink(missing_ok=True)
             say(f"{cell.name}: {time.perf_counter() - began:.1f} s")
     return failed
 
 
 def _keep_error(out: Path, cell: Cell) -> None:
-    text = traceback.format_exc()
-    path = out / "failed" / f"{cell.name}.txt"
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_text(out / "failed" / f"{cell.name}.txt", traceback.format_exc())
 
 
 @contextmanager

@@ -316,13 +316,13 @@ def _held(market: Market, mechanism: Mechanism, rest: Any, quality: Array) -> ND
 
 
 def _labels(market: Market, mechanism: Mechanism, i: int, actions: Any) -> tuple[str, ...]:
-    """`level 4`, and the price choice and the claim where there is more than one."""
+    """`level 4`, and the price choice and the report where there is more than one."""
     labels = []
-    prices, claims = mechanism.tariff.choices, mechanism.claims
-    for level, price, claim in zip(*mechanism.split(actions, market), strict=True):
+    prices, reports = mechanism.tariff.choices, mechanism.reports(market)
+    for level, price, report in zip(*mechanism.split(actions, market), strict=True):
         words = [f"level {market.providers[i].levels[level]:g}"]
         words += [f"price {prices[price]:g}"] if len(prices) > 1 else []
-        words += [f"claim {claims[claim]:g}"] if len(claims) > 1 else []
+        words += [str(reports[report])] if len(reports) > 1 else []
         labels.append(", ".join(words))
     return tuple(labels)
 

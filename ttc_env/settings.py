@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ttc_env.atomic import write_atomically
+from ttc_env.atomic import write_text
 
 T = TypeVar("T")
 
@@ -110,8 +110,7 @@ def _named(hint: Any) -> str:
 
 def save(config: Any, path: str | Path) -> None:
     """Write a dataclass as TOML."""
-    text = to_toml(dataclasses.asdict(config))
-    write_atomically(Path(path), lambda temporary: temporary.write_text(text, "utf-8"))
+    write_text(Path(path), to_toml(dataclasses.asdict(config)))
 
 
 def to_toml(content: Mapping[str, Any], section: str = "") -> str:

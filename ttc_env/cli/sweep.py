@@ -1,10 +1,10 @@
 """Solve many games, by many workers: benchmarks x rules x prices x betas, into one table.
 
     ttc-env sweep --example > sweep.toml
-    ttc-env sweep sweep.toml --workers 4                 # processes of this machine
-    ttc-env sweep sweep.toml --shard 3/8                 # one of 8 workers, started by any scheduler
-    ttc-env sweep sweep.toml --submitit 8 --submitit-options '{"timeout_min": 60}'     # Slurm
-    ttc-env sweep sweep.toml --ray auto --workers 8      # a Ray cluster; `--ray local` for one here
+    ttc-env sweep sweep.toml --workers 4         # processes of this machine
+    ttc-env sweep sweep.toml --shard 3/8         # one of 8 workers that any scheduler starts
+    ttc-env sweep sweep.toml --submitit 8 --submitit-options '{"timeout_min": 60}'    # Slurm
+    ttc-env sweep sweep.toml --ray auto --workers 8    # a Ray cluster; `--ray local` for one here
 
 Every game is a file in cells/, so that the same command goes on after a stop, and a larger sweep
 computes what is new. Workers may come and go: a killed one loses the game it was at, which another
@@ -34,18 +34,14 @@ out = "results/sweep"
 """
 
 
-def _listed(*values: Any) -> Any:
-    return field(default_factory=lambda: list(values))
-
-
 @dataclass(frozen=True)
 class SweepConfig:
     """Which games are solved; see `EXAMPLE`."""
 
-    benchmarks: list[str] = _listed("gsm8k/majority")
-    mechanisms: list[str] = _listed("market")
-    prices: list[str] = _listed("fixed")
-    betas: list[float] = _listed(1000.0)
+    benchmarks: list[str] = field(default_factory=lambda: ["gsm8k/majority"])
+    mechanisms: list[str] = field(default_factory=lambda: ["market"])
+    prices: list[str] = field(default_factory=lambda: ["fixed"])
+    betas: list[float] = field(default_factory=lambda: [1000.0])
     alpha: float | None = None
     providers: list[str] | None = None
     out: str = "results/sweep"

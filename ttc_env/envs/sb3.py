@@ -20,6 +20,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from ttc_env.envs.vector import VectorMarketEnv, vector_env
@@ -82,10 +83,8 @@ class _Rows(VecEnv):
     def __init__(self, batch: _Batch, num_envs: int, masks: np.ndarray | None):
         self._batch, self._masks = batch, masks
         self.render_mode = None
-        config, layout = batch.env.config, batch.env.layout
-        space = batch.env.single_observation_space
-        one = type(space)(-1.0, 1.0, (layout.size,), np.float32)  # type: ignore[call-arg]
-        super().__init__(num_envs, one, config.action_space())
+        seen = gymnasium.spaces.Box(-1.0, 1.0, (batch.env.layout.size,), np.float32)
+        super().__init__(num_envs, seen, batch.env.config.action_space())
 
     def action_masks(self) -> np.ndarray:
         """`[num_envs, k]` int8, 1 = available: what sb3-contrib's MaskablePPO asks for.
