@@ -14,7 +14,7 @@ import ttc_env
 
 torch.manual_seed(0)
 market = ttc_env.load_market("gsm8k", providers=["Llama-3.1-8B", "Qwen2-7B", "Qwen2.5-7B"])
-game = ttc_env.parallel_env(market=market, prices="fixed", max_cycles=200, infos="basic")
+game = ttc_env.parallel_env(market=market, prices="fixed", max_cycles=500, infos="basic")
 env = PettingZooWrapper(game, categorical_actions=True)
 n, size, levels = market.num_providers, game.layout.size, market.num_levels
 
@@ -33,15 +33,15 @@ actor = ProbabilisticActor(
     log_prob_key=("provider", "log_prob"),
 )  # fmt: skip
 critic = TensorDictModule(networks(1), in_keys=[seen], out_keys=[value])
-loss = ClipPPOLoss(actor, critic, entropy_coeff=0.003, normalize_advantage=False)
+loss = ClipPPOLoss(actor, critic, entropy_coeff=0.01, normalize_advantage=False)
 loss.set_keys(
     action=env.action_key, value=value, advantage=("provider", "advantage"),
     value_target=("provider", "target"), sample_log_prob=("provider", "log_prob"),
 )  # fmt: skip
-optimizer = torch.optim.Adam(loss.parameters(), lr=0.01)
-for _ in range(60):
+optimizer = torch.optim.Adam(loss.parameters(), lr=0.003)
+for _ in range(50):
     with torch.no_grad():
-        played = env.rollout(200, actor)
+        played = env.rollout(500, actor)
         earned = played["next", "provider", "reward"]
         # a round's profit depends on that round alone: no discounting, no bootstrapping
         played["provider", "target"] = earned / earned.std(0)
