@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import ttc_env
+from ttc_env.envs.market import parallel_env
 
 try:
     from benchmarl.environments import PettingZooClass
@@ -39,7 +39,7 @@ class MarketTask(PettingZooClass):  # type: ignore[misc]
         options = dict(self.config)
 
         def make() -> Any:
-            env = ttc_env.parallel_env(**options)
+            env = parallel_env(**options)
             return PettingZooWrapper(
                 env,
                 group_map={GROUP: list(env.possible_agents)},
@@ -84,7 +84,7 @@ def market_task(
     if actions not in ("flat", "continuous"):
         raise ValueError(f"actions is {actions!r}; BenchMARL plays 'flat' or 'continuous'")
     options |= {"actions": actions, "max_cycles": max_cycles, "infos": infos}
-    env = ttc_env.parallel_env(**options)  # so that what is wrong is said here
+    env = parallel_env(**options)  # so that what is wrong is said here
     return MarketTask(f"{env.unwrapped.config.mechanism.name}".upper(), options)
 
 
