@@ -1,20 +1,33 @@
 """AgileRL's IPPO with a policy of its own for each provider.
 
-Needs: pip install ttc-env agilerl
+Needs: pip install ttc-env agilerl peft
 """
 
 import numpy as np
 import torch
 from agilerl.algorithms import IPPO
 from agilerl.training.train_multi_agent_on_policy import train_multi_agent_on_policy
+from pettingzoo.utils import BaseParallelWrapper
 
 import ttc_env
+
+
+class WithoutMasks(BaseParallelWrapper):
+    """AgileRL 2.58.0 cannot read a mask that is an array. All levels exist in this market."""
+
+    def reset(self, seed=None, options=None):
+        return super().reset(seed, options)[0], {agent: {} for agent in self.possible_agents}
+
+    def step(self, actions):
+        return *super().step(actions)[:4], {agent: {} for agent in self.possible_agents}
+
 
 torch.manual_seed(0)
 market = ttc_env.load_market("gsm8k", providers=["Llama-3.1-8B", "Qwen2-7B", "Qwen2.5-7B"])
 # AgileRL gives agents one policy whose names differ in a number alone, as provider_0, provider_1.
-env = ttc_env.parallel_env(
-    market=market, prices="fixed", infos="basic", agent_names=("llama", "qwen", "newer-qwen")
+names = ("llama", "qwen", "newer-qwen")
+env = WithoutMasks(
+    ttc_env.parallel_env(market=market, prices="fixed", infos="basic", agent_names=names)
 )
 agent = IPPO(
     [env.observation_space(name) for name in env.possible_agents],

@@ -14,7 +14,7 @@ import ttc_env
 
 torch.manual_seed(0)
 market = ttc_env.load_market("gsm8k", providers=["Llama-3.1-8B", "Qwen2-7B", "Qwen2.5-7B"])
-game = ttc_env.parallel_env(market=market, prices="fixed", max_cycles=500, infos="basic")
+game = ttc_env.parallel_env(market=market, prices="fixed", max_cycles=400, infos="basic")
 env = PettingZooWrapper(game, categorical_actions=True)
 n, size, levels = market.num_providers, game.layout.size, market.num_levels
 
@@ -38,10 +38,10 @@ loss.set_keys(
     action=env.action_key, value=value, advantage=("provider", "advantage"),
     value_target=("provider", "target"), sample_log_prob=("provider", "log_prob"),
 )  # fmt: skip
-optimizer = torch.optim.Adam(loss.parameters(), lr=0.003)
-for _ in range(50):
+optimizer = torch.optim.Adam(loss.parameters(), lr=0.004)
+for _ in range(30):
     with torch.no_grad():
-        played = env.rollout(500, actor)
+        played = env.rollout(400, actor)
         earned = played["next", "provider", "reward"]
         # a round's profit depends on that round alone: no discounting, no bootstrapping
         played["provider", "target"] = earned / earned.std(0)

@@ -13,9 +13,13 @@ worker loses the cell it was at, and nothing else; and numbers depend neither on
 nor on the order. (Where a claim expires while its owner lives, a stalled machine say, a cell is
 computed twice, to the same file.)
 
-    cells = [...]
-    cells.run_local(cells, Path("results/sweep"), workers=4)
-    table = gather(cells, Path("results/sweep"))       # None while cells are missing
+    from ttc_env import cells
+
+    cells.run_local(mine, Path("results/sweep"), workers=4)
+    table = cells.gather(mine, Path("results/sweep"))       # None while some are missing
+
+What is written here is the claims alone, which none of the schedulers has between programs of
+their own; processes, jobs and clusters are multiprocessing's, submitit's and Ray's.
 """
 
 from __future__ import annotations
@@ -23,13 +27,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import secrets
 import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,7 +73,8 @@ def work(
     *,
     shard: tuple[int, int] = (1, 1),
     patience: float = PATIENCE,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] | None = None,
+    owner: str | None = None,
 ) -> int:
     """One worker: run what is missing and unclaimed, once each. Returns how many cells failed.
 
@@ -77,17 +83,20 @@ def work(
         out: the folder.
         shard: (i, n): begin with part i of n; when that is done, help with the others.
         patience: see the module's docstring.
-        say: told one line a cell.
+        say: told one line a cell; standard error by default.
+        owner: who works, in claims; machine and process by default. A claim of the same owner is
+            its own from before it was killed.
     """
     index, count = shard
-    own = list(cells[index - 1 :: count])
-    others = [cell for cell in cells if cell not in own]
+    say = say or to_stderr
+    owner = owner or f"{_process(os.getpid())} {secrets.token_hex(4)}"
+    order = sorted(range(len(cells)), key=lambda k: k % count != index - 1)  # the own part first
     failed = 0
-    for cell in (*own, *others):
+    for cell in (cells[k] for k in order):
         path = file_of(out, cell)
         if path.exists():
             continue
-        with _claimed(out, cell, patience) as mine:
+        with _claimed(out, cell, patience, owner) as mine:
             if not mine or path.exists():
                 continue
             began = time.perf_counter()
@@ -96,29 +105,40 @@ def work(
             except Exception as error:
                 failed += 1
                 say(f"{cell.name}: {type(error).__name__}: {error}")
-                _keep_error(out, cell)
+                write_text(_failure(out, cell), traceback.format_exc())
                 continue
             write_text(path, json.dumps(rows))
-            (out / "failed" / f"{cell.name}.txt").unlink(missing_ok=True)
+            _failure(out, cell).unlink(missing_ok=True)
             say(f"{cell.name}: {time.perf_counter() - began:.1f} s")
     return failed
 
 
-def _keep_error(out: Path, cell: Cell) -> None:
-    write_text(out / "failed" / f"{cell.name}.txt", traceback.format_exc())
+def _failure(out: Path, cell: Cell) -> Path:
+    """Where the error of a cell that failed is kept."""
+    return out / "failed" / f"{cell.name}.txt"
+
+
+def _process(number: int) -> str:
+    return f"{socket.gethostname()} {number}"
 
 
 @contextmanager
-def _claimed(out: Path, cell: Cell, patience: float) -> Iterator[bool]:
+def _claimed(out: Path, cell: Cell, patience: float, owner: str) -> Iterator[bool]:
     """Whether the cell is this worker's, for as long as the block lasts."""
     claim = out / "claims" / cell.name
     claim.parent.mkdir(parents=True, exist_ok=True)
-    if _abandoned(claim, patience):
+    if _abandoned(claim, patience, owner):
         # only one of several workers can move it away
         stale = claim.with_name(f".{cell.name}-{os.getpid()}-{time.monotonic_ns()}")
         try:
             claim.rename(stale)
         except OSError:
+            yield False
+            return
+        if not _abandoned(stale, patience, owner):  # another was quicker, and this is its claim
+            with suppress(OSError):
+                os.link(stale, claim)
+            stale.unlink(missing_ok=True)
             yield False
             return
         stale.unlink(missing_ok=True)
@@ -128,7 +148,7 @@ def _claimed(out: Path, cell: Cell, patience: float) -> Iterator[bool]:
         yield False
         return
     with os.fdopen(handle, "w") as stream:
-        stream.write(f"{socket.gethostname()} {os.getpid()}\n")
+        stream.write(owner)
     over = threading.Event()
 
     def signs_of_life() -> None:
@@ -145,25 +165,24 @@ def _claimed(out: Path, cell: Cell, patience: float) -> Iterator[bool]:
     finally:
         over.set()
         thread.join()
-        claim.unlink(missing_ok=True)
+        with suppress(OSError):
+            if claim.read_text() == owner:
+                claim.unlink()
 
 
-def _abandoned(claim: Path, patience: float) -> bool:
+def _abandoned(claim: Path, patience: float, owner: str) -> bool:
     try:
-        return time.time() - claim.stat().st_mtime > patience
+        return time.time() - claim.stat().st_mtime > patience or claim.read_text() == owner
     except OSError:
         return False
 
 
 def _release(out: Path, process: int) -> None:
     """Free what a dead process of this machine held."""
-    owner = f"{socket.gethostname()} {process}"
     for claim in (out / "claims").glob("*"):
-        try:
-            if claim.read_text().strip() == owner:
+        with suppress(OSError):
+            if claim.read_text().startswith(f"{_process(process)} "):
                 claim.unlink()
-        except OSError:
-            continue
 
 
 # --- where workers run --------------------------------------------------------------------------
@@ -179,24 +198,24 @@ def run_local(
     *,
     workers: int = 1,
     patience: float = PATIENCE,
-    say: Callable[[str], None] = to_stderr,
 ) -> int:
     """Workers on this machine, in processes of one thread each. Returns how many cells failed.
 
-    A worker that is killed is replaced, at most once a cell.
+    A worker that is killed is replaced, at most once a cell. A cell that fails is tried by each.
     """
     if workers == 1:
-        return work(cells, out, patience=patience, say=say)
+        return work(cells, out, patience=patience)
     spawn = multiprocessing.get_context("spawn")
 
     def started(index: int) -> Any:
         shard = index + 1, workers
         process = spawn.Process(target=_worker, args=(cells, out, shard, patience), daemon=True)
-        process.start()
+        with _one_thread():
+            process.start()
         return process
 
     running = {index: started(index) for index in range(workers)}
-    failed, left = 0, len(cells)
+    left = len(cells)
     try:
         while running:
             for index, process in list(running.items()):
@@ -204,11 +223,11 @@ def run_local(
                 if process.exitcode is None:
                     continue
                 del running[index]
-                if process.exitcode >= 100:
-                    failed += process.exitcode - 100
-                elif process.exitcode != 0:
+                if process.exitcode != 0:
                     _release(out, process.pid)
-                    say(f"worker {process.pid} ended with {process.exitcode}: another goes on")
+                    to_stderr(
+                        f"worker {process.pid} was killed ({process.exitcode}): another goes on"
+                    )
                     if left > 0 and missing(cells, out):
                         left -= 1
                         running[index] = started(index)
@@ -218,13 +237,24 @@ def run_local(
         for process in running.values():
             process.join()
             _release(out, process.pid)
-    return failed
+    return sum(_failure(out, cell).exists() for cell in missing(cells, out))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes started within compute with one thread, so that they do not wait for each other."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    added = [name for name in names if name not in os.environ]
+    os.environ.update(dict.fromkeys(added, "1"))
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def _worker(cells: Sequence[Cell], out: Path, shard: tuple[int, int], patience: float) -> None:
-    """A process's work. Exit code 100 + failed cells: other codes are no end of its own."""
-    failed = work(cells, out, shard=shard, patience=patience, say=to_stderr)
-    sys.exit(100 + min(failed, 100) if failed else 0)
+    work(cells, out, shard=shard, patience=patience)
 
 
 def run_submitit(
@@ -257,14 +287,16 @@ def run_submitit(
 
 
 def run_ray(
-    cells: Sequence[Cell], out: Path, *, address: str, workers: int, patience: float = PATIENCE
+    cells: Sequence[Cell], out: Path, *, address: str, workers: int = 1, patience: float = PATIENCE
 ) -> int:
-    """`workers` Ray tasks (`ray` must be installed). Returns how many cells failed.
+    """Every missing cell as a task of Ray's (`ray` must be installed). Returns how many failed.
 
-    Ray starts a task again whose process was killed. All machines need this folder, and the code.
+    Ray starts a task again whose process was killed, three times at most. All machines must see
+    the folder, and have the code.
 
     Args:
-        address: of the cluster's head, or `"local"` for one on this machine.
+        address: of the cluster's head, `"auto"`, or `"local"` for one on this machine.
+        workers: CPUs of a local one; a cluster uses what it has.
 
     Raises:
         ImportError: Ray is not installed.
@@ -275,12 +307,26 @@ def run_ray(
         raise ImportError("Ray is not installed: pip install ray") from error
     began = not ray.is_initialized()
     if began:
-        ray.init(address=address, num_cpus=workers if address == "local" else None)
+        ray.init(
+            address=address,
+            num_cpus=workers if address == "local" else None,
+            include_dashboard=False if address == "local" else None,
+        )
     try:
-        task = ray.remote(max_retries=-1)(work)
-        shards = [(i + 1, workers) for i in range(workers)]
-        told = [task.remote(cells, out.resolve(), shard=s, patience=patience) for s in shards]
-        return sum(ray.get(told))
+        task = ray.remote(max_retries=3)(work)
+        job = ray.get_runtime_context().get_job_id()
+        told = [
+            task.remote([cell], out.resolve(), patience=patience, owner=f"ray {job} {cell.name}")
+            for cell in missing(cells, out)
+        ]
+        failed = 0
+        for one in told:
+            try:
+                failed += ray.get(one)
+            except ray.exceptions.RayError as error:  # killed more often than it was tried again
+                to_stderr(f"a task ended: {error}")
+                failed += 1
+        return failed
     finally:
         if began:
             ray.shutdown()

@@ -17,10 +17,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ttc_env.cli._workers import add_worker_options, run_cells
 
 EXAMPLE = """\
 # ttc-env sweep sweep.toml: every entry of every list with every other one.
@@ -161,16 +162,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, nargs="?", help="a TOML file; see --example")
     parser.add_argument("--out", type=Path, help="folder, in place of the file's own")
     parser.add_argument("--example", action="store_true", help="print a file that explains itself")
-    parser.add_argument("--dry-run", action="store_true", help="list what is missing, run nothing")
-    how = parser.add_argument_group("who computes")
-    how.add_argument("--workers", type=int, default=1, help="processes, or Ray tasks (default 1)")
-    how.add_argument("--shard", metavar="I/N", help="be worker I of N that a scheduler starts")
-    how.add_argument("--submitit", type=int, metavar="JOBS", help="start an array of jobs, and end")
-    how.add_argument("--submitit-options", type=json.loads, default={}, help="JSON, for submitit")
-    how.add_argument("--ray", metavar="ADDRESS", help="a Ray cluster's address, or local")
-    how.add_argument(
-        "--patience", type=float, help="seconds after which a silent worker is dead (default 120)"
-    )
+    add_worker_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -191,48 +183,3 @@ def run(args: argparse.Namespace) -> None:
             ) from None
         raise
     run_cells(config.games(), args.out or Path(config.out), args)
-
-
-def run_cells(cells: Sequence[Any], out: Path, args: argparse.Namespace) -> None:
-    """Run cells as the options say, and write the table if all are there.
-
-    Raises:
-        ValueError: options that contradict each other.
-        RuntimeError: cells failed.
-    """
-    from ttc_env import cells as engine
-    from ttc_env.cli.measure import _shard
-
-    chosen = [name for name in ("shard", "submitit", "ray") if getattr(args, name) is not None]
-    if len(chosen) > 1 or args.workers < 1:
-        raise ValueError("give one of --shard, --submitit and --ray, and at least one worker")
-    shard = _shard(args.shard)
-    patience = engine.PATIENCE if args.patience is None else args.patience
-    left = engine.missing(cells, out)
-    if args.dry_run:
-        print("\n".join(cell.name for cell in left))
-        print(f"{len(left)} of {len(cells)} cells are missing in {out}")
-        return
-    failed = 0
-    if args.submitit:
-        jobs = engine.run_submitit(cells, out, jobs=args.submitit, options=args.submitit_options)
-        print(f"{len(jobs)} jobs: {', '.join(job.job_id for job in jobs)}; the same command writes")
-        print(f"the table when they are done; their logs are in {out / 'submitit'}")
-        return
-    if shard:
-        failed = engine.work(cells, out, shard=shard, patience=patience, say=engine.to_stderr)
-    elif args.ray:
-        failed = engine.run_ray(
-            cells, out, address=args.ray, workers=args.workers, patience=patience
-        )
-    elif left:
-        failed = engine.run_local(cells, out, workers=args.workers, patience=patience)
-    path = engine.gather(cells, out)
-    if failed:
-        raise RuntimeError(f"{failed} cells failed; {out / 'failed'} says why")
-    if path is not None:
-        print(path)
-        return
-    left = engine.missing(cells, out)
-    print(f"{len(left)} of {len(cells)} cells are missing, held by other workers; who ends last")
-    print("writes the table, and so does the same command later")
