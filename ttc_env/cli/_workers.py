@@ -85,7 +85,8 @@ def run_cells(cells: Sequence[Cell], out: Path, args: argparse.Namespace) -> Non
         failed = engine.run_local(cells, out, workers=args.workers, patience=patience)
     if failed:
         raise RuntimeError(
-            f"{failed} of {len(cells)} cells failed; {out / 'failed'} says why. The same command tries them again"
+            f"{failed} of {len(cells)} cells failed; {out / 'failed'} says why. The same command"
+            " tries them again"
         )
     path = engine.gather(cells, out)
     if path is not None:
