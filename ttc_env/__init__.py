@@ -17,6 +17,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import ttc_env.export as export  # noqa: F401
+    import ttc_env.testing as testing  # noqa: F401
     from ttc_env.envs.market import MarketAEC, MarketEnv, env, parallel_env
     from ttc_env.envs.provider import ProviderEnv
     from ttc_env.envs.vector import VectorMarketEnv, vector_env
@@ -113,12 +115,15 @@ _NAMES = {
     "ttc_env.game.types": ("Market", "Provider", "QualityFunction"),
     "ttc_env.game.yardstick": ("first_best",),
 }
+_MODULES = ("export", "testing")  # read as ttc_env.export.payoffs
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
 
 if not TYPE_CHECKING:  # a type checker would take every name for one that exists
 
     def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
@@ -127,7 +132,7 @@ if not TYPE_CHECKING:  # a type checker would take every name for one that exist
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})
 
 
 try:

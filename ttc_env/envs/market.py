@@ -62,8 +62,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     ## Agents
 
-    `provider_0` ... `provider_{n-1}`, in the order of `market.providers`. All act at once; none
-    leaves early.
+    `provider_0` ... `provider_{n-1}`, in the order of `market.providers`, or `agent_names`. All act
+    at once; none leaves early.
 
     ## Action Space
 
@@ -157,6 +157,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `demand` | `"expected"` | or `"sampled"` |
     | `information` | `"full"` | `"full"`, `"prices"`, `"own"` |
     | `max_cycles` | 100 | rounds per episode |
+    | `agent_names` | `provider_0`, ... | other ids, for libraries that group agents by their names |
     | `infos` | `"full"` | or `"basic"` |
     | `render_mode` | None | `"ansi"` (a table), `"human"` (prints it), `"rgb_array"` (a figure; needs the extra `plot`) |
 

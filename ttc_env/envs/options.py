@@ -63,3 +63,4 @@ class GameOptions(MarketOptions, MechanismOptions, total=False):
     demand: Literal["expected", "sampled"]
     information: Literal["full", "prices", "own"]
     max_cycles: int
+    agent_names: Sequence[str] | None
