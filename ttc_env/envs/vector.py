@@ -339,8 +339,8 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
             RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).
         """
         infos = self._infos.of(self._on_host())
-        # copies: the columns are the next round's
-        return {name: np.array(x.T, order="C") for name, x in infos.items()}
+        # copies, since the columns are the next round's; one at a time, to spare memory
+        return {name: np.array(infos.pop(name).T, order="C") for name in list(infos)}
 
     def deviations(self) -> tuple[np.ndarray, np.ndarray]:
         """What every action would have earned against the others' of the last round, as NumPy
