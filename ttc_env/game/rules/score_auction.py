@@ -308,11 +308,14 @@ class AuctionSolution(DominantSolution):
     def tied_within_rounding(self) -> bool:
         """Whether several providers have the highest score, or one within `regret.TIE` of it,
         relative to the amounts that scores are differences of, so that which of them is the
-        `winner` is a matter of rounding.
+        `winner` is a matter of rounding; or the highest score is as near to h, the larger of V_0
+        and the reserve, so that whether there is a winner at all is one.
         """
-        if self.winner is None:
-            return False
-        return bool((self.scores >= self.scores.max() - self._slack).sum() > 1)
+        rule, best = self.mechanism.rule, float(self.scores.max())
+        assert isinstance(rule, SecondScore)
+        at_threshold = abs(best - float(rule.threshold(self.market))) <= self._slack
+        several = (self.scores >= best - self._slack).sum() > 1
+        return bool(at_threshold or (several and self.winner is not None))
 
     @property
     def _slack(self) -> float:
