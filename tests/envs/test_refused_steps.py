@@ -8,6 +8,7 @@ and every later round with that of the other: the random draws, too, must not ha
 from __future__ import annotations
 
 import pickle
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 import ttc_env
 from tests.variants import UNEVEN
 
-FACES = ("parallel", "aec", "provider", "numpy", "numba", "torch")
+FACES = (
+    "parallel",
+    "aec",
+    "provider",
+    "numpy",
+    *(name for name in ("numba", "torch") if find_spec(name)),
+)
 RULES: dict[str, dict[str, Any]] = {
     "market": {"prices": (0.8, 1.0, 4.0)},
     "list prices": {"prices": "fixed"},
@@ -250,10 +257,7 @@ class RefusedSteps(RuleBasedStateMachine):
             "infos": infos,
             "max_cycles": CYCLES,
         }
-        if face == "torch":
-            pytest.importorskip("torch")
         if face == "numba":  # these are all that it plays
-            pytest.importorskip("numba")
             options.update(
                 actions="flat" if actions == "flat" else "discrete",
                 demand="expected",
@@ -266,8 +270,10 @@ class RefusedSteps(RuleBasedStateMachine):
         if face in ("parallel", "aec", "provider"):
             options["render_mode"] = render
         if face == "provider":
-            options["opponent"] = "truthful" if options["actions"] == "continuous" else (
-                "best_response" if many else "equilibrium"
+            options["opponent"] = (
+                "truthful"
+                if options["actions"] == "continuous"
+                else ("best_response" if many else "equilibrium")
             )
             if game == "auction" and options["opponent"] == "equilibrium":
                 options["opponent"] = "truthful"
@@ -355,4 +361,3 @@ def machine(examples: int, steps: int) -> type:
 
 
 TestRefusedSteps = machine(12, 10)
-TestManyRefusedSteps = pytest.mark.slow(machine(500, 30))
