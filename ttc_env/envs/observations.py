@@ -145,7 +145,13 @@ def symmetric_log(x: Any, smallest: Any, largest: Any, xp: Any = np) -> Any:
 
 
 def scales(
-    quality: Array, seen: Array, price: Array, cost: Array, list_price: Array, outside_value: Array
+    quality: Array,
+    seen: Array,
+    price: Array,
+    cost: Array,
+    list_price: Array,
+    outside_value: Array,
+    beyond: Any = 0.0,
 ) -> dict[str, Array]:
     """What observations of G markets are measured in, `[G]` each, USD/query: `quality`, `profit`,
     and `smallest` and `largest` amounts of money.
@@ -154,6 +160,7 @@ def scales(
         quality, seen, price, cost: `[n, G, a]`, every action's offer, NaN where it does not exist.
         list_price: `[n, G, m]`, NaN likewise.
         outside_value: `[G]`.
+        beyond: USD/query, by which payments may exceed all of these (`Rule.most_beyond`).
     """
 
     def largest(*tables: Array) -> Array:
@@ -167,7 +174,7 @@ def scales(
     none = np.atleast_1d(np.isnan(money).all(axis=(0, 2)))
     # Nobody can be paid more than the largest price, bid or settled quality, nor lose more than
     # cost and rivals' score.
-    profit = 2.0 * largest(quality, seen, price, cost) + np.abs(outside_value)
+    profit = 2.0 * largest(quality, seen, price, cost) + np.abs(outside_value) + beyond
     money = np.where(none[:, None], 1.0, money)
     return {
         "quality": or_one(largest(quality)),

@@ -31,6 +31,9 @@ class RoundTables:
     config: EnvConfig  # the rules; its own market is not used
     batch: MarketBatch
 
+    def __post_init__(self) -> None:
+        self._check_sizes()
+
     def __reduce__(self) -> Any:
         return RoundTables, (self.config, self.batch)  # the rest is worked out again
 
@@ -142,9 +145,33 @@ class RoundTables:
     @cached_property
     def scales(self) -> dict[str, Array]:
         """`[G]` each; see `observations.scales`."""
-        raw = self.raw
-        listed = self.batch.stacked.price.reshape(*raw.quality.shape[:2], -1)
-        return scales(raw.quality, raw.seen, raw.price, raw.cost, listed, self.batch.outside_value)
+        raw, batch = self.raw, self.batch
+        listed = batch.stacked.price.reshape(*raw.quality.shape[:2], -1)
+        beyond = self.config.mechanism.rule.most_beyond(Users(batch.beta, batch.outside_value))
+        return scales(
+            raw.quality, raw.seen, raw.price, raw.cost, listed, batch.outside_value, beyond
+        )
+
+    def _check_sizes(self) -> None:
+        """Raise ValueError where rewards or beta V leave the range of doubles."""
+        with np.errstate(over="ignore", divide="ignore"):
+            amount = self.scales["profit"]
+            rewards = self.config.users * amount
+            fits = np.isfinite(rewards) & np.isfinite(1.0 / rewards)
+            logits = np.isfinite(self.batch.beta * amount)
+        if not fits.all():
+            at = int(fits.argmin())
+            raise ValueError(
+                f"amounts of up to {amount[at]:g} USD/query, times users={self.config.users}, are"
+                " out of the range of double precision; choose other units of money, or other users"
+            )
+        if not logits.all():
+            at = int(logits.argmin())
+            raise ValueError(
+                f"beta (V - V_0) overflows at beta={self.batch.beta[at]:g} with amounts of up to"
+                f" {amount[at]:g} USD/query; choose a smaller beta, or see ttc_env.game.limits for"
+                " perfectly rational users"
+            )
 
     @cached_property
     def as_played(self) -> np.ndarray:
