@@ -50,14 +50,14 @@ class Fixed(Agent):
     def strategy(self) -> Array:
         return pure(self.act(), self.role.shape[1])
 
-    def neutral(self) -> tuple[int, int]:
-        """Indices of the price choice and claim nearest to list price (truthful bid) and truth."""
-        price = int(np.abs(np.array(self.role.price_choices) - self.role.neutral_price).argmin())
-        return price, int(np.abs(np.array(self.role.claims) - 1.0).argmin())
+    def neutral(self) -> int:
+        """Index of the price choice nearest to list price (truthful bid)."""
+        return int(np.abs(np.array(self.role.price_choices) - self.role.neutral_price).argmin())
 
-    def join(self, level: Actions, price: int, claim: int) -> Actions:
-        _, prices, claims = self.role.grid
-        return (np.asarray(level) * prices + price) * claims + claim
+    def join(self, level: Actions, price: int) -> Actions:
+        """Flat actions that tell no lie: report 0."""
+        _, prices, reports = self.role.grid
+        return (np.asarray(level) * prices + price) * reports
 
     def efficient_level(self) -> Actions:
         """`[k]`: argmax_l of q - c, the level that a truthful bidder offers (GAME.md, "Dominant
@@ -98,18 +98,18 @@ class Constant(Fixed):
                     f" {', '.join(f'{x:g}' for x in labels)}"
                 )
             levels.append(int(at[0]))
-        return self.join(np.array(levels), *self.neutral())
+        return self.join(np.array(levels), self.neutral())
 
 
 class Truthful(Fixed):
     """The level with the largest quality minus cost, at cost (auction) or list price (market), with
-    the true claim: dominant in the auction ([TTC]).
+    no lie: dominant in the auction ([TTC]).
     """
 
     name = "truthful"
 
     def choose(self) -> Actions:
-        return self.join(self.efficient_level(), *self.neutral())
+        return self.join(self.efficient_level(), self.neutral())
 
 
 class Shaded(Fixed):
@@ -124,12 +124,8 @@ class Shaded(Fixed):
         super().__init__(role)
 
     def choose(self) -> Actions:
-        price, claim = self.neutral()
-        return self.join(
-            self.efficient_level(),
-            min(price + self._steps, len(self.role.price_choices) - 1),
-            claim,
-        )
+        price = self.neutral() + self._steps
+        return self.join(self.efficient_level(), min(price, len(self.role.price_choices) - 1))
 
 
 class Equilibrium(Fixed):

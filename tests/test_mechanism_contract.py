@@ -180,3 +180,56 @@ def test_a_batch_plays_as_one_environment_does(name, backend, actions):
         for field in ("welfare", "optimal_welfare"):
             mine = own_infos[env.possible_agents[0]][field]
             np.testing.assert_allclose(np.asarray(infos[field])[b], mine, rtol=1e-11)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba", "torch"])
+@pytest.mark.parametrize("name", NAMES)
+def test_lies_play_alike_everywhere(name, backend):
+    """Every lie that makes sense under it, against the pure functions and in one environment."""
+    if backend != "numpy":
+        pytest.importorskip(backend)
+    lies = make_mechanism(name).tariff.lies
+    options = {
+        "mechanism": name, "prices": grid(name), "misreport": lies, "audit_rate": 0.5,
+        "fine": 0.1, "actions": "flat", "infos": "full",
+    }  # fmt: skip
+    markets = [market(0), market(1)]
+    try:
+        batch = ttc_env.vector_env(30, market=markets, backend=backend, **options)
+        batch.reset(seed=0)
+    except ValueError as refused:
+        if backend == "numba" and "no compiled round" in str(refused):
+            pytest.skip(str(refused))
+        raise
+    mechanism = batch.config.mechanism
+    count = mechanism.offers(markets[0]).quality.shape[1]
+    sent = np.random.default_rng(5).integers(0, count, (30, 3))
+    given = sent
+    if backend == "torch":
+        import torch
+
+        given = torch.as_tensor(sent)
+    _, rewards, *_, infos = batch.step(given)
+    for b in range(30):
+        world = markets[b % 2]
+        table = mechanism.offers(world)
+        actions = mechanism.existing([3, 2, 3], world)[np.arange(3), sent[b]]
+        played = mechanism.play(table.take(actions), world)
+        np.testing.assert_allclose(
+            np.asarray(rewards)[b], 1000 * played.utility, rtol=1e-10, atol=1e-12
+        )
+        expected = {
+            "action": actions, "report": mechanism.split(actions, world)[2],
+            "seen": played.offer.seen, "penalty": played.offer.penalty,
+            "payment": played.payment, "profit": played.profit,
+            "regret": ttc_env.regret(world, actions, mechanism),
+        }  # fmt: skip
+        one = ttc_env.parallel_env(market=world, **options)
+        one.reset(seed=0)
+        _, _, _, _, own = one.step(dict(zip(one.agents, sent[b].tolist(), strict=True)))
+        for field, values in expected.items():
+            mine = [info[field] for info in own.values()]
+            for found in (np.asarray(infos[field])[b], mine):
+                np.testing.assert_allclose(found, values, rtol=1e-9, atol=1e-13, err_msg=field)
+        for found in (np.asarray(infos["fines"])[b], own["provider_0"]["fines"]):
+            assert found == pytest.approx(float(played.fines), rel=1e-10, abs=1e-15)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ttc_env.envs.vector import VectorMarketEnv, vector_env
     from ttc_env.game.audit import Audit, audit
     from ttc_env.game.curves import load_market
+    from ttc_env.game.deterrence import Deterrence, deterrence, who_pays
     from ttc_env.game.list_prices import prices_from
     from ttc_env.game.market_batch import MarketBatch
     from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanisms, register_mechanism
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AuctionSolution",
     "Audit",
+    "Deterrence",
     "Market",
     "MarketAEC",
     "MarketBatch",
@@ -54,6 +56,7 @@ __all__ = [
     "VectorMarketEnv",
     "auction_gain",
     "audit",
+    "deterrence",
     "env",
     "load_market",
     "make_mechanism",
@@ -69,6 +72,7 @@ __all__ = [
     "solve",
     "sweep",
     "vector_env",
+    "who_pays",
 ]
 
 _NAMES = {
@@ -77,6 +81,7 @@ _NAMES = {
     "ttc_env.envs.vector": ("VectorMarketEnv", "vector_env"),
     "ttc_env.game.audit": ("Audit", "audit"),
     "ttc_env.game.curves": ("load_market",),
+    "ttc_env.game.deterrence": ("Deterrence", "deterrence", "who_pays"),
     "ttc_env.game.list_prices": ("prices_from",),
     "ttc_env.game.market_batch": ("MarketBatch",),
     "ttc_env.game.resampling": ("resample",),

@@ -30,7 +30,12 @@ FACES = (
 RULES: dict[str, dict[str, Any]] = {
     "market": {"prices": (0.8, 1.0, 4.0)},
     "list prices": {"prices": "fixed"},
-    "auction": {"mechanism": "auction", "claims": (0.8, 1.0), "prices": (-0.5, 0.0, 1.0)},
+    "auction": {
+        "mechanism": "auction",
+        "misreport": {"over_claim": (0.8, 1.5)},
+        "prices": (-0.5, 0.0, 1.0),
+    },
+    "lies": {"misreport": ("over_report", "under_serve"), "audit_rate": 0.5, "fine": 0.01},
     "tastes": {"mechanism": "taste_auction", "prices": (0.0, 1.0)},
 }
 CYCLES = 3

@@ -222,9 +222,11 @@ def test_best_rivals_are_the_loop():
 def test_names_and_options_are_checked():
     with pytest.raises(ValueError, match="choose auction, first_score"):
         ttc_env.make_mechanism("lottery")
-    with pytest.raises(TypeError, match="its options are prices, settlement, claims, reserve"):
-        ttc_env.make_mechanism("auction", fine=3)
-    with pytest.raises(TypeError, match="only option is prices"):
+    with pytest.raises(TypeError, match="its options are prices, settlement, reserve, misreport"):
+        ttc_env.make_mechanism("auction", fee=3)
+    with pytest.raises(
+        TypeError, match="its options are prices, misreport, audit_rate, fine, noticed"
+    ):
         ttc_env.make_mechanism("market", reserve=3)
     with pytest.raises(ValueError, match="registered already"):
         ttc_env.register_mechanism("market", luce)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
+from ttc_env.game.misreports import Misreport
 from ttc_env.game.types import QualityFunction
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ class MechanismOptions(TypedDict, total=False):
     """Options of mechanisms; each mechanism takes some of them, and refuses the others."""
 
     prices: Literal["grid", "fixed"] | Sequence[float]
-    claims: Sequence[float]
+    misreport: Misreport
+    audit_rate: float
+    fine: float
+    noticed: bool
     settlement: Literal["delivered", "claimed"]
     reserve: float
     base: Literal["list", "value"]

@@ -55,7 +55,9 @@ class RoundInfos:
         offer = self.tables.offer.map(lambda table: table.reshape(-1).take(played.index))
         if played.price is None:
             return offer
-        return Offer(offer.quality, offer.seen, played.price, offer.cost)
+        return Offer(
+            offer.quality, offer.seen, played.price, offer.cost, played.paid, offer.penalty
+        )
 
     def round(self, played: Played) -> Round:
         """What the round comes to in expectation: `Rule.play` of its offers."""
@@ -90,7 +92,11 @@ class RoundInfos:
             "share": expected.share if sampled else played.share,
             "utility": expected.utility if sampled else played.reward / self.config.users,
         }
-        for name in ("served", "correct"):
+        if self.mechanism.misreports.kinds:
+            for name, table in self.tables.lies.items():
+                infos[name] = table.reshape(-1).take(played.index)
+            infos["fines"] = expected.fines
+        for name in ("served", "correct", "caught"):
             if (count := getattr(played, name)) is not None:
                 infos[name] = count.astype(np.int64)
         infos["regret"], infos["relative_regret"] = self._regrets(
@@ -129,19 +135,22 @@ class RoundInfos:
         """What every action would have earned against the others' of this round: profit per served
         query (USD) and log share, `[n, b, a]`; NaN where an action does not exist.
         """
-        raw, a = self.tables.raw, self.tables.num_actions
+        a = self.tables.num_actions
         found = tuple(np.empty((*played.index.shape, a)) for _ in range(2))
         for at in self._blocks(played, a):
             offer = self.offer(_part(played, at))
             market = self.market[at] if len(self.tables.batch) > 1 else np.zeros(1, np.intp)
-            # [n, G, a] -> [n, a, b]; one market serves all environments.
-            table = raw.map(lambda x, market=market: np.moveaxis(x[:, market], 1, 2))
+            table = self._every_action(market)
             these = self.mechanism.rule.deviations(table, offer, self._users(at))
             for whole, part in zip(found, these, strict=True):
                 # part: [n, a, b], or broadcast to it
                 np.copyto(np.moveaxis(whole[:, at], 1, 2), part)
         profit, log_share = found
         return profit, log_share
+
+    def _every_action(self, market: np.ndarray) -> Offer:
+        """`[n, a, b]`: every action's offer in some markets; of one market, `[n, a, 1]`."""
+        return self.tables.raw.map(lambda x: np.moveaxis(x[:, market], 1, 2))
 
 
 def _part(played: Played, at: slice) -> Played:

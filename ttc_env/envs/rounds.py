@@ -32,6 +32,8 @@ class Played(NamedTuple):
     correct: Any = (
         None  # [n, b] right answers, under sampled demand with accuracy curves, else None
     )
+    paid: Any = None  # [n, b] USD/query that is billed where that is not `price`, else None
+    caught: Any = None  # [n, b] lies found, under sampled demand where lies can be told, else None
 
 
 class BatchRounds:
@@ -77,18 +79,24 @@ class BatchRounds:
         self._numbers: dict[str, Any] | None = None
         self._offer: Offer | None = None
         self._terms: tuple[Any, ...] = ()
+        self._billed: tuple[Any, ...] | None = None  # where a bill is not the price that users see
         if tables.numbers is not None:
             self._numbers = {name: flat(table) for name, table in tables.numbers.items()}
         else:
             self._offer = tables.offer.map(flat)
         if self.config.continuous_prices:
-            self._terms = tuple(map(flat, tables.price_terms))
+            seen, billed = tables.price_terms
+            self._terms = tuple(map(flat, seen))
+            self._billed = None if billed is seen else tuple(map(flat, billed))
         self._accuracy = None
         if self.sampled and tables.batch.accuracy is not None:
             shape = self.n, len(tables.batch), -1
             accuracy = np.moveaxis(tables.batch.accuracy, 2, 1)  # [n, G, m]
             at_level = np.take_along_axis(accuracy, tables.level.reshape(shape), axis=2)
             self._accuracy = flat(at_level)
+        self._caught = self._fine = None
+        if self.sampled and tables.caught is not None:
+            self._caught, self._fine = flat(tables.caught), self.config.mechanism.misreports.fine
         # What observations show of an action to everybody, and to the provider itself.
         self.seen_by_all = tuple(map(flat, tables.seen_by_all))
         self.seen_by_one = tuple(map(flat, tables.seen_by_one))
@@ -136,7 +144,7 @@ class BatchRounds:
 
     def binned(self, actions: Any, columns: slice = slice(None)) -> tuple[Any, Any]:
         """Continuous actions as they are, `[k, n, b]` in [-1, 1], and the entries of the tables
-        nearest to them: levels and claims in equal bins, the nearest price choice.
+        nearest to them: levels and reports in equal bins, the nearest price choice.
         """
         box = self._as(actions.reshape(*actions.shape[:2], -1), "float64").clip(-1.0, 1.0)
         box = box.transpose(2, 1, 0) if self.backend == "numpy" else box.permute(2, 1, 0)
@@ -166,6 +174,7 @@ class BatchRounds:
         """
         box: Any = None
         price: Any = None
+        paid: Any = None
         if self.config.actions == "continuous":
             box, index = self.binned(actions, columns)
         else:
@@ -178,29 +187,36 @@ class BatchRounds:
             assert self._offer is not None
             offer = self._offer.map(lambda table: self.take(table, index))
             if self.config.continuous_prices:
-                price = self._price(box[1], index)
-                offer = Offer(offer.quality, offer.seen, price, offer.cost)
+                price = self._price(box[1], index, self._terms)
+                if self._billed is not None:
+                    paid = self._price(box[1], index, self._billed)
+                offer = Offer(offer.quality, offer.seen, price, offer.cost, paid, offer.penalty)
             played = self.rule.play(offer, users)
             share, outside = played.share, played.outside_share
             gain = self.arrivals * played.profit
         if not self.sampled:
-            return Played(gain * share, share, index, price, box)
+            return Played(gain * share, share, index, price, box, paid=paid)
         served = self.rule.draw(share, outside, self.arrivals, rng)
         share = served / self.arrivals
         correct = None
         if self._accuracy is not None:
             correct = draws.answers(served, self.take(self._accuracy, index), rng)
-        # no negative zeros
-        return Played(gain * share + 0.0, share, index, price, box, served, correct)
+        reward, caught = gain * share + 0.0, None  # no negative zeros
+        if self._caught is not None:
+            # fines as they are found, in place of those expected
+            chance = self.take(self._caught, index)
+            caught = draws.answers(served, chance, rng)
+            reward = reward + (served * chance - caught) * self._fine
+        return Played(reward, share, index, price, box, served, correct, paid, caught)
 
-    def _price(self, position: Any, index: Any) -> Any:
+    def _price(self, position: Any, index: Any, terms: tuple[Any, ...]) -> Any:
         """USD/query: a continuous price `[n, b]`, on a log scale from the lowest choice's (-1) to
         the highest choice's (1).
         """
         span = self._log_high - self._log_low
         multiple = self.xp.exp(self._log_low + span * (position + 1.0) / 2.0)
-        terms = tuple(self.take(term, index) for term in self._terms)
-        return self.tariff.price(terms, self.tariff.choice(multiple))
+        at_index = tuple(self.take(term, index) for term in terms)
+        return self.tariff.price(at_index, self.tariff.choice(multiple))
 
     # --- what was played --------------------------------------------------------------------------
 

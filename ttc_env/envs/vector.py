@@ -349,7 +349,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         Returns:
             Profit per served query (USD) and log share (their product is U_i), in expectation also
             where demand is sampled; NaN where an action does not exist. a counts flat actions:
-            levels x prices x claims.
+            levels x prices x reports.
 
         Raises:
             RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).

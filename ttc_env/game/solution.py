@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game import equilibrium, optimum, welfare
-from ttc_env.game.regret import assess
+from ttc_env.game.regret import TIE, assess
 from ttc_env.game.rules.base import Round
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market
@@ -67,6 +67,13 @@ class Solution:
         None without PNE.
         """
         return self.pne.highest
+
+    @property
+    def lies(self) -> NDArray[np.bool_]:
+        """`[k, n]`: who lies in each PNE. Where a row is all False, honest play is an equilibrium
+        although lies can be told.
+        """
+        return self.mechanism.lies(self.equilibria, self.market)
 
     @property
     def unique(self) -> bool:
@@ -134,7 +141,7 @@ class Solution:
         return self.mechanism.play(self._table.take(profile), self.market)
 
     def split(self, profile: ArrayLike) -> tuple[Profile, Profile, Profile]:
-        """Flat actions as (level, price, claim) indices."""
+        """Flat actions as (level, price, report) indices."""
         return self.mechanism.split(profile, self.market)
 
     @cached_property
@@ -219,8 +226,8 @@ class Solution:
 
     @property
     def mean_price(self) -> float:
-        """Share-weighted p: what an arriving user pays on average."""
-        return float((self.shares * self.outcome.offer.price).sum())
+        """Share-weighted payment: what an arriving user pays on average."""
+        return float((self.shares * self.outcome.payment).sum())
 
     @property
     def provider_profit(self) -> Array:
@@ -241,8 +248,9 @@ class DominantSolution:
     mechanism: Mechanism
     actions: Profile  # [n] flat actions of the dominant strategies
     levels: Profile  # [n] level that maximises settled quality - cost
-    bids: Array  # [n] USD/query, = cost at that level
-    # [n] USD/query, quality promised; the true one under settlement on delivered quality
+    bids: Array  # [n] USD/query, = cost at that level, and the expected fine of a lie
+    # [n] USD/query, quality promised; the true one under settlement on delivered quality, and
+    # wherever no lie is worth its fine
     claims: Array
     scores: Array  # [n] USD/query, claim - bid
     outcome: Round
@@ -267,10 +275,25 @@ class DominantSolution:
     best = lowest
     optimum = lowest
 
-    @property
+    @cached_property
     def equilibria(self) -> Profile:
-        """`[1, n]`: the equilibrium in dominant strategies."""
-        return self.actions[None]
+        """`[1, n]`: the equilibrium in dominant strategies; and, where somebody lies in it although
+        honest play is an equilibrium too, that one: `[2, n]`.
+        """
+        if not self.mechanism.lies(self.actions, self.market).any():
+            return self.actions[None]
+        honest = self.mechanism.honest
+        told = honest.rule.solve(honest, self.market, tolerance=0.0).actions
+        level, price, _ = honest.split(told, self.market)
+        profile = self.mechanism.join(level, price, market=self.market)
+        if assess(profile, self.mechanism, self.market).relative.max() > TIE:
+            return self.actions[None]
+        return np.stack([self.actions, profile])
+
+    @property
+    def lies(self) -> NDArray[np.bool_]:
+        """`[k, n]`: who lies in each of `equilibria`."""
+        return self.mechanism.lies(self.equilibria, self.market)
 
     @property
     def user_value(self) -> float:

@@ -257,7 +257,8 @@ class Rule(ABC):
         rivals = self.rivals(offer, users)
         rivals = type(rivals)(*(summary[:, None] for summary in rivals))
         absent = xp.isnan(table.quality)
-        there = table.map(lambda x: xp.where(absent, 0.0, x))
+        # where there is none, the first action, which always exists: no rule meets a made-up offer
+        there = table.map(lambda x: xp.where(absent, x[:, :1], x))
         log_share = self.log_share(there, rivals, users)
         paid = self.payment(there, rivals, users) - there.cost - there.penalty
         profit = xp.where(log_share > -np.inf, paid, 0.0)
@@ -270,7 +271,7 @@ class Rule(ABC):
 
         Payments that are differences of other amounts leave their rounding where they tie.
         """
-        amounts = (table.quality, table.seen, table.price)
+        amounts = (table.quality, table.seen, table.price, table.paid, table.penalty)
         largest = max(float(np.nanmax(np.abs(amount))) for amount in amounts)
         return 16 * float(np.finfo(np.float64).eps) * largest
 
@@ -327,15 +328,12 @@ class Rule(ABC):
         """Best replies to rounds of G markets. table: `[n, G, a]`; users: `[G]`."""
         return EveryAction(self, table)
 
-    def continuous_replies(
-        self, prices: Any, played: Round, users: UsersLike, claims: Sequence[float]
-    ) -> Replies:
-        """The best reply where any price between two ends may be asked.
+    def continuous_replies(self, prices: Any, played: Round, users: UsersLike) -> Replies:
+        """The best reply where any price between two ends may be asked, and is what is billed.
 
         Args:
             prices: `ttc_env.game.continuous.PriceRange`, `[n, m, b]`.
             played: the round, `[n, b]`.
-            claims: factors on the true quality that may be promised.
 
         Raises:
             ValueError: the rule has no formula for it.
@@ -353,7 +351,7 @@ class Rule(ABC):
             ValueError: they are not.
         """
         if type(self).continuous_replies is Rule.continuous_replies:
-            self.continuous_replies(None, None, None, ())  # type: ignore[arg-type]
+            self.continuous_replies(None, None, None)  # type: ignore[arg-type]
 
     def expected_utilities(
         self, mixture: Array, table: Offer, users: UsersLike

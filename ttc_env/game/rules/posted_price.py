@@ -37,6 +37,7 @@ from ttc_env.game import (
 from ttc_env.game.arrays import array_module
 from ttc_env.game.envelope import PostedEnvelope
 from ttc_env.game.mechanisms import Factory, Mechanism, register_mechanism
+from ttc_env.game.misreports import Misreports
 from ttc_env.game.regret import OVERFLOW
 from ttc_env.game.rules import posted_price_python
 from ttc_env.game.rules.base import (
@@ -133,17 +134,13 @@ class PostedPrice(Rule):
         return _Envelope(PostedEnvelope.of(table.score, profit, users.beta, users.outside_value))
 
     def continuous_replies(
-        self,
-        prices: continuous.PriceRange,
-        played: Round,
-        users: UsersLike,
-        claims: Sequence[float],
+        self, prices: continuous.PriceRange, played: Round, users: UsersLike
     ) -> Replies:
         rivals = played.rivals
         z = demand.logits(played.offer.score, users.beta, users.outside_value)
         _, best = continuous.best_offers(prices, users, demand.log_rivals(z))
         log_share = self.log_share(best, rivals, users)
-        profit = best.price - best.cost
+        profit = _profit(best)
         return Replies(profit[..., None], log_share[..., None], played.profit, played.log_share)
 
     def expected_utilities(
@@ -246,10 +243,11 @@ class PostedPriceSolution(Solution):
 
     @property
     def log_sum(self) -> float:
-        """log A / beta: consumer surplus if users have tastes."""
-        return float(
-            welfare.log_sum(self.outcome.offer.score, self.market.beta, self.market.outside_value)
-        )
+        """log A / beta: consumer surplus if users have tastes; less what lies take from them."""
+        offer = self.outcome.offer
+        log_sum = welfare.log_sum(offer.score, self.market.beta, self.market.outside_value)
+        lie = offer.score - (offer.quality - offer.paid)
+        return float(log_sum - (self.shares * lie).sum())
 
     @cached_property
     def collusive(self) -> Profile:
@@ -282,15 +280,23 @@ class PostedPriceSolution(Solution):
 
 
 def posted_prices(name: str, tariff: type[Tariff]) -> Factory:
-    """The factory of the mechanism with this tariff. Its options are `prices` and the tariff's."""
+    """The factory of the mechanism with this tariff. Its options are `prices`, the tariff's, and
+    those of `Misreports.of`.
+    """
+    lies = dict(inspect.signature(Misreports.of).parameters)
+    if "over_report" not in tariff.lies:
+        del lies["noticed"]
 
     def factory(prices: str | ArrayLike = "fixed", **options: Any) -> Mechanism:
-        return Mechanism(name, tariff.of(prices, **options), PostedPrice())
+        misreports = Misreports.of(**{key: options.pop(key) for key in lies if key in options})
+        return Mechanism(name, tariff.of(prices, **options), PostedPrice(), misreports)
 
     options = [
-        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
-        for field in fields(tariff)
-        if field.name != "choices"
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for key, default in [
+            *((field.name, field.default) for field in fields(tariff) if field.name != "choices"),
+            *((key, lie.default) for key, lie in lies.items()),
+        ]
     ]
     prices = inspect.signature(factory).parameters["prices"]
     factory.__signature__ = inspect.Signature([prices, *options])  # type: ignore[attr-defined]
