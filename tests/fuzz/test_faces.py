@@ -16,7 +16,7 @@ from tests.fuzz import tally
 pytestmark = pytest.mark.slow
 
 
-def test_refused_steps():
+def test_refusals():
     class Counted(RefusedSteps):
         refusals = 0
 

@@ -40,7 +40,7 @@ def twice_odd(row: dict[str, Any], rng: random.Random, count: int) -> list[dict[
     return [rng.choice(list(variants(rng.choice(once)))) for _ in range(count)]
 
 
-def test_importer_inputs(tmp_path):
+def test_importers(tmp_path):
     rng = random.Random(SEED)
     what = "a row with two odd parts, a damaged line, or a damaged archive, for each importer"
     path = tmp_path / "samples.jsonl"

@@ -70,7 +70,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.filterwarnings("error")
-def test_extreme_settings():
+def test_extremes():
     """Money, beta and V_0 of any size: refused in words, or played and solved without NaN."""
     rng = np.random.default_rng([SEED, 2])
     what = "a market with amounts, beta and V_0 of any size: made, played, solved"

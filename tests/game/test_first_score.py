@@ -14,6 +14,7 @@ from ttc_env.game import enumeration
 from ttc_env.game.rules import first_score, scores
 from ttc_env.game.rules.base import EveryAction, Users
 from ttc_env.game.rules.first_score import first_score_auction
+from ttc_env.game.rules.score_auction import SecondScore
 from ttc_env.testing import check_env
 
 SMALL = {"providers": ["Qwen2-7B", "Qwen2.5-7B", "Llama-3-8B"], "prices": (0.0, 0.3, 2.0)}
@@ -294,3 +295,21 @@ def test_best_allocation_is_the_best_of_all_profiles():
         )
         assert float(mechanism.play(table.take(profile), market).welfare) == pytest.approx(welfare)
         assert welfare == pytest.approx(enumeration.optimum(mechanism, market).welfare, abs=1e-12)
+
+
+@pytest.mark.parametrize("settlement", ["delivered", "claimed"])
+def test_an_auctions_optimum_is_one_that_its_grid_and_reserve_reach(settlement):
+    """Where bids at cost are left out, or no score reaches the reserve, too."""
+    rng = np.random.default_rng(8)
+    short = 0
+    for _ in range(100):
+        market, first = random_game(rng)
+        rule = SecondScore(settlement, reserve=float(rng.choice([-np.inf, 0.3, 5.0])))
+        mechanism = replace(first, name="auction", rule=rule)
+        found = rule.optimum(mechanism, market)
+        expected = enumeration.optimum(mechanism, market).welfare
+        assert found.welfare == pytest.approx(expected, abs=1e-12)
+        assert rule.optimal_welfare(mechanism, market) == found.welfare
+        best = max(float(np.nanmax(market.quality - market.cost)), market.outside_value)
+        short += found.welfare < best - 1e-9
+    assert short > 10  # what everybody's best w would have claimed

@@ -92,10 +92,22 @@ class EnvConfig:
 
     @cached_property
     def optimal_welfare(self) -> float:
-        """The most welfare that any profile reaches, USD per arriving user (with continuous prices
-        it is reached at one end of their range).
+        """The most welfare that any profile reaches, USD per arriving user."""
+        return self.planned.rule.optimal_welfare(self.planned, self.market)
+
+    @cached_property
+    def planned(self) -> Mechanism:
+        """The mechanism with all price choices that a planner needs: with continuous prices the
+        optimum is at the ends of their range, or at the neutral choice inside it.
         """
-        return self.mechanism.rule.optimal_welfare(self.mechanism, self.market)
+        tariff = self.mechanism.tariff
+        low, high = tariff.choices[0], tariff.choices[-1]
+        if not (self.continuous_prices and low < tariff.neutral < high):
+            return self.mechanism
+        choices = tuple(sorted({*tariff.choices, tariff.neutral}))
+        return dataclasses.replace(
+            self.mechanism, tariff=dataclasses.replace(tariff, choices=choices)
+        )
 
     def action_space(self) -> spaces.Space[Any]:
         """A new space for one provider; all providers have equal ones."""

@@ -143,10 +143,8 @@ class RoundTables:
 
     @cached_property
     def optimal_welfare(self) -> Array:
-        """`[G]` USD per arriving user: the most welfare that any profile reaches (with continuous
-        prices it is reached at one end of their range).
-        """
-        mechanism, batch = self.config.mechanism, self.batch
+        """`[G]` USD per arriving user: the most welfare that any profile reaches."""
+        mechanism, batch = self.config.planned, self.batch
         best = mechanism.rule.optimal_welfare
         return np.array([best(mechanism, batch.market(g)) for g in range(len(batch))])
 

@@ -179,14 +179,9 @@ class SecondScore(Rule):
 
     # --- solutions --------------------------------------------------------------------------------
 
-    def optimal_welfare(self, mechanism: Mechanism, market: Market) -> float:
-        """Everybody served by the best provider, or by nobody if V_0 is better."""
-        return max(float(np.nanmax(market.quality - market.cost)), market.outside_value)
-
     def optimum(self, mechanism: Mechanism, market: Market) -> Optimum:
-        """Everybody at its dominant strategy."""
-        solution = self.solve(mechanism, market, tolerance=0.0)
-        return Optimum(solution.actions, solution.welfare, 0, True, 0.0)
+        """The best allocation that the grid and the reserve can reach: `scores.best_allocation`."""
+        return scores.optimum(mechanism, market, float(self.threshold(market)))
 
     def solve(self, mechanism: Mechanism, market: Market, *, tolerance: float) -> AuctionSolution:
         """Each bidder's dominant strategy: make winning worth as much as it can be, and bid so that

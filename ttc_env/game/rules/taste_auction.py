@@ -157,16 +157,29 @@ class TasteAuction(Rule):
     # --- solutions --------------------------------------------------------------------------------
 
     def optimal_welfare(self, mechanism: Mechanism, market: Market) -> float:
-        """log A / beta at the largest w of everybody, which bounds every allocation."""
+        """log A / beta at the largest w of everybody, which bounds every allocation and is reached
+        at the truth; where the grid leaves that out, the best profile of it.
+        """
         _check(market)
+        if scores.truthful_bid(mechanism) is None:
+            return self.optimum(mechanism, market).welfare
         w = np.nanmax(market.quality - market.cost, axis=1)
         z = demand.logits(w, market.beta, market.outside_value)
         return float(market.outside_value + demand.log_total(z) / market.beta)
 
     def optimum(self, mechanism: Mechanism, market: Market) -> Optimum:
-        """Everybody at its dominant strategy."""
-        solution = self.solve(mechanism, market, tolerance=0.0)
-        return Optimum(solution.actions, solution.welfare, 0, True, 0.0)
+        """Everybody at the truth and the level of its largest w; by enumeration where the grid
+        leaves the truth out.
+        """
+        truth = scores.truthful_bid(mechanism)
+        if truth is None:
+            return super().optimum(mechanism, market)
+        _check(market)
+        at_cost = mechanism.join(np.arange(market.num_levels), truth, 0, market=market)
+        table = mechanism.offers(market)
+        actions = at_cost[np.nanargmax((table.quality - table.cost)[:, at_cost], axis=1)]
+        welfare = float(self.play(table.take(actions), market).welfare)
+        return Optimum(actions, welfare, 0, True, 0.0)
 
     def solve(self, mechanism: Mechanism, market: Market, *, tolerance: float) -> TasteSolution:
         """Each bidder's dominant strategy: the level at which serving is worth most, and the score
