@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ttc_env.game.resampling import resample
     from ttc_env.game.rules.base import Rule
     from ttc_env.game.rules.score_auction import AuctionSolution
+    from ttc_env.game.rules.user_types import UserType
     from ttc_env.game.solution import Solution
     from ttc_env.game.solve import auction_gain, solve
     from ttc_env.game.sweep import Sweep, sweep
@@ -53,6 +54,7 @@ __all__ = [
     "Rule",
     "Solution",
     "Sweep",
+    "UserType",
     "VectorMarketEnv",
     "auction_gain",
     "audit",
@@ -95,6 +97,7 @@ _NAMES = {
     "ttc_env.game.regret": ("nash_conv", "regret", "relative_regret"),
     "ttc_env.game.rules.base": ("Rule",),
     "ttc_env.game.rules.score_auction": ("AuctionSolution",),
+    "ttc_env.game.rules.user_types": ("UserType",),
     "ttc_env.game.solution": ("Solution",),
     "ttc_env.game.solve": ("auction_gain", "solve"),
     "ttc_env.game.sweep": ("Sweep", "sweep"),

@@ -47,6 +47,10 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
       rationality `beta`.
     - `mechanism="flat_fee"`, `"pay_per_correct"`, `"two_part"`, `"price_cap"`, `"per_character"`:
       the same users, and another price of a level (`ttc_env.game.tariffs`).
+    - `types=[...]`, with any of these: users of several types, each with a share of all users and
+      its own beta, alpha and baseline. `quality` in infos and observations stays in the market's
+      alpha; `welfare` and `user_value` count every user in its own
+      (`ttc_env.game.rules.user_types`). `solve()` may find no pure equilibrium.
     - `mechanism="auction"`: a reverse second-price auction. Providers bid a price and claim their
       quality; the best score (claim minus bid) serves everybody and is paid so that users keep the
       runner-up's score.
@@ -144,6 +148,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `prices` | `"grid"` | `"grid"`, `"fixed"`, or price choices as numbers |
     | `base` | `"list"` | pay_per_correct only: what a right answer costs, by the provider's list price, or by its `"value"` |
     | `cap` | the list price at the efficient level | price_cap only: USD/query, one for all |
+    | `types` | users are alike | posted prices only: `ttc_env.UserType` objects, dicts or columns of weight, beta, alpha, baseline; what is None is the market's |
     | `settlement` | `"delivered"` | auction only: pay on `"delivered"` or `"claimed"` quality |
     | `misreport` | none | lies that may be told: `"over_report"`, `"under_serve"`, `"over_claim"`, several, or `{lie: sizes}`; see `ttc_env.game.misreports` |
     | `audit_rate`, `fine` | 1, 0 | the chance that a query is audited; USD per query whose lie is found |

@@ -146,8 +146,7 @@ def _equilibrium(config: EnvConfig) -> list[Any]:
         assert isinstance(solution, Solution)
         if len(solution.equilibria) == 0:
             raise ValueError(
-                "opponent is 'equilibrium', but this game has no pure equilibrium"
-                f"{'' if solution.complete else ' that was found'}; choose 'best_response',"
+                f"opponent is 'equilibrium', but {solution.no_equilibrium}; choose 'best_response',"
                 " 'truthful' or a policy"
             )
         flat = solution.worst

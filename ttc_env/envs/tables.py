@@ -110,7 +110,7 @@ class RoundTables:
     @cached_property
     def users(self) -> Users:
         """`[G a]`: the users of each entry's market."""
-        return Users(*map(self.per_action, (self.batch.beta, self.batch.outside_value)))
+        return Users.of(self.batch).map(self.per_action)
 
     @cached_property
     def numbers(self) -> dict[str, np.ndarray] | None:
@@ -124,7 +124,7 @@ class RoundTables:
     @cached_property
     def best_replies(self) -> BestReplies:
         """Best replies to any round (`Rule.best_replies`)."""
-        users = Users(self.batch.beta, self.batch.outside_value)
+        users = Users.of(self.batch)
         return self.config.mechanism.rule.best_replies(self.raw, users)
 
     @cached_property
@@ -169,7 +169,7 @@ class RoundTables:
         """`[G]` each; see `observations.scales`."""
         raw, batch = self.raw, self.batch
         listed = batch.stacked.price.reshape(*raw.quality.shape[:2], -1)
-        beyond = self.config.mechanism.rule.most_beyond(Users(batch.beta, batch.outside_value))
+        beyond = self.config.mechanism.rule.most_beyond(Users.of(batch))
         return scales(raw, listed, batch.outside_value, beyond)
 
     def _check_sizes(self) -> None:

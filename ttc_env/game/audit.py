@@ -452,7 +452,7 @@ class _Lattice:
             rows.append(list(PriceRange.of(wider, self.market)))
         tables = [np.concatenate(parts, axis=1) for parts in zip(*rows, strict=True)]
         prices = PriceRange(*(np.repeat(x[:, :, None], b, axis=2) for x in tables))
-        users = Users(np.full(b, self.market.beta), np.full(b, self.market.outside_value))
+        users = Users.of(self.market).map(lambda x: np.full(b, x))
         found = rule.continuous_replies(prices, rule.play(played, users), users)
         utility = np.where(
             np.isnan(found.profit), -np.inf, demand.utility(found.profit, found.log_share)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
     from ttc_env.game.mixed import ExpectedUtilities
     from ttc_env.game.optimum import Optimum
+    from ttc_env.game.solution import LeastRegret
     from ttc_env.game.types import Market
 
 
@@ -57,12 +58,29 @@ class UsersLike(Protocol):
     @property
     def outside_value(self) -> Any: ...
 
+    @property
+    def alpha(self) -> Any: ...
+
+    @property
+    def baseline(self) -> Any: ...
+
 
 class Users(NamedTuple):
     """Those who choose."""
 
     beta: Any  # 1/USD, a number or [b]
     outside_value: Any  # USD/query, V_0, a number or [b]
+    alpha: Any = None  # USD, value of a surely right answer, a number or [b]; None: not known
+    baseline: Any = 0.1  # share of alpha that any answer is worth, a number or [b]
+
+    @classmethod
+    def of(cls, market: Any) -> Users:
+        """Those of a `Market`, or of a `MarketBatch`, `[G]`."""
+        return cls(market.beta, market.outside_value, market.alpha, market.baseline)
+
+    def map(self, function: Callable[[Any], Any]) -> Users:
+        """The users whose numbers are `function` of these."""
+        return Users(*(None if x is None else function(x) for x in self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -381,6 +399,14 @@ class Rule(ABC):
         from ttc_env.game import enumeration
 
         return enumeration.solve(mechanism, market, tolerance=tolerance)
+
+    def least_regret(self, mechanism: Mechanism, market: Market) -> LeastRegret:
+        """The profile nearest to an equilibrium: by enumeration where there are few, else the best
+        that best-response play passes through.
+        """
+        from ttc_env.game import enumeration
+
+        return enumeration.least_regret(mechanism, market)
 
     def solve_continuous(self, mechanism: Mechanism, market: Market) -> Any:
         """The solution where any price between the lowest and the highest choice may be asked.
