@@ -178,7 +178,8 @@ class RoundTables:
             amount = self.scales["profit"]
             rewards = self.config.users * amount
             fits = np.isfinite(rewards) & np.isfinite(1.0 / rewards)
-            logits = np.isfinite(self.batch.beta * amount)
+            rule = self.config.mechanism.rule
+            logits = np.isfinite(rule.largest_logit(amount, Users.of(self.batch)))
         if not fits.all():
             at = int(fits.argmin())
             raise ValueError(
@@ -188,9 +189,8 @@ class RoundTables:
         if not logits.all():
             at = int(logits.argmin())
             raise ValueError(
-                f"beta (V - V_0) overflows at beta={self.batch.beta[at]:g} with amounts of up to"
-                f" {amount[at]:g} USD/query; choose a smaller beta, or see ttc_env.game.limits for"
-                " perfectly rational users"
+                f"beta (V - V_0) overflows with amounts of up to {amount[at]:g} USD/query; choose a"
+                " smaller beta, or see ttc_env.game.limits for perfectly rational users"
             )
 
     @cached_property

@@ -299,6 +299,10 @@ class Rule(ABC):
         """
         return 0.0
 
+    def largest_logit(self, amount: Any, users: UsersLike) -> Any:
+        """|beta (V - V_0)| at the most, with offers and V_0 of up to `amount`, USD/query: `[G]`."""
+        return users.beta * amount
+
     def tabulate(self, table: Offer, users: UsersLike, arrivals: int) -> dict[str, Array] | None:
         """What rounds look up per action, by name; None: the definition plays.
 
