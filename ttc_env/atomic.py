@@ -20,6 +20,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         temporary.chmod(0o644)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say whose
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -273,9 +273,10 @@ class TraceWriter:
         self.done.add(question_id)
 
     def _write(self, entry: dict[str, Any]) -> None:
-        self._stream.write(_line(entry).encode() + b"\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        with _naming(self.path):
+            self._stream.write(_line(entry).encode() + b"\n")
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
 
     def close(self) -> None:
         self._stream.close()
@@ -404,13 +405,24 @@ def _line(entry: Mapping[str, Any]) -> str:
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error of writing names the file: that the disk is full does not say whose."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with _naming(path), os.fdopen(handle, "wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
