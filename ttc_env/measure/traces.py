@@ -19,7 +19,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+
+from ttc_env.atomic import write_text
 
 try:
     import fcntl
@@ -367,7 +368,7 @@ def merge_traces(parts: Sequence[str | Path], target: str | Path, order: Sequenc
     ids = sorted(records, key=lambda question: place.get(question, len(place)))
     sessions = [session for trace in traces for session in trace.sessions]
     text = trace_text(traces[0].settings, sessions, [records[question] for question in ids])
-    write_atomically(target, text)
+    write_text(target, text)
     return len(records)
 
 
@@ -413,21 +414,4 @@ def _naming(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             error.filename = str(path)
-        raise
-
-
-def write_atomically(path: str | Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with _naming(path), os.fdopen(handle, "wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
         raise
