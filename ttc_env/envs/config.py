@@ -26,7 +26,8 @@ from ttc_env.game.rules.score_auction import AuctionSolution
 from ttc_env.game.solution import Solution
 from ttc_env.game.solve import solve
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market, frozen_array
+from ttc_env.game.types import Array, Market
+from ttc_env.game.validation import frozen_array
 
 INFORMATION = ("full", "prices", "own")
 """What a provider sees of the others' last round: quality, price and share; the price alone;

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market, PostedPriceGame, frozen_array
+from ttc_env.game.types import Array, Market, PostedPriceGame
+from ttc_env.game.validation import frozen_array
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
