@@ -22,7 +22,11 @@ from ttc_env.envs.observations import BatchObservation, ObservationLayout
 from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
 from ttc_env.envs.python_infos import PlainInfos
 from ttc_env.envs.round_infos import RoundInfos, columns
+from ttc_env.envs.stage import Stage
+from ttc_env.envs.stage_game import StageGame
+from ttc_env.envs.stage_infos import StageInfos
 from ttc_env.envs.tables import RoundTables
+from ttc_env.envs.timeline import Timeline
 from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import Mechanism
@@ -187,6 +191,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._action_spaces = {a: self.config.action_space() for a in self.possible_agents}
         self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
         self._rng: Any = None if config.demand == "expected" else self._generator(None)
+        self._timeline = Timeline(self._game.backend.batch) if config.moves else None
         self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
         # Agents leave all at once, so that it is the same ones in every round.
         one, *more = self.possible_agents
@@ -195,6 +200,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._last: OneRound | None = None  # the round played last
         self._history: list[Round] = []
         self._levels: list[np.ndarray] = []
+        self._optima: list[float] = []
 
     def _generator(self, seed: int | None) -> Any:
         return self._game.backend.batch.generator(seed)
@@ -222,11 +228,36 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     def action_space(self, agent: str) -> spaces.Space[Any]:
         return self._action_spaces[agent]
 
-    def solve(self) -> Solution | AuctionSolution | ContinuousSolution:
+    def solve(self, t: int | None = None) -> Solution | AuctionSolution | ContinuousSolution:
         """The exact solution of the game that this environment plays; with a price grid, profiles
         hold flat actions (`Solution.split`).
+
+        t: a round, whose stage game is solved (see `stage`); by default the market at rest.
+
+        Raises:
+            ValueError: a round that is not known; or one in which nobody is present.
         """
-        return self.config.solve()
+        return self.config.solve() if t is None else self.stage(t).solve()
+
+    @property
+    def round(self) -> int:
+        """The coming round, from 0: how many were played in this episode."""
+        return self._t
+
+    def market_at(self, t: int) -> Market:
+        """The market of round t: its costs, and the providers that are present; see `stage`."""
+        return self.stage(t).market
+
+    def stage(self, t: int) -> StageGame:
+        """The game of round t (from 0), where the world moves: of the rounds played and the coming
+        one, and of later ones if nothing about them is left to chance or to play.
+
+        Raises:
+            ValueError: a round that is not known yet, or no more: the last 10,000 are kept.
+        """
+        if self._timeline is None:
+            return StageGame.of(self.config, self.market, Stage(t))
+        return StageGame.of(self.config, self.market, self._timeline.at(t))
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -243,10 +274,20 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             self._rng = self._generator(seed)
         self._t = 0
         self._last = None
-        self._history, self._levels = [], []
+        self._history, self._levels, self._optima = [], [], []
         self.agents = list(self.possible_agents)
-        observations = dict(zip(self.agents, self._game.first.full()[0], strict=True))
-        return observations, self._game.basic_infos()
+        first = self._game.first
+        if self._timeline is not None:
+            first = self._timeline.reset(self._game.backend.batch, seed)
+        observations = dict(zip(self.agents, first.full()[0], strict=True))
+        return observations, self._masks()
+
+    def _masks(self) -> dict[str, dict[str, Any]]:
+        """Infos before anything is worked out."""
+        if self._timeline is None or self.config.continuous:
+            return self._game.basic_infos()
+        masks = self._timeline.masks()
+        return {agent: {"action_mask": mask} for agent, mask in zip(self.possible_agents, masks)}
 
     def step(
         self, actions: dict[str, Any]
@@ -277,16 +318,21 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         over = t >= self.max_cycles
         time_left = 0.0 if over else 1.0 - t / self.max_cycles
         game = self._game
-        played = game.backend.play_one(chosen, self._rng, time_left)
+        if self._timeline is None:
+            played = game.backend.play_one(chosen, self._rng, time_left)
+        else:
+            played = self._timeline.play(game.config.stacked(chosen), self._rng, time_left)
         self._t, self._last = t, played  # not before: a refused action is no round
         if over:
             self.agents = []
         if self.render_mode is not None:
             self._record()
+        infos: dict[str, dict[str, Any]]
         if game.config.infos == "basic":
-            infos = game.basic_infos()
+            infos = self._masks()
         else:
-            lazy, masks = LazyRound(partial(game.infos_of, played)), game.config.action_masks
+            lazy = LazyRound(partial(game.infos_of, played))
+            masks = game.config.action_masks if self._timeline is None else self._timeline.masks()
             infos = {agent: Info((lazy, i), masks[i]) for i, agent in enumerate(agents)}
         return (
             dict(zip(agents, played.observations)), dict(zip(agents, played.reward)),
@@ -306,8 +352,10 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     def _record(self) -> None:
         assert self._last is not None
+        played = self._last.played()
         self._history.append(self.last_round)
-        self._levels.append(self._game.tables.level.reshape(-1)[self._last.played().index[:, 0]])
+        self._levels.append(self._game.tables.level.reshape(-1)[played.index[:, 0]])
+        self._optima.append(float(self._game.round_infos.best_welfare(played)[0]))
         if self.render_mode == "human":
             self.render()
 
@@ -315,7 +363,10 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """The global state: all providers' private blocks and the full public block, `[state_size]`
         float32.
         """
-        seen = self._game.first if self._last is None else self._last.seen()
+        if self._timeline is not None:
+            seen = self._timeline.seen
+        else:
+            seen = self._game.first if self._last is None else self._last.seen()
         return seen.state()[0]
 
     def render(self) -> str | np.ndarray | None:
@@ -332,8 +383,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
                 " the environment"
             )
         if self.render_mode == "rgb_array":
-            return render.figure(self.config, self._history, self._levels)
-        text = render.text(self.config, self._history, self._levels)
+            return render.figure(self.config, self._history, self._levels, self._optima)
+        text = render.text(self.config, self._history, self._levels, self._optima)
         if self.render_mode == "human":
             print(text)
             return None
@@ -388,11 +439,11 @@ class _Game:
 
     @cached_property
     def round_infos(self) -> RoundInfos:
-        return RoundInfos(self.tables, 1)
+        return StageInfos(self.tables, 1) if self.config.moves else RoundInfos(self.tables, 1)
 
     @cached_property
     def plain_infos(self) -> PlainInfos | None:
-        return PlainInfos.of_rule(self.tables)
+        return None if self.config.moves else PlainInfos.of_rule(self.tables)
 
     def infos_of(self, played: OneRound) -> Rows:
         """One dict per provider."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
+from ttc_env.envs.shocks import Shocks
 from ttc_env.game.types import QualityFunction
 
 if TYPE_CHECKING:
@@ -57,3 +58,5 @@ class GameOptions(MarketOptions, MechanismOptions, total=False):
     demand: Literal["expected", "sampled"]
     information: Literal["full", "prices", "own"]
     max_cycles: int
+    shocks: Shocks | None
+    price_period: int

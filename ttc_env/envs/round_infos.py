@@ -42,6 +42,10 @@ class RoundInfos:
     def _optimal_welfare(self) -> Array:
         return self.tables.optimal_welfare[self.market]
 
+    def best_welfare(self, played: Played) -> Array:
+        """`[b]` USD per arriving user: the most that any profile reaches in this round."""
+        return self._optimal_welfare
+
     @cached_property
     def _noise(self) -> Array:
         return self.tables.noise[self.market]
@@ -64,7 +68,8 @@ class RoundInfos:
     def of(self, played: Played) -> dict[str, np.ndarray]:
         """`[n, b]` per provider, `[b]` for the round; see `MarketEnv`, "Infos"."""
         expected = self.round(played)
-        offer, sampled = expected.offer, played.served is not None
+        offer = expected.offer
+        exact = played.served is None and played.stage is None  # what was played is expected
         infos = {
             "level": self._levels[0].take(played.index),
             "action": self._levels[1].take(played.index),
@@ -73,15 +78,15 @@ class RoundInfos:
             "cost": offer.cost,
             "payment": expected.payment,
             "profit": expected.profit,
-            "share": expected.share if sampled else played.share,
-            "utility": expected.utility if sampled else played.reward / self.config.users,
+            "share": played.share if exact else expected.share,
+            "utility": played.reward / self.config.users if exact else expected.utility,
         }
         for name in ("served", "correct"):
             if (count := getattr(played, name)) is not None:
                 infos[name] = count.astype(np.int64)
         infos["regret"], infos["relative_regret"] = self.regrets(played, expected)
         infos["welfare"], infos["user_value"] = expected.welfare, expected.user_value
-        infos["optimal_welfare"] = self._optimal_welfare
+        infos["optimal_welfare"] = self.best_welfare(played)
         infos["nash_conv"] = infos["regret"].sum(axis=0)
         return infos | {name: of(infos) for name, of in DERIVED.items()}
 

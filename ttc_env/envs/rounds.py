@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ttc_env.envs.observations import blocks, symmetric_log
+from ttc_env.envs.stage import Stage, play_present
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game import draws
 from ttc_env.game.rules.base import Users
@@ -32,6 +33,13 @@ class Played(NamedTuple):
     correct: Any = (
         None  # [n, b] right answers, under sampled demand with accuracy curves, else None
     )
+    stage: Stage | None = None  # what it was played in, where the world moves
+    asked: Any = None  # [n, b] everybody's price as `Stage.held` has it, where prices hold
+
+    def kept(self) -> Played:
+        """The same in memory of its own. NumPy. (Stages are never written to.)"""
+        kept: list[Any] = [x.copy() if isinstance(x, np.ndarray) else x for x in self]
+        return Played(*kept)
 
 
 class BatchRounds:
@@ -59,10 +67,11 @@ class BatchRounds:
         self.profit_scale = self.put(tables.profit_scale[at])
         # [n, 1] or [n, num_envs]
         self.level_counts = self.put(tables.level_counts[:, at])
+        if config.continuous_prices or config.shocks is not None:
+            self._money = tuple(self.put(tables.scales[k][at]) for k in ("smallest", "largest"))
         if config.continuous_prices:
             ends = (self.tariff.multiple(self.tariff.choices[k]) for k in (0, -1))
             self._log_low, self._log_high = (float(np.log(end)) for end in ends)
-            self._money = tuple(self.put(tables.scales[k][at]) for k in ("smallest", "largest"))
         self._lookup()
 
     def _lookup(self) -> None:
@@ -77,12 +86,14 @@ class BatchRounds:
         self._numbers: dict[str, Any] | None = None
         self._offer: Offer | None = None
         self._terms: tuple[Any, ...] = ()
-        if tables.numbers is not None:
+        if self.config.shocks is None and tables.numbers is not None:
             self._numbers = {name: flat(table) for name, table in tables.numbers.items()}
         else:
             self._offer = tables.offer.map(flat)
         if self.config.continuous_prices:
             self._terms = tuple(map(flat, tables.price_terms))
+        if self.config.shocks is not None:
+            self._level, self._action = flat(tables.level), flat(tables.as_played)
         self._accuracy = None
         if self.sampled and tables.batch.accuracy is not None:
             shape = self.n, len(tables.batch), -1
@@ -98,6 +109,10 @@ class BatchRounds:
     def xp(self) -> ModuleType:
         """The array module."""
         return np if self.backend == "numpy" else torch_module()
+
+    def host(self, array: Any) -> np.ndarray:
+        """An array of this backend as NumPy's."""
+        return np.asarray(array if self.backend == "numpy" else array.detach().cpu())
 
     def put(self, array: Any) -> Any:
         """An array as this backend's own, on its device."""
@@ -156,13 +171,20 @@ class BatchRounds:
 
     # --- one round --------------------------------------------------------------------------------
 
-    def play(self, actions: Any, rng: Any = None, columns: slice = slice(None)) -> Played:
+    def play(
+        self,
+        actions: Any,
+        rng: Any = None,
+        columns: slice = slice(None),
+        stage: Stage | None = None,
+    ) -> Played:
         """One round.
 
         Args:
             actions: `[b, n]` or `[b, n, k]`, in their space.
             rng: the generator, under sampled demand.
             columns: which environments these are, where not all.
+            stage: what these play in, where costs, demand or presence move.
         """
         box: Any = None
         price: Any = None
@@ -170,36 +192,68 @@ class BatchRounds:
             box, index = self.binned(actions, columns)
         else:
             index = self.index(actions, columns)
-        users = self.users(columns)
-        if self._numbers is not None:
+        users, arrivals = self.users(columns), self.arrivals
+        if self.config.shocks is not None:
+            assert stage is not None
+            if stage.arrivals is not None:
+                arrivals = self.put(stage.arrivals)
+            offer = self._stage_offer(index, box, stage, columns)
+            played = play_present(self.rule, offer, users, stage.present, self.put)
+            share, outside, price = played.share, played.outside_share, played.offer.price
+            gain = arrivals * played.profit
+        elif self._numbers is not None:
             rows = {name: self.take(table, index) for name, table in self._numbers.items()}
             share, outside, gain = self.rule.tabulated(rows, users, self.arrivals)
         else:
             assert self._offer is not None
             offer = self._offer.map(lambda table: self.take(table, index))
             if self.config.continuous_prices:
-                price = self._price(box[1], index)
+                price = self._price(box[1], tuple(self.take(term, index) for term in self._terms))
                 offer = Offer(offer.quality, offer.seen, price, offer.cost)
             played = self.rule.play(offer, users)
             share, outside = played.share, played.outside_share
-            gain = self.arrivals * played.profit
+            gain = arrivals * played.profit
         if not self.sampled:
-            return Played(gain * share, share, index, price, box)
-        served = self.rule.draw(share, outside, self.arrivals, rng)
-        share = served / self.arrivals
+            return Played(gain * share, share, index, price, box, stage=stage)
+        served = self.rule.draw(share, outside, arrivals, rng)
+        share = served / arrivals
         correct = None
         if self._accuracy is not None:
             correct = draws.answers(served, self.take(self._accuracy, index), rng)
         # no negative zeros
-        return Played(gain * share + 0.0, share, index, price, box, served, correct)
+        return Played(gain * share + 0.0, share, index, price, box, served, correct, stage)
 
-    def _price(self, position: Any, index: Any) -> Any:
+    def _stage_offer(self, index: Any, box: Any, stage: Stage, columns: slice) -> Offer:
+        """`[n, b]`: what is on the table in a world that moves."""
+        if stage.cost is None:
+            assert self._offer is not None
+            offer = self._offer.map(lambda table: self.take(table, index))
+            terms = tuple(self.take(term, index) for term in self._terms)
+        else:
+            markets = self.tables.batch.at_costs(self.markets(columns), stage.cost)
+            action, level = self.take(self._action, index), self.take(self._level, index)
+            offers = markets.offers(self.config.mechanism)
+            offer = offers.map(lambda table: self._entries(table, action))
+            terms = ()
+            if box is not None and self.config.continuous_prices:
+                tables = self.tariff.terms(markets.stacked)
+                terms = tuple(self._entries(x.reshape(*index.shape, -1), level) for x in tables)
+        if not self.config.continuous_prices:
+            return offer
+        return Offer(offer.quality, offer.seen, self._price(box[1], terms), offer.cost)
+
+    def _entries(self, table: np.ndarray, choice: Any) -> Any:
+        """Of a NumPy table `[n, b, k]`, the entries `[n, b]` that were chosen."""
+        n, b, k = table.shape
+        start = self.put(np.arange(n * b).reshape(n, b) * k)
+        return self.take(self.put(np.ascontiguousarray(table).reshape(-1)), start + choice)
+
+    def _price(self, position: Any, terms: tuple[Any, ...]) -> Any:
         """USD/query: a continuous price `[n, b]`, on a log scale from the lowest choice's (-1) to
-        the highest choice's (1).
+        the highest choice's (1). terms: the tariff's, `[n, b]`.
         """
         span = self._log_high - self._log_low
         multiple = self.xp.exp(self._log_low + span * (position + 1.0) / 2.0)
-        terms = tuple(self.take(term, index) for term in self._terms)
         return self.tariff.price(terms, self.tariff.choice(multiple))
 
     # --- what was played --------------------------------------------------------------------------
@@ -209,11 +263,17 @@ class BatchRounds:
         shown = [self.take(table, played.index) for table in self.seen_by_all]
         if played.price is not None:
             low, high = (self._of(x, columns) for x in self._money)
-            shown[self._price_row] = symmetric_log(played.price, low, high, self.xp)
+            price = symmetric_log(played.price, low, high, self.xp)
+            if played.stage is not None:  # the scale is that of costs as given
+                price = price.clip(-1.0, 1.0)
+            shown[self._price_row] = price
         if played.box is None:
             mine = [self.take(table, played.index) for table in self.seen_by_one]
         else:
             mine = list(played.box)
+        if played.stage is not None and played.stage.present is not None:
+            here = self.put(played.stage.present)
+            shown, mine = ([row * here for row in rows] for rows in (shown, mine))
         return [*shown, *self._round_rows("all", played, columns)], [
             *mine,
             *self._round_rows("own", played, columns),
@@ -225,6 +285,13 @@ class BatchRounds:
             "share": lambda: played.share,
             "profit": lambda: played.reward * self._of(self.profit_scale, columns),
         }
+        stage = played.stage
+        if stage is not None and stage.arrivals is not None:  # per arriving user, as ever
+            size = self.put(self.arrivals / stage.arrivals)
+            rows["profit"] = lambda: played.reward * (self._of(self.profit_scale, columns) * size)
+        if stage is not None and stage.cost is not None:  # the scale is that of costs as given
+            unclipped = rows["profit"]
+            rows["profit"] = lambda: unclipped().clip(-1.0, 1.0)
         return [rows[block.values]() for block in blocks(whose, "round")]  # type: ignore[index]
 
     def show(self, played: Played, columns: slice, public: np.ndarray, own: np.ndarray) -> None:
@@ -232,7 +299,7 @@ class BatchRounds:
         num_envs]`. NumPy.
         """
         n = self.n
-        if played.box is not None:
+        if played.box is not None or self.config.shocks is not None:
             shown, mine = self.seen(played, columns)
             for j, rows in enumerate(shown):
                 public[j * n : (j + 1) * n, columns] = rows

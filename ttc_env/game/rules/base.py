@@ -313,8 +313,11 @@ class Rule(ABC):
         """`tabulated` compiled: see `rules/kernels_numba.py`. None: numba does not play it."""
         return None
 
-    def draw(self, share: Any, outside: Any, arrivals: int, rng: Any) -> Any:
-        """Users served, `[n, b]`, where demand is sampled: each user chooses for itself."""
+    def draw(self, share: Any, outside: Any, arrivals: Any, rng: Any) -> Any:
+        """Users served, `[n, b]`, where demand is sampled: each user chooses for itself.
+
+        arrivals: users of the round, a number or `[b]`.
+        """
         return draws.choices(share, outside, arrivals, rng)
 
     def best_replies(self, table: Offer, users: Users) -> BestReplies:

@@ -121,7 +121,7 @@ class FirstScore(Rule):
 
         return play
 
-    def draw(self, share: Any, outside: Any, arrivals: int, rng: Any) -> Any:
+    def draw(self, share: Any, outside: Any, arrivals: Any, rng: Any) -> Any:
         """One auction a round: a tie is drawn once, and its winner serves everybody."""
         return draws.winners(share, arrivals, rng)
 

@@ -130,7 +130,7 @@ class SecondScore(Rule):
         threshold = np.asarray(self.threshold(users))
         return compiled.play, score, exponent, numbers["worth"], threshold
 
-    def draw(self, share: Any, outside: Any, arrivals: int, rng: Any) -> Any:
+    def draw(self, share: Any, outside: Any, arrivals: Any, rng: Any) -> Any:
         """One auction a round: a tie is drawn once, and its winner serves everybody."""
         return draws.winners(share, arrivals, rng)
 
