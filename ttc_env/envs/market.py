@@ -60,7 +60,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     ## Agents
 
     `provider_0` ... `provider_{n-1}`, in the order of `market.providers`. All act at once; none
-    leaves early.
+    leaves `agents` early, also where providers come and go.
 
     ## Action Space
 
@@ -116,6 +116,37 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     `solve()` of an auction needs the truthful bid 0 among `prices` (and the true claim 1.0 among
     `claims`, if quality is paid as delivered): without it no strategy is dominant, and it says so.
 
+    ## A World That Moves
+
+    By default every round is the same game. What may change from round to round (formulas: GAME.md,
+    "A world that moves"):
+
+    | option | what moves | seen as | a choice that is not there |
+    | --- | --- | --- | --- |
+    | `shocks=Shocks(cost=AR1(rho=0.9, sigma=0.1))` | factors on costs, one for all providers or one each; list prices stay | `cost_factor` | |
+    | `Shocks(demand=...)` | factors on `users`, in whole users | `arrivals` | |
+    | `Shocks(entry=0.1, exit=0.05, capital=1.0, present=...)` | who is there: at random, by losses beyond `capital` USD, or by a schedule | `present` | actions of absent providers are ignored |
+    | `price_period=5` | prices may be changed in rounds 0, 5, 10, ... alone | `price_wait` | the last price is kept |
+
+    A process is an `AR1`, a `Path` (numbers `[rounds]` or `[rounds, n]`, or a function of the round)
+    or a subclass of `Process`; several are multiplied. Observations tell of the *coming* round; the
+    blocks are there only where something moves. Rivals' cost factors are hidden as their quality is,
+    presence under `information="own"` alone.
+
+    An absent provider offers nothing: its share, reward and regret are 0, its `level` in infos is
+    -1. It stays in `agents`, since most libraries expect the same agents in every round, and its
+    mask leaves one action, since an empty mask cannot be sampled. A provider that enters chooses its
+    price, whatever the round, and keeps it till the next round in which prices may be changed. If
+    nobody is there, all users are left with the outside option.
+
+    `stage(t)` is the exact game of round t (`market_at(t)` its market, `solve(t)` its solution): of
+    the rounds played and of the coming one, and of later ones where nothing is left to chance.
+    Infos, regrets included, refer to it; they also hold `present` and `arrivals` where these move.
+    `last_profit` is per arriving user.
+
+    The world has a generator of its own, so that one seed means one world, whatever is played
+    against it; but who is ruined is a matter of play.
+
     ## Starting State
 
     No round has been played: the last round's entries are 0. Curves, prices and costs are there
@@ -145,6 +176,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `demand` | `"expected"` | or `"sampled"` |
     | `information` | `"full"` | `"full"`, `"prices"`, `"own"` |
     | `max_cycles` | 100 | rounds per episode |
+    | `shocks` | None | `ttc_env.Shocks`: costs, demand and presence that move |
+    | `price_period` | 1 | prices may be changed in every so many rounds |
     | `infos` | `"full"` | or `"basic"` |
     | `render_mode` | None | `"ansi"` (a table), `"human"` (prints it), `"rgb_array"` (a figure; needs the extra `plot`) |
 
@@ -329,7 +362,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             self._record()
         infos: dict[str, dict[str, Any]]
         if game.config.infos == "basic":
-            infos = self._masks()
+            infos = game.basic_infos() if self._timeline is None else self._masks()
         else:
             lazy = LazyRound(partial(game.infos_of, played))
             masks = game.config.action_masks if self._timeline is None else self._timeline.masks()

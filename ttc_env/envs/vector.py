@@ -78,6 +78,14 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
     With one environment, or with a list of seeds, the NumPy backend draws what PettingZoo
     environments with these seeds draw.
 
+    ## A world that moves
+
+    As in `MarketEnv`: `action_mask()` and `stages()` are about the coming round. The world moves on
+    the host by a generator of its own, the same in NumPy and torch; a round is played by the rule's
+    definition, some times slower than from tables. numba and `compile=True` take `price_period`
+    alone. Infos in full solve every environment's stage game for its optimum, about a millisecond
+    each.
+
     ## torch
 
     Tables live on `device`, and a step makes no copy to the host and waits for none. So actions are
