@@ -43,6 +43,12 @@ CONTINUOUS = {
 }  # fmt: skip
 SAMPLED = {"sampled": {"shocks": MOVING, "price_period": 3, "demand": "sampled"}}
 EVERY = {**WORLDS, **CONTINUOUS, **SAMPLED}
+QUICK = ("all", "ruin", "prices", "all, auction", "continuous auction", "sampled")
+
+
+def worlds(names):
+    """All of these, those beyond a quick few among the slow tests."""
+    return [w if w in QUICK else pytest.param(w, marks=pytest.mark.slow) for w in names]
 
 
 class ByHand:
@@ -204,7 +210,7 @@ def test_every_round_is_a_fresh_market_played_by_hand(world):
         assert not any(env.last_round.share[[not x for x in present]])
 
 
-@pytest.mark.parametrize("world", [*WORLDS, "continuous"])
+@pytest.mark.parametrize("world", worlds([*WORLDS, "continuous"]))
 def test_regrets_are_what_other_actions_would_have_earned(world):
     """Regret and deviations against a batch of the same world, in which one provider tries all."""
     options = {"max_cycles": 7, "infos": "full", **EVERY[world]}
@@ -285,7 +291,7 @@ BACKENDS = ["numpy", "torch"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("world", [*WORLDS, *CONTINUOUS])
+@pytest.mark.parametrize("world", worlds([*WORLDS, *CONTINUOUS]))
 def test_one_seed_is_one_world_in_every_face(world, backend):
     pytest.importorskip(backend)
     options = {"max_cycles": 5, "infos": "full", **EVERY[world]}
@@ -610,7 +616,7 @@ def test_an_entrant_chooses_its_price_and_keeps_it():
 # --- the contract ---
 
 
-@pytest.mark.parametrize("world", EVERY)
+@pytest.mark.parametrize("world", worlds(EVERY))
 def test_the_contract_of_environments_holds(world):
     check_env(lambda: ttc_env.parallel_env(max_cycles=7, **EVERY[world]))
 
@@ -695,7 +701,7 @@ def test_a_refused_step_leaves_the_world_as_it_was(world):
         np.testing.assert_array_equal(batch.step(actions)[1], other.step(actions)[1])
 
 
-@pytest.mark.parametrize("world", EVERY)
+@pytest.mark.parametrize("world", worlds(EVERY))
 def test_pickles_and_saved_states_go_on(world):
     options = {"max_cycles": 8, **EVERY[world]}
     env = ttc_env.parallel_env(**options)
