@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 # Tests run in this many processes, of one thread each, so that they do not wait for one another.
 WORKERS ?= auto
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
-CORE := -m "not slow and not gpu" --ignore=tests/agents --ignore=tests/baselines
+CORE := -m "not slow and not gpu" --ignore=tests/agents --ignore=tests/baselines \
+	--ignore=tests/browser
 
-.PHONY: demo test test-all test-measure test-gpu test-oldest slow lint coverage mutants build clean
+.PHONY: demo test test-all test-measure test-gpu test-oldest test-browser slow lint coverage mutants \
+	build explorer clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m scripts.reproduce
@@ -22,14 +24,14 @@ test: $(VENV)/.dev
 TORCH ?= torch==2.13.0
 
 test-all: $(VENV)/.train
-	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu and not engine"
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu and not engine" --ignore=tests/browser
 
 slow: $(VENV)/.train
-	$(ONE_THREAD) $(BIN)/python -m pytest -m "slow and not gpu and not engine"
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "slow and not gpu and not engine" --ignore=tests/browser
 
 # On a machine with a CUDA device; set TORCH= to a build of torch for it.
 test-gpu: $(VENV)/.train
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m gpu --ignore=tests/browser
 
 # ruff's rules and format, then types.
 lint: $(VENV)/.dev
@@ -54,6 +56,14 @@ mutants: $(VENV)/.mutants
 	$(ONE_THREAD) $(BIN)/mutmut run $(MODULES)
 	$(BIN)/mutmut results
 
+# The solver in a web page, offline: explorer/README.md. Needs npm the first time.
+explorer: $(VENV)/.demo
+	$(BIN)/python -m scripts.build_explorer
+
+# Its numbers against CPython's, in a real browser; skipped where there is none.
+test-browser: $(VENV)/.browser explorer
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 0 -rs tests/browser
+
 # Wheel and sdist, as a release builds them.
 build: $(VENV)/.dev
 	$(BIN)/python -m build --outdir dist .
@@ -76,6 +86,10 @@ $(VENV)/.train: $(VENV)/.dev
 		$(BIN)/python -m pip install --quiet $(TORCH) || $(BIN)/python -m pip install --quiet torch; \
 	fi
 	$(BIN)/python -m pip install --quiet --editable ".[dev,train,tasks]"
+	touch $@
+
+$(VENV)/.browser: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet "selenium>=4.20"
 	touch $@
 
 $(VENV)/.mutants: $(VENV)/.dev

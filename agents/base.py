@@ -8,7 +8,7 @@ demands that together and alone give the same numbers. There are two exceptions,
 RL agent may share its parameters between providers, and a `parallel` agent trains one model on all
 markets together.
 
-An action is a flat index over (level, price choice, claim), as `ttc_env.game.mechanisms.Mechanism`
+An action is a flat index over (level, price choice, report), as `ttc_env.game.mechanisms.Mechanism`
 has it; so every agent plays every mechanism.
 
 A round goes `act` -> the market is played -> `observe` -> `update`. After the last round `strategy`
@@ -43,15 +43,15 @@ class Role:
     seeds: tuple[int, ...]  # [seeds]
     num_providers: int
     horizon: int  # planned number of rounds; schedules may use it
-    grid: tuple[int, int, int]  # levels, price choices, claims
+    grid: tuple[int, int, int]  # levels, price choices, reports (0: the truth)
     price_choices: tuple[float, ...]  # ascending
     neutral_price: float  # the price choice that the theory singles out: list price, truthful bid
-    claims: tuple[float, ...]  # factors on true quality
     labels: tuple[Array, ...]  # [k] arrays of own level labels
     # [k, a] USD/query, every own action's; NaN where an action does not exist
     quality: Array
     price: Array
     cost: Array
+    existing: Actions  # [k, a] what is played where each action is asked for, one that exists
     observation_size: int
     description: str  # the market in a few words, for messages
     config: EnvConfig | None = None  # the whole game, only for agents that declare `sees_solver`

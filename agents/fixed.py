@@ -8,6 +8,7 @@ import numpy as np
 
 from agents.base import Actions, Agent, Role, pure, sample
 from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
 from ttc_env.game.types import Array
 
 
@@ -50,14 +51,14 @@ class Fixed(Agent):
     def strategy(self) -> Array:
         return pure(self.act(), self.role.shape[1])
 
-    def neutral(self) -> tuple[int, int]:
-        """Indices of the price choice and claim nearest to list price (truthful bid) and truth."""
-        price = int(np.abs(np.array(self.role.price_choices) - self.role.neutral_price).argmin())
-        return price, int(np.abs(np.array(self.role.claims) - 1.0).argmin())
+    def neutral(self) -> int:
+        """Index of the price choice nearest to list price (truthful bid)."""
+        return int(np.abs(np.array(self.role.price_choices) - self.role.neutral_price).argmin())
 
-    def join(self, level: Actions, price: int, claim: int) -> Actions:
-        _, prices, claims = self.role.grid
-        return (np.asarray(level) * prices + price) * claims + claim
+    def join(self, level: Actions, price: int) -> Actions:
+        """Flat actions that tell no lie: report 0."""
+        _, prices, reports = self.role.grid
+        return (np.asarray(level) * prices + price) * reports
 
     def efficient_level(self) -> Actions:
         """`[k]`: argmax_l of q - c, the level that a truthful bidder offers (GAME.md, "Dominant
@@ -98,18 +99,18 @@ class Constant(Fixed):
                     f" {', '.join(f'{x:g}' for x in labels)}"
                 )
             levels.append(int(at[0]))
-        return self.join(np.array(levels), *self.neutral())
+        return self.join(np.array(levels), self.neutral())
 
 
 class Truthful(Fixed):
     """The level with the largest quality minus cost, at cost (auction) or list price (market), with
-    the true claim: dominant in the auction ([TTC]).
+    no lie: dominant in the auction ([TTC]).
     """
 
     name = "truthful"
 
     def choose(self) -> Actions:
-        return self.join(self.efficient_level(), *self.neutral())
+        return self.join(self.efficient_level(), self.neutral())
 
 
 class Shaded(Fixed):
@@ -124,26 +125,26 @@ class Shaded(Fixed):
         super().__init__(role)
 
     def choose(self) -> Actions:
-        price, claim = self.neutral()
-        return self.join(
-            self.efficient_level(),
-            min(price + self._steps, len(self.role.price_choices) - 1),
-            claim,
-        )
+        price = self.neutral() + self._steps
+        return self.join(self.efficient_level(), min(price, len(self.role.price_choices) - 1))
 
 
 class Equilibrium(Fixed):
     """Plays its part of an equilibrium: market `which` = "worst" (in welfare), "lowest" or
-    "highest" PNE; auction: the dominant strategy.
+    "highest" PNE, or "nearest", the profile of least regret, which exists in every game; auction:
+    the dominant strategy.
+
+    Raises:
+        ValueError: the game has no such equilibrium.
     """
 
     name = "equilibrium"
     sees_solver = True
 
     def __init__(self, role: Role, which: str = "worst"):
-        if which not in ("worst", "lowest", "highest"):
+        if which not in ("worst", "lowest", "highest", "nearest"):
             raise ValueError(
-                f"equilibrium: which is {which!r}; choose 'worst', 'lowest' or 'highest'"
+                f"equilibrium: which is {which!r}; choose 'worst', 'lowest', 'highest' or 'nearest'"
             )
         self._which = which
         super().__init__(role)
@@ -151,11 +152,22 @@ class Equilibrium(Fixed):
     def choose(self) -> Actions:
         assert self.role.config is not None
         solution = self.role.config.solve()
-        profile = (
-            solution.actions
-            if isinstance(solution, AuctionSolution)
-            else getattr(solution, self._which)
-        )
+        if isinstance(solution, AuctionSolution):
+            return solution.actions[list(self.role.index)]
+        if self._which == "nearest" and isinstance(solution, Solution):
+            profile = solution.least_regret.profile
+        elif isinstance(solution, Solution) and solution.no_equilibrium:
+            raise ValueError(
+                f"equilibrium: {solution.no_equilibrium}; play equilibrium:which=nearest, the"
+                " profile of least regret"
+            )
+        else:
+            profile = getattr(solution, self._which)
+        if profile is None:
+            raise ValueError(
+                f"equilibrium: no equilibrium is the {self._which} for every provider here; choose"
+                " which=worst or which=nearest"
+            )
         return np.asarray(profile)[list(self.role.index)]
 
 

@@ -100,7 +100,7 @@ class Policy:
                 )
 
     def flat(self, observation: Array) -> Actions:
-        """Flat actions `[B]` (over level, price choice, claim) for observations `[B, d]`."""
+        """Flat actions `[B]` (over level, price choice, report) for observations `[B, d]`."""
         chance = self.strategy(observation)
         uniform = self.rng.random(len(chance)) if self.content["form"] == "mixed" else np.zeros(1)
         return sample(chance.T[None], np.broadcast_to(uniform, len(chance))[None])[0]

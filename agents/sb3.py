@@ -99,7 +99,7 @@ class SB3Agent(Agent):
         self.share, self.scale = bool(share), check_scale(self.name, scale)
         k, a, seeds = role.shape
         self._copies = k * seeds if self.share else seeds
-        self._absent_to = _nearest_existing(role)
+        self._absent_to = role.existing
         self.models: list[Any] = []
         self._random: list[tuple[Any, Any, Any]] = []
         for i in role.index[:1] if self.share else role.index:
@@ -483,16 +483,6 @@ def _layers(modules: list[torch.nn.Module]) -> list[dict[str, Any]]:
                 f"a policy with a {type(module).__name__} cannot be kept; use Tanh or ReLU"
             )
     return layers
-
-
-def _nearest_existing(role: Role) -> Actions:
-    """`[k, a]`: each action, or the highest level with its price and claim where it does not exist,
-    as the environment maps it.
-    """
-    _levels, prices, claims = role.grid
-    level, rest = np.divmod(np.arange(role.shape[1]), prices * claims)
-    counts = np.array([len(labels) for labels in role.labels])
-    return np.minimum(level, counts[:, None] - 1) * prices * claims + rest
 
 
 @contextlib.contextmanager

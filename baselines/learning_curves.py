@@ -13,23 +13,18 @@ bootstrap bands.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
-from baselines.evaluation import Evaluator
+from baselines.learned import Curves, Reference
 from baselines.learning_figures import COLOURS
 from baselines.records import write_atomically
-from baselines.statistics import estimate
 from baselines.training import Plan, Run, TrainConfig
 
 FLOOR = 1e-5
@@ -51,65 +46,11 @@ SETTINGS = {
 }
 
 
-@dataclass(eq=False)
-class Curves:
-    """A run's metrics and the environment that they are about."""
-
-    label: str
-    colour: str
-    rows: pd.DataFrame
-    plan: Plan
-
-    @classmethod
-    def read(cls, folder: Path, colour: str | None = None) -> Curves:
-        """Of a folder of `scripts.train`.
-
-        Raises:
-            ValueError: there is no run.
-        """
-        if not (folder / "manifest.json").exists() or not (folder / "metrics.csv").exists():
-            raise ValueError(
-                f"{folder} holds no run; train first: python -m scripts.train --out {folder}"
-            )
-        known = TrainConfig.__dataclass_fields__
-        config = json.loads((folder / "manifest.json").read_text())["config"]
-        plan = Plan.of(TrainConfig(**{k: x for k, x in config.items() if k in known}), folder)
-        learner = plan.config.learner
-        return cls(
-            learner,
-            colour or COLOURS.get(learner.split(":")[0], "#1f77b4"),
-            pd.read_csv(folder / "metrics.csv"),
-            plan,
-        )
-
-    def band(self, column: str) -> pd.DataFrame:
-        """`step`, `value`, `low`, `high`: the interquartile mean over seeds, and its band."""
-        lines = []
-        for step, values in self.rows.groupby("step")[column]:
-            found = estimate([values.to_numpy()], repetitions=500)
-            lines.append((step, found.value, *found.seeds))
-        return pd.DataFrame(lines, columns=["step", "value", "low", "high"])
-
-
-class Reference:
-    """Where exact play stands, in doublings of compute above the social optimum."""
-
-    def __init__(self, plan: Plan):
-        self.evaluator = Evaluator(plan.environment)
-
-    @cached_property
-    def equilibria(self) -> tuple[float, float]:
-        """The least and the most compute of all equilibria."""
-        found = [
-            self.evaluator.score_actions(one)["overcompute"] for one in self.evaluator.equilibria
-        ]
-        return min(found), max(found)
-
-    @cached_property
-    def random(self) -> float:
-        """Compute of uniformly random play."""
-        there = ~np.isnan(self.evaluator.config.table.quality)
-        return self.evaluator.score(there / there.sum(axis=1, keepdims=True))["overcompute"]
+def _read(folder: Path) -> Curves:
+    """A run, in its learner's colour."""
+    run = Curves.read(folder)
+    run.colour = COLOURS.get(run.label.split(":")[0], "#1f77b4")
+    return run
 
 
 def figure(columns: Mapping[str, Sequence[Curves]]) -> Figure:
@@ -200,7 +141,7 @@ def front(folder: Path, seeds: int = 0, steps: int = 0) -> Figure:
             )
             out = folder / f"{setting['mechanism']}_{learner}"
             Run(Plan.of(config), out).train()
-            columns[title].append(Curves.read(out))
+            columns[title].append(_read(out))
     drawn = figure(columns)
     drawn.suptitle(
         "Learners of every kind come to the solver's exact equilibrium:\n"
@@ -225,7 +166,7 @@ def plot_run(folders: Sequence[Path], path: Path) -> Path:
     spare: list[Any] = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf"]
     columns: dict[str, list[Curves]] = {}
     for folder in folders:
-        run = Curves.read(folder)
+        run = _read(folder)
         config = run.plan.config
         market = run.plan.environment.market
         game = f"{market.benchmark or 'own curves'} {market.method or ''}".strip()

@@ -23,7 +23,7 @@ PPOS = ("ppo", "ppo_torch")
 INTRO = """# Learners beside the exact equilibrium
 
 Written by `python -m baselines.run` (`--report` gathers the cells that were run; `--tables` writes
-this page anew from `results/final.csv` alone). A *cell* is one learner on one game at one beta in
+this page again from `results/final.csv` alone). A *cell* is one learner on one game at one beta in
 one setting, a *run* is one seed of a cell. Each run is scored at its end against the exact solution
 of its own game. Columns are explained in `baselines/evaluation.py`. One set of hyperparameters for
 all games. Exploration is off when play is scored. Per run: `results/final.csv`; per cell:
@@ -423,8 +423,8 @@ def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
 
 
 def rewrite(out: Path, suite: tuple[Entry, ...]) -> None:
-    """Write the page, its statistics and the figures that need no more anew from
-    `out`/results/final.csv.
+    """Write again, from `out`/results/final.csv: the page, its statistics, and the figures that
+    need nothing else.
     """
     path = out / "results" / "final.csv"
     if not path.exists():

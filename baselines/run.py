@@ -70,7 +70,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--no-report", action="store_true", help="run cells only")
     parser.add_argument("--report", action="store_true", help="gather what is there, run nothing")
     parser.add_argument(
-        "--tables", action="store_true", help="write tables and page anew from results/final.csv"
+        "--tables", action="store_true", help="write tables and page again from results/final.csv"
     )
     parser.add_argument("--quick", action="store_true", help="a few cells, for tests")
     parser.add_argument("--quiet", action="store_true", help="no line per cell")

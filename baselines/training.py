@@ -24,6 +24,7 @@ from baselines.interrupts import Interrupted, Interrupts, polite
 from baselines.lock import locked
 from baselines.records import manifest, write_atomically, write_csv, write_json
 from ttc_env.envs.config import EnvConfig, make_config
+from ttc_env.game.misreports import read_misreport
 from ttc_env.game.types import Array
 
 
@@ -49,7 +50,9 @@ class TrainConfig:
         "fixed",
         "fixed (list price, truthful bid), grid (level and price), or price choices: 0.8,1,1.25",
     )
-    claims: str = _option("", "auction: factors on the true quality that may be claimed: 0.9,1,1.1")
+    misreport: str = _option(
+        "", "lies that may be told, and their sizes: over_report=1.25/2,under_serve"
+    )
     settlement: str = _option("", "auction: the quality that is paid for, delivered or claimed")
     options: str = _option(
         "", "further options of the mechanism or environment: key=value,key=value"
@@ -115,7 +118,7 @@ class TrainConfig:
         """Keyword arguments of `ttc_env.parallel_env`, in numbers, strings and lists.
 
         Raises:
-            ValueError: prices, claims or options that cannot be read.
+            ValueError: prices, lies or options that cannot be read.
         """
         given: dict[str, Any] = {
             "mechanism": self.mechanism,
@@ -131,7 +134,7 @@ class TrainConfig:
             "prices": (
                 self.prices if self.prices.isalpha() else _numbers("prices", self.prices, "0.8,1")
             ),
-            "claims": _numbers("claims", self.claims, "0.9,1,1.1") if self.claims else None,
+            "misreport": read_misreport(self.misreport) or None,
             "settlement": self.settlement or None,
             "users": self.users,
             "demand": self.demand,

@@ -48,7 +48,12 @@ def of_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
             rows.append({**same[0], "ratio": None, "spread": None})
         else:
             rows.append({**same[0], "ratio": median(ratios), "spread": [min(ratios), max(ratios)]})
-    return {**first, "runs": len(runs), "rows": rows}
+    return {
+        "machine": first["machine"],
+        "command": "python -m scripts.benchmark_speed, and scripts.benchmark_table of all runs",
+        "runs": len(runs),
+        "rows": rows,
+    }
 
 
 def number(x: float) -> str:

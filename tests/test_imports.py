@@ -105,3 +105,21 @@ assert ttc_env.sweep([market], [1.0, 5.0]).welfare.shape == (1, 2)
 print("solved")
 """
     assert run(code) == "solved"
+
+
+def test_packaged_mechanisms_are_there_before_ones_own():
+    """In a process of its own: here, other tests have imported the rules."""
+    run(
+        """
+import ttc_env
+try:
+    ttc_env.register_mechanism("market", lambda prices="fixed": None)
+except ValueError as error:
+    assert "registered already" in str(error)
+else:
+    raise AssertionError("the packaged market was replaced")
+"""
+    )
+    listed = run("import ttc_env; print(ttc_env.mechanisms())")
+    for name in ("auction", "first_score", "flat_fee", "market", "taste_auction"):
+        assert repr(name) in listed

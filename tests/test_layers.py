@@ -144,6 +144,8 @@ def test_wheel_holds_the_package_and_its_data_alone(tmp_path):
         "ttc_env/py.typed",
         "ttc_env/data/published_curves.csv",
         "ttc_env/data/SOURCES.md",
+        "ttc_env/report/charts.js",
+        "ttc_env/report/page.css",
     ):
         assert needed in names
     # From the wheel, with nothing else of ours on the path, Provider-v0 works as it comes.

@@ -66,11 +66,15 @@ def test_actions_may_be_any_integers(backend):
     """The entry of an action need not fit into the action's own type."""
     pytest.importorskip(backend)
     # 6 * 9 * 5 = 270 flat actions
-    env = ttc_env.vector_env(30, "auction", claims=(0.8, 0.9, 1.0, 1.1, 1.25), backend=backend)
+    env = ttc_env.vector_env(
+        30, "auction", misreport={"over_claim": (0.8, 0.9, 1.1, 1.25)}, backend=backend
+    )
     env.reset()
     actions = actions_of(env, 0)
     actions[..., 0] = 5
-    expected = ttc_env.vector_env(30, "auction", claims=(0.8, 0.9, 1.0, 1.1, 1.25)).rewards(actions)
+    expected = ttc_env.vector_env(
+        30, "auction", misreport={"over_claim": (0.8, 0.9, 1.1, 1.25)}
+    ).rewards(actions)
     for dtype in (
         "int8",
         "uint8",
@@ -93,7 +97,11 @@ def test_numba_plays_markets_of_their_own():
         ttc_env.load_market(name, beta=beta)
         for name, beta in (("gsm8k", 1e5), ("gpqa", 1e3), ("gsm8k", 10.0))
     ]
-    for options in ({}, {"mechanism": "auction"}, {"mechanism": "auction", "claims": (0.9, 1.0)}):
+    for options in (
+        {},
+        {"mechanism": "auction"},
+        {"mechanism": "auction", "misreport": {"over_claim": 0.9}},
+    ):
         ours, theirs = (
             ttc_env.vector_env(700, market=markets, backend=backend, **options)
             for backend in ("numpy", "numba")

@@ -25,14 +25,14 @@ VARIANTS = {
     "flat auction, claims": {
         "actions": "flat",
         "mechanism": "auction",
-        "claims": (0.8, 1.0, 1.25),
+        "misreport": {"over_claim": (0.8, 1.25)},
         "market": UNEVEN,
     },
     "auction": {"mechanism": "auction"},
     "auction, truthful": {"mechanism": "auction", "prices": "fixed"},
     "auction, claims": {
         "mechanism": "auction",
-        "claims": (0.8, 1.0, 1.25),
+        "misreport": {"over_claim": (0.8, 1.25)},
         "settlement": "claimed",
     },
     "auction, ties": {
@@ -42,15 +42,62 @@ VARIANTS = {
         ),
     },
     "auction nobody wins": {"mechanism": "auction", "market": UNEVEN.replace(outside_value=2.0)},
+    "lies": {
+        "misreport": ("over_report", "under_serve"),
+        "audit_rate": 0.2,
+        "fine": 0.05,
+        "market": UNEVEN,
+    },
+    "lies, fixed prices, noticed": {
+        "misreport": {"over_report": 1.5, "under_serve": 1},
+        "noticed": True,
+        "prices": "fixed",
+        "benchmark": "aime",
+    },
+    "lies, flat": {
+        "misreport": "under_serve",
+        "fine": 0.01,
+        "mechanism": "flat_fee",
+        "actions": "flat",
+        "market": UNEVEN,
+    },
+    "lies in an auction": {
+        "mechanism": "auction",
+        "misreport": ("under_serve", "over_claim"),
+        "fine": 0.1,
+        "settlement": "claimed",
+        "market": UNEVEN,
+    },
     "own": {"information": "own"},
     "prices public": {"information": "prices", "mechanism": "auction"},
     "continuous": {"actions": "continuous"},
     "continuous, fixed": {"actions": "continuous", "prices": "fixed", "market": UNEVEN},
     "continuous auction": {"actions": "continuous", "mechanism": "auction"},
+    "continuous lies": {
+        "actions": "continuous",
+        "misreport": {"over_report": 1.5, "under_serve": 1},
+        "fine": 0.05,
+        "noticed": True,
+        "market": UNEVEN,
+    },
+    "continuous auction, lies": {
+        "actions": "continuous",
+        "mechanism": "auction",
+        "misreport": ("under_serve", "over_claim"),
+        "settlement": "claimed",
+        "fine": 0.1,
+        "market": UNEVEN,
+    },
 }
 SAMPLED = {
     "sampled": {"demand": "sampled"},
     "sampled auction": {"demand": "sampled", "mechanism": "auction", "prices": "fixed"},
+    "sampled lies": {
+        "demand": "sampled",
+        "misreport": "under_serve",
+        "fine": 1e-3,
+        "audit_rate": 0.3,
+    },
 }
 
 

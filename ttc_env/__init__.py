@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ttc_env.envs.vector import VectorMarketEnv, vector_env
     from ttc_env.game.audit import Audit, audit
     from ttc_env.game.curves import load_market
+    from ttc_env.game.deterrence import Deterrence, deterrence, who_pays
     from ttc_env.game.list_prices import prices_from
     from ttc_env.game.market_batch import MarketBatch
     from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanisms, register_mechanism
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ttc_env.game.resampling import resample
     from ttc_env.game.rules.base import Rule
     from ttc_env.game.rules.score_auction import AuctionSolution
+    from ttc_env.game.rules.user_types import UserType
     from ttc_env.game.solution import Solution
     from ttc_env.game.solve import auction_gain, solve
     from ttc_env.game.sweep import Sweep, sweep
@@ -43,6 +45,7 @@ __all__ = [
     "AR1",
     "AuctionSolution",
     "Audit",
+    "Deterrence",
     "Market",
     "MarketAEC",
     "MarketBatch",
@@ -58,9 +61,11 @@ __all__ = [
     "Solution",
     "StageGame",
     "Sweep",
+    "UserType",
     "VectorMarketEnv",
     "auction_gain",
     "audit",
+    "deterrence",
     "env",
     "load_market",
     "make_mechanism",
@@ -76,6 +81,7 @@ __all__ = [
     "solve",
     "sweep",
     "vector_env",
+    "who_pays",
 ]
 
 _NAMES = {
@@ -86,6 +92,7 @@ _NAMES = {
     "ttc_env.envs.vector": ("VectorMarketEnv", "vector_env"),
     "ttc_env.game.audit": ("Audit", "audit"),
     "ttc_env.game.curves": ("load_market",),
+    "ttc_env.game.deterrence": ("Deterrence", "deterrence", "who_pays"),
     "ttc_env.game.list_prices": ("prices_from",),
     "ttc_env.game.market_batch": ("MarketBatch",),
     "ttc_env.game.resampling": ("resample",),
@@ -99,6 +106,7 @@ _NAMES = {
     "ttc_env.game.regret": ("nash_conv", "regret", "relative_regret"),
     "ttc_env.game.rules.base": ("Rule",),
     "ttc_env.game.rules.score_auction": ("AuctionSolution",),
+    "ttc_env.game.rules.user_types": ("UserType",),
     "ttc_env.game.solution": ("Solution",),
     "ttc_env.game.solve": ("auction_gain", "solve"),
     "ttc_env.game.sweep": ("Sweep", "sweep"),

@@ -28,7 +28,7 @@ PETTINGZOO_IDS: dict[str, dict[str, Any]] = {
     "ttc_env/AuctionContinuous-v0": {"mechanism": "auction", "actions": "continuous"},
     "ttc_env/AuctionMisreport-v0": {
         "mechanism": "auction",
-        "claims": (0.8, 1.0, 1.25),
+        "misreport": {"over_claim": (0.8, 1.25)},
         "settlement": "claimed",
     },
     "ttc_env/FlatFee-v0": {"mechanism": "flat_fee"},

@@ -23,7 +23,7 @@ def test_every_setting_is_held_to_its_targets(final: pd.DataFrame) -> None:
     met, misses = report.targets(final)
     for setting in report.SETTINGS:
         assert f"| {setting} |" in met
-    # Counted here anew: bandits on the price grid.
+    # Counted independently: bandits on the price grid.
     part = final[(final.setting == "market, level and price") & (final.learner == "ucb")]
     passed = (part.welfare_to_equilibrium - 1).abs().le(0.02) & part.median_relative_regret.le(0.02)
     line = next(x for x in met.splitlines() if "level and price | ucb" in x)

@@ -169,7 +169,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         (["--prices", "1,x"], "prices is '1,x'; write numbers separated by commas"),
         (["--prices", "free"], "choose 'grid', 'fixed'"),
         (["--providers", "Qwen9"], "no provider 'Qwen9'; there are Llama-3-8B"),
-        (["--claims", "0.9,1"], "claims"),
+        (["--misreport", "over_claim"], "misreport"),
         (["--options", "speed=3"], "speed"),
         (["--options", "speed"], "write key=value"),
     ],
@@ -219,7 +219,7 @@ def test_every_option_of_the_market_reaches_the_environment() -> None:
     config = TrainConfig(
         mechanism="auction",
         prices="0,0.5",
-        claims="0.8,1,1.2",
+        misreport="over_claim=0.8/1.2",
         settlement="claimed",
         providers="Qwen2-7B, Llama-3-8B",
         alpha=0.02,

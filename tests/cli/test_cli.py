@@ -77,6 +77,30 @@ def test_solve_prints_the_solution(capsys):
     assert [row["provider"] for row in json.loads(two)["providers"]] == ["Qwen2-7B", "Llama-3-8B"]
 
 
+def test_solve_and_play_carry_games_without_equilibrium(capsys):
+    types = "weight=0.5 beta=1000; weight=0.5 beta=10000"
+    code, out, _ = call(capsys, "solve", "--types", types)
+    assert code == 0
+    assert re.search(r"^equilibria +0$", out, re.MULTILINE)
+    assert "no equilibrium         this game has no pure Nash equilibrium" in out
+    assert "the profile of least regret: the best change gains 8.14%" in out
+    found = json.loads(call(capsys, "solve", "--types", types, "--json")[1])
+    assert found["welfare"] is None
+    assert found["equilibria"] == []
+    assert found["least_regret"]["exact"]
+    assert len(found["least_regret"]["actions"]) == len(found["providers"]) == 9
+    code, _, error = call(capsys, "play", "--types", types, "--policy", "equilibrium")
+    assert code == 2
+    assert "--policy nearest" in error
+    code, out, _ = call(capsys, "play", "--types", types, "--policy", "nearest", "--quiet")
+    assert code == 0
+    for command in ("solve", "play"):
+        code, _, error = call(capsys, command, "--mechanism", "auction", "--types", types)
+        assert code == 2
+        assert "no --types; these have: flat_fee, market" in error
+    assert "write 'weight=0.5 beta=10" in call(capsys, "solve", "--types", "many")[2]
+
+
 @pytest.mark.parametrize("mechanism", ["market", "auction"])
 @pytest.mark.parametrize("policy", ["random", "equilibrium", "truthful"])
 def test_play(capsys, mechanism, policy):

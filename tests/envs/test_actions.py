@@ -10,7 +10,7 @@ from tests.variants import UNEVEN
 from ttc_env.envs.spaces import MaskedMultiDiscrete
 
 UNEVEN_LEVELS = [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
-CLAIMS = {"mechanism": "auction", "prices": (-0.5, 0.0, 1.0), "claims": (0.5, 1.0)}
+CLAIMS = {"mechanism": "auction", "prices": (-0.5, 0.0, 1.0), "misreport": {"over_claim": 0.5}}
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,23 @@ VARIANTS = {
         "market": UNEVEN,
         "actions": "flat",
         "mechanism": "auction",
-        "claims": (1.0, 2.0),
+        "misreport": {"over_claim": 2.0},
     },
     "reasoning, own": {"benchmark": "aime", "method": "reasoning", "information": "own"},
     "prices public": {"benchmark": "gpqa", "information": "prices", "infos": "basic"},
-    "sampled auction": {"mechanism": "auction", "demand": "sampled", "claims": (1.0, 2.0)},
+    "sampled auction": {
+        "mechanism": "auction",
+        "demand": "sampled",
+        "misreport": {"over_claim": 2.0},
+        "fine": 1e-3,
+    },
+    "lies": {"misreport": ("over_report", "under_serve"), "fine": 1e-4, "market": UNEVEN},
+    "lies, continuous": {
+        "misreport": ("over_report", "under_serve"),
+        "noticed": True,
+        "actions": "continuous",
+        "market": UNEVEN,
+    },
     "one provider": {"providers": ["Qwen2-7B"]},
     "rational": {"beta": 1e7, "benchmark": "aime"},
     "beta 0": {"beta": 0.0},
@@ -132,11 +144,11 @@ def brute_force_regret(env, actions):
     environment itself.
     """
     config = env.unwrapped.config
-    levels, prices, claims = config.mechanism.grid(config.market)
+    levels, prices, reports = config.mechanism.grid(config.market)
     base = np.array(env.step_rewards(actions))
     best = base.copy()
     for i, agent in enumerate(config.agents):
-        for flat in range(levels * prices * claims):
+        for flat in range(levels * prices * reports):
             parts = np.unravel_index(flat, config.grid)
             trial = {**actions, agent: np.array(parts) if len(parts) > 1 else parts[0]}
             best[i] = max(best[i], env.step_rewards(trial)[i])
@@ -376,7 +388,7 @@ def test_truth_is_no_regret_in_the_auction():
         ({"information": "all"}, "'full' or 'prices' or 'own'"),
         ({"users": 0}, "at least 1"),
         ({"max_cycles": 2.5}, "whole number"),
-        ({"claims": (1.0, 2.0)}, "of mechanism 'market': none"),
+        ({"claims": (1.0, 2.0)}, "of mechanism 'market': misreport, audit_rate, fine, noticed"),
         ({"market": UNEVEN, "beta": 3.0}, "market.replace"),
         ({"render_mode": "hologram"}, "'rgb_array'"),
     ],

@@ -25,7 +25,7 @@ import gymnasium
 import ttc_env
 from ttc_env.game.types import Market
 
-one = ttc_env.parallel_env("auction", beta=200.0, actions="flat", claims=(0.8, 1.0))
+one = ttc_env.parallel_env("auction", beta=200.0, actions="flat", misreport="over_claim")
 market: Market = one.unwrapped.market
 one.unwrapped.solve().welfare
 turns = ttc_env.env(prices=(1.0, 2.0), users=10, infos="basic", quality_function="power")
@@ -89,12 +89,15 @@ def test_the_types_name_what_the_functions_take():
     [
         ({"benchmrk": "aime"}, "there is no option benchmrk; options are mechanism, benchmark"),
         ({"bta": 1.0, "claim": 1}, "there is no option bta, claim; .*beta.*'market'"),
-        ({"claims": (1.0, 2.0)}, "no option claims; .*of mechanism 'market': none"),
+        (
+            {"claims": (1.0, 2.0)},
+            "no option claims; .*of mechanism 'market': misreport, audit_rate",
+        ),
         (
             {"mechanism": "auction", "clams": ()},
-            "of mechanism 'auction': settlement, claims, reserve",
+            "of mechanism 'auction': settlement, reserve, misreport, audit_rate, fine",
         ),
-        ({"mechanism": get_mechanism("market"), "claims": (1.0,)}, "Mechanism object"),
+        ({"mechanism": get_mechanism("market"), "fine": 1.0}, "Mechanism object"),
         ({"num_envs": 3}, "vector_env"),
     ],
 )
@@ -132,5 +135,6 @@ def test_what_an_environment_is_can_be_read():
 
 
 def test_options_that_are_settled_by_the_mechanism_reach_it():
-    env = ttc_env.env("auction", claims=(0.5, 1.0), settlement="claimed", prices="fixed")
-    assert env.unwrapped.config.mechanism == second_price_auction((0.0,), "claimed", (0.5, 1.0))
+    lies = {"over_claim": (0.5,)}
+    env = ttc_env.env("auction", misreport=lies, settlement="claimed", prices="fixed")
+    assert env.unwrapped.config.mechanism == second_price_auction((0.0,), "claimed", misreport=lies)

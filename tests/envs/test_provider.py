@@ -100,7 +100,7 @@ def test_plays_the_same_rounds_as_the_market() -> None:
         {"mechanism": "auction"},
         {"mechanism": "auction", "actions": "flat"},
         {"mechanism": "auction", "actions": "continuous"},
-        {"mechanism": "auction", "claims": (0.8, 1.0, 1.25), "actions": "continuous"},
+        {"mechanism": "auction", "misreport": {"over_claim": (0.8, 1.25)}, "actions": "continuous"},
     ],
     ids=str,
 )

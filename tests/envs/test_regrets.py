@@ -18,7 +18,9 @@ MECHANISMS = {
     "price grid": make_mechanism("market", (0.5, 0.8, 1.0, 2.0, 8.0)),
     "truthful bids": second_price_auction(),
     "bids": second_price_auction((-0.5, 0.0, 1.0)),
-    "claims": second_price_auction((-0.5, 0.0, 0.5), "claimed", (0.8, 1.0, 1.25)),
+    "claims": second_price_auction(
+        (-0.5, 0.0, 0.5), "claimed", misreport={"over_claim": (0.8, 1.25)}
+    ),
 }
 
 

@@ -31,7 +31,7 @@ def test_torch_says_what_actions_it_wants():
     unchecked.reset()
     with pytest.raises(IndexError):
         unchecked.step(torch.full((2, 9), 10**6))
-    # a failed round is none
+    # the refused round does not count: this is the first
     assert unchecked.step(torch.zeros((2, 9), dtype=torch.int64))[0].public[0, -1] == pytest.approx(
         0.99
     )

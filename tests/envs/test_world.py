@@ -2,6 +2,7 @@
 stepped by hand, and every round is a fresh market that `Mechanism.play` plays.
 """
 
+import dataclasses
 import pickle
 
 import gymnasium
@@ -11,12 +12,25 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test
 
 import ttc_env
-from tests.variants import UNEVEN, as_dict
+from tests.variants import UNEVEN, VARIANTS, as_dict
 from ttc_env.game import enumeration
+from ttc_env.game.mechanisms import make_mechanism, mechanism_options
+from ttc_env.game.tariffs import Offer
 from ttc_env.testing import check_env
 
 COST, DEMAND = ttc_env.AR1(0.8, 0.3, shared=False), ttc_env.AR1(0.5, 0.6)
 MOVING = ttc_env.Shocks(cost=COST, demand=DEMAND, entry=0.3, exit=0.2)
+PRICES = {"prices": (0.8, 1.0, 2.0, 8.0)}
+FEW = {"providers": ["Qwen2-7B", "Qwen2.5-3B", "Llama-3.1-8B"], **PRICES}
+TYPES = [
+    ttc_env.UserType(0.6, beta=30.0),
+    ttc_env.UserType(0.4, beta=600.0, alpha=1.5, baseline=0.2),
+]
+BETAS = [ttc_env.UserType(0.6, beta=3.0), ttc_env.UserType(0.4, beta=40.0)]
+LIES = {
+    "misreport": {"over_report": 1.5, "under_serve": "every"}, "audit_rate": 0.5, "fine": 0.05,
+    **PRICES,
+}  # fmt: skip
 WORLDS = {
     "all": {"shocks": MOVING, "price_period": 3},
     "costs": {"shocks": ttc_env.Shocks(cost=[COST, ttc_env.Path([1.0, 1.5, 0.5], cycle=True)])},
@@ -27,12 +41,23 @@ WORLDS = {
     "all, auction": {"shocks": MOVING, "price_period": 3, "mechanism": "auction"},
     "all, flat": {
         "shocks": MOVING, "price_period": 2, "mechanism": "auction", "actions": "flat",
-        "claims": (0.8, 1.0, 1.25),
+        "misreport": {"over_claim": (0.8, 1.25)},
     },
     "two part": {"shocks": MOVING, "price_period": 3, "mechanism": "two_part"},
     "tastes": {"shocks": MOVING, "mechanism": "taste_auction", "prices": "grid", "price_period": 2},
     "uneven": {"shocks": ttc_env.Shocks(cost=COST, entry=0.5, exit=0.5), "market": UNEVEN},
     "fixed": {"shocks": MOVING, "prices": "fixed", "information": "own"},
+    "lies": {"shocks": MOVING, "price_period": 3, "market": UNEVEN, **LIES},
+    "lies, auction": {
+        "shocks": MOVING, "price_period": 2, "market": UNEVEN, "mechanism": "auction",
+        "actions": "flat", "misreport": ("under_serve", "over_claim"), "settlement": "claimed",
+        "fine": 0.1, "prices": (-0.2, 0.0, 1.0),
+    },
+    "types": {"shocks": MOVING, "price_period": 3, "types": TYPES, **FEW, "prices": (1.0, 4.0)},
+    "types, lies": {
+        "shocks": ttc_env.Shocks(cost=COST, entry=0.5, exit=0.5), "market": UNEVEN, "types": BETAS,
+        "noticed": True, **LIES,
+    },
 }  # fmt: skip
 CONTINUOUS = {
     "continuous": {"shocks": MOVING, "price_period": 3, "actions": "continuous"},
@@ -40,10 +65,32 @@ CONTINUOUS = {
         "shocks": MOVING, "price_period": 2, "actions": "continuous", "mechanism": "auction",
     },
     "continuous, fixed": {"shocks": MOVING, "actions": "continuous", "prices": "fixed"},
+    "continuous lies": {
+        "shocks": MOVING, "price_period": 3, "market": UNEVEN, "actions": "continuous",
+        "noticed": True, **LIES,
+    },
+    "continuous auction, lies": {
+        "shocks": MOVING, "price_period": 2, "market": UNEVEN, "actions": "continuous",
+        "mechanism": "auction", "misreport": ("under_serve", "over_claim"), "fine": 0.1,
+        "settlement": "claimed",
+    },
 }  # fmt: skip
-SAMPLED = {"sampled": {"shocks": MOVING, "price_period": 3, "demand": "sampled"}}
+SAMPLED = {
+    "sampled": {"shocks": MOVING, "price_period": 3, "demand": "sampled"},
+    "sampled lies": {"shocks": MOVING, "demand": "sampled", "market": UNEVEN, **LIES},
+    "sampled types": {
+        "shocks": MOVING,
+        "demand": "sampled",
+        "types": BETAS,
+        "market": UNEVEN,
+        **PRICES,
+    },
+}
 EVERY = {**WORLDS, **CONTINUOUS, **SAMPLED}
-QUICK = ("all", "ruin", "prices", "all, auction", "continuous auction", "sampled")
+QUICK = (
+    "all", "ruin", "prices", "all, auction", "continuous auction", "sampled", "lies", "types, lies",
+    "continuous lies", "sampled lies",
+)  # fmt: skip
 
 
 def worlds(names):
@@ -134,6 +181,25 @@ class ByHand:
         self.held = [int(prices[i]) if locked and stayed[i] else None for i in range(self.n)]
 
 
+def lying_offer(mechanism, market, rows, costs, parts):
+    """Offers of per-token prices or of bids, lie by lie."""
+    offers, lies = [], mechanism.misreports
+    for i, cost, level, price, report in zip(rows, costs, *parts, strict=True):
+        kind, size = mechanism.reports(market)[report]
+        fine = 0.0 if kind == "truth" else lies.audit_rate * lies.fine
+        announced = level + int(size) if kind == "under_serve" else level
+        seen = market.quality[i, announced] * (size if kind == "over_claim" else 1.0)
+        choice = mechanism.tariff.choices[price]
+        if mechanism.name == "auction":
+            asked = paid = cost[level] * (1.0 + choice) + fine
+        else:
+            asked = market.price[i, announced] * choice
+            paid = asked * (size if kind == "over_report" else 1.0)
+            asked = paid if lies.noticed else asked
+        offers.append((market.quality[i, level], seen, asked, cost[level], paid, fine))
+    return Offer(*np.array(offers).T)
+
+
 def squashed(x):
     return np.log(x) / (1 + abs(np.log(x)))
 
@@ -181,29 +247,35 @@ def test_every_round_is_a_fresh_market_played_by_hand(world):
         if rows:
             fresh = ttc_env.Market.from_arrays(
                 market.quality[rows], market.price[rows], costs, beta=market.beta,
-                outside_value=market.outside_value,
+                outside_value=market.outside_value, alpha=market.alpha, baseline=market.baseline,
             )  # fmt: skip
             np.testing.assert_allclose(
                 env.market_at(t).cost, np.stack(costs)[:, : env.market_at(t).num_levels], rtol=1e-12
             )
-            table = mechanism.offers(fresh)
-            levels = market.available[rows].sum(axis=1)
-            parts = list(np.unravel_index(flat[rows], config.parts))
-            parts[0] = np.minimum(parts[0], levels - 1)
-            played = mechanism.play(
-                table.take(np.ravel_multi_index(parts, mechanism.grid(fresh))), fresh
-            )
+            parts = np.unravel_index(flat[rows], config.parts)
+            if mechanism.misreports.kinds:
+                offer = lying_offer(mechanism, market, rows, costs, parts)
+            else:
+                at = np.ravel_multi_index(parts, mechanism.grid(fresh))
+                offer = mechanism.offers(fresh).take(at)
+            played = mechanism.play(offer, fresh)
             for j, i in enumerate(rows):
                 info = infos[f"provider_{i}"]
                 assert earned[i] == pytest.approx(arrivals * played.utility[j], rel=1e-9, abs=1e-15)
                 for name in ("share", "payment", "profit"):
                     expected = getattr(played, name)[j]
                     assert info[name] == pytest.approx(expected, rel=1e-9, abs=1e-15), name
+                if mechanism.misreports.kinds:
+                    assert info["report"] == parts[2][j]
+                    assert info["seen"] == pytest.approx(offer.seen[j])
+                    assert info["penalty"] == offer.penalty[j]
             assert info["welfare"] == pytest.approx(float(played.welfare), rel=1e-9)
+            assert info.get("fines", 0.0) == pytest.approx(float(played.fines), abs=1e-15)
         for i in set(range(hand.n)) - set(rows):
             info = infos[f"provider_{i}"]
             assert earned[i] == info["share"] == info["utility"] == info["regret"] == 0.0
-            assert info["level"] == -1
+            assert info["level"] == info.get("report", -1) == -1
+            assert info.get("seen", 0.0) == info.get("penalty", 0.0) == 0.0
             assert not info["present"]
         assert infos["provider_0"].get("arrivals", arrivals) == arrivals
         hand.step(prices, earned)
@@ -243,11 +315,13 @@ def test_regrets_are_what_other_actions_would_have_earned(world):
             assert regret == pytest.approx(gain, rel=1e-7, abs=1e-11)
             found = users * (profit * np.exp(log_share))[0, i]
             exists = ~np.isnan(found)
-            np.testing.assert_allclose(found[exists], earned[exists], rtol=1e-9, atol=1e-14)
+            np.testing.assert_allclose(found[exists], earned[exists], rtol=1e-9, atol=1e-12)
         copies.step(same)
 
 
-@pytest.mark.parametrize("world", ["all", "costs", "fixed", "two part", "uneven", "prices"])
+@pytest.mark.parametrize(
+    "world", ["all", "costs", "fixed", "two part", "uneven", "prices", "lies", "types"]
+)
 def test_nobody_regrets_the_equilibrium_of_a_round(world):
     env = ttc_env.parallel_env(max_cycles=9, **WORLDS[world])
     env.reset(seed=1)
@@ -256,6 +330,13 @@ def test_nobody_regrets_the_equilibrium_of_a_round(world):
         if stage.providers:
             solution = env.solve(t)
             assert solution.complete
+            if solution.no_equilibrium:
+                infos = env.step(stage.actions(solution.least_regret.profile))[4]
+                worst = max(info["relative_regret"] for info in infos.values())
+                assert worst == pytest.approx(solution.least_regret.relative, rel=1e-6)
+                assert worst > 1e-9
+                assert np.isnan(solution.welfare)
+                continue
             infos = env.step(stage.actions(solution.worst))[4]
             assert max(info["relative_regret"] for info in infos.values()) < 1e-8
             assert infos["provider_0"]["optimal_welfare"] == pytest.approx(solution.optimal_welfare)
@@ -265,6 +346,53 @@ def test_nobody_regrets_the_equilibrium_of_a_round(world):
             assert infos["provider_0"]["welfare"] == env.market.outside_value
             with pytest.raises(ValueError, match="nobody is present"):
                 env.solve(t)
+
+
+@pytest.mark.parametrize("world", ["lies", "lies, auction", "types, lies", "fewer levels"])
+def test_a_rounds_solution_is_what_enumeration_finds(world):
+    fewer = {"shocks": ttc_env.Shocks(cost=COST, present=[False, True, True]), **WORLDS["lies"]}
+    options = {"fewer levels": {**fewer, "price_period": 2, "prices": (0.8, 1.0, 2.0)}}
+    env = ttc_env.parallel_env(max_cycles=8, **{**WORLDS, **options}[world])
+    env.reset(seed=1)
+    seen, mechanism = set(), env.config.mechanism
+    for t in range(8):
+        stage = env.stage(t)
+        if stage.providers:
+            seen.add((stage.market.num_levels, stage.holds))
+            # reports count as in the environment, whoever is there
+            assert stage.mechanism.reports(stage.market) == mechanism.reports(env.market)
+            solution = stage.solve()
+            expected = enumeration.solve(stage.mechanism, stage.market)
+            assert expected.complete
+            everything = {tuple(row) for row in expected.equilibria}
+            assert {tuple(row) for row in solution.equilibria} <= everything
+            if env.config.mechanism.name == "market":
+                assert solution.optimal_welfare == pytest.approx(expected.optimal_welfare)
+                assert bool(everything) == bool(len(solution.equilibria))
+                stays = np.zeros(env.num_agents, int)
+                stays[list(stage.providers)] = solution.optimum
+                for j, i in enumerate(stage.providers):  # best replies, one by one
+                    reply, tried = stage.best_reply(i, stays), solution.optimum.copy()
+                    earned = []
+                    for a in np.flatnonzero(
+                        ~np.isnan(stage.mechanism.offers(stage.market).cost[j])
+                    ):
+                        tried[j] = a
+                        earned.append(stage.mechanism.play(
+                            stage.mechanism.offers(stage.market).take(tried), stage.market
+                        ).utility[j])  # fmt: skip
+                    tried[j] = reply
+                    mine = stage.mechanism.offers(stage.market).take(tried)
+                    found = stage.mechanism.play(mine, stage.market).utility[j]
+                    assert found == pytest.approx(max(earned), rel=1e-8, abs=1e-15)
+            action = solution.least_regret.profile if world != "lies, auction" else solution.worst
+            infos = env.step(stage.actions(action))[4]
+            for i, flat in zip(stage.providers, action, strict=True):
+                assert infos[f"provider_{i}"]["action"] == flat
+        else:
+            env.step({agent: env.action_space(agent).sample() for agent in env.agents})
+    assert {held for _, held in seen} == {False, True} or env.config.price_period == 1
+    assert world == "lies, auction" or len({levels for levels, _ in seen}) > 1
 
 
 def test_an_auctions_round_with_untruthful_prices_held_is_enumerated():
@@ -376,7 +504,9 @@ def test_torch_has_the_world_of_one_seed():
 def test_prices_hold_in_compiled_rounds():
     pytest.importorskip("numba")
     options = {"max_cycles": 9, "price_period": 4}
-    for more in ({}, {"actions": "flat"}, {"mechanism": "auction", "claims": (0.8, 1.0)}):
+    lies = {"misreport": "under_serve", "fine": 0.01}
+    claims = {"mechanism": "auction", "misreport": {"over_claim": 0.8}}
+    for more in ({}, {"actions": "flat"}, claims, lies, {**lies, "actions": "flat"}):
         ours, theirs = (
             ttc_env.vector_env(600, backend=name, **options, **more) for name in ("numpy", "numba")
         )
@@ -393,7 +523,9 @@ def test_prices_hold_in_compiled_rounds():
 
 
 def test_sampled_users_are_those_of_a_batch_with_the_same_seeds():
-    for more in ({}, {"mechanism": "auction"}):
+    lies = {"misreport": ("over_report", "under_serve"), "audit_rate": 0.5, "fine": 0.01}
+    types = {"types": BETAS, "market": UNEVEN, **PRICES}
+    for more in ({}, {"mechanism": "auction"}, lies, types):
         options = {"max_cycles": 8, "infos": "full", **SAMPLED["sampled"], **more}
         batch = ttc_env.vector_env(3, autoreset="disabled", **options)
         singles = [ttc_env.parallel_env(**options) for _ in range(3)]
@@ -412,12 +544,20 @@ def test_sampled_users_are_those_of_a_batch_with_the_same_seeds():
                 there = [one["present"] for one in info.values()]
                 assert sum(served) <= info["provider_0"]["arrivals"]
                 assert not any(s for s, here in zip(served, there, strict=True) if not here)
+                for agent, one in info.items():
+                    fines = 0.01 * one.get("caught", 0)
+                    assert 0 <= one.get("caught", 0) <= one["served"] * (one.get("report", 1) > 0)
+                    earned = one["served"] * (one["payment"] - one["cost"]) - fines
+                    assert reward[agent] == pytest.approx(earned, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize("more", ["", "lies", "types", "lies, types"])
 @pytest.mark.parametrize("mechanism", ttc_env.mechanisms())
-def test_every_mechanism_plays_in_a_world_that_moves(mechanism):
+def test_every_mechanism_plays_in_a_world_that_moves(mechanism, more):
     market = ttc_env.random_markets(1, "gsm8k", seed=1)[0]
     options = {"benchmark": "gsm8k"}
+    if "types" in more and "types" not in mechanism_options(mechanism):
+        pytest.skip("takes no user types")
     if mechanism == "per_character":
         base = ttc_env.load_market("gsm8k")
         characters = 4.0 * np.stack([p.curve.tokens for p in base.providers])
@@ -426,6 +566,12 @@ def test_every_mechanism_plays_in_a_world_that_moves(mechanism):
                 base.quality, base.price, base.cost, beta=base.beta, characters=characters
             )
         }
+    if "lies" in more:
+        options |= {"misreport": make_mechanism(mechanism).tariff.lies, "fine": 0.01}
+    if "types" in more:  # two providers: an optimum of all takes a search
+        options |= {"types": [*TYPES[:1], ttc_env.UserType(0.4, beta=600.0)]}
+        market = options.pop("market", None) or ttc_env.load_market(options.pop("benchmark"))
+        options |= {"market": market.replace(providers=market.providers[:2])}
     assert market.num_providers == 9
     env = ttc_env.parallel_env(
         mechanism, prices="grid", shocks=MOVING, price_period=2, max_cycles=4, **options
@@ -632,9 +778,15 @@ def test_pettingzoo_and_gymnasium_accept_it(world):
 
 
 @pytest.mark.parametrize("opponent", ["equilibrium", "truthful", "best_response"])
-@pytest.mark.parametrize("world", ["all", "all, auction", "fixed"])
+@pytest.mark.parametrize(
+    "world", ["all", "all, auction", "fixed", "lies", "lies, auction", "types"]
+)
 def test_opponents_play_the_rounds_game(world, opponent):
     options = {"max_cycles": 9, **WORLDS[world]}
+    if (world, opponent) == ("types", "equilibrium"):
+        none = {**options, "prices": "grid"}  # in the market at rest
+        with pytest.raises(ValueError, match="no pure Nash equilibrium"):
+            gymnasium.make("ttc_env/Provider-v0", opponent=opponent, **none)
     env = gymnasium.make("ttc_env/Provider-v0", opponent=opponent, **options).unwrapped
     env.action_space.seed(0)
     for _ in range(2):
@@ -780,6 +932,85 @@ def test_the_default_world_does_not_move():
     assert "world" not in batch.state_dict()
 
 
+AT_REST = {**VARIANTS, "types": {"types": TYPES, **FEW}, "lies, types": {
+    "market": UNEVEN, "types": BETAS, **LIES,
+}, "lies, types, flat fee": {
+    "market": UNEVEN, "types": BETAS, "mechanism": "flat_fee", "misreport": "under_serve",
+    "fine": 0.1, "actions": "flat", "prices": (0.8, 1.0, 2.0),
+}}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("variant", AT_REST)
+def test_a_world_whose_factors_are_1_is_the_default_to_the_last_bit(variant, backend):
+    """In a batch, one environment of which leaves its rest halfway, and in one environment."""
+    pytest.importorskip(backend)
+    options = {"max_cycles": 6, "infos": "full", **AT_REST[variant]}
+    if variant == "types":  # whose optimum is not what this is about
+        options["prices"] = "fixed"
+    still = ttc_env.vector_env(5, backend=backend, **options)
+    n = still.num_agents
+    ones = ttc_env.Shocks(
+        cost=[ttc_env.Path([1.0]), _Late()], demand=[1.0], present=np.ones((1, n), bool)
+    )
+    moving = ttc_env.vector_env(5, backend=backend, shocks=ones, **options)
+    single, alone = (
+        ttc_env.parallel_env(shocks=shocks, **options)
+        for shocks in (None, dataclasses.replace(ones, cost=ttc_env.Path([1.0])))
+    )
+    for env in (still, moving, single, alone):
+        env.reset(seed=0)
+    common = [block for block in still.layout.slices if block in moving.layout.slices]
+    for t in range(6):
+        still.action_space.seed(t)
+        sent = given = still.action_space.sample()
+        if backend == "torch":
+            import torch
+
+            given = torch.as_tensor(sent)
+        obs, rewards, *_, infos = still.step(given)
+        mobs, mrewards, *_, minfos = moving.step(given)
+        kept = slice(0, 5) if t < 3 else slice(1, 5)
+        if backend == "torch" and still.config.continuous_prices:
+            # whose vector exp depends on how memory is laid out
+            np.testing.assert_allclose(rewards[kept], mrewards[kept], rtol=1e-13)
+            continue
+        np.testing.assert_array_equal(np.asarray(rewards)[kept], np.asarray(mrewards)[kept])
+        assert (
+            t < 3
+            or variant == "auction nobody wins"
+            or (np.asarray(rewards)[0] != np.asarray(mrewards)[0]).any()
+        )
+        if t < 5:  # not the next episode's
+            full, mfull = (np.asarray(x.full())[kept] for x in (obs, mobs))
+            for block in common:
+                np.testing.assert_array_equal(
+                    full[..., still.layout.slices[block]], mfull[..., moving.layout.slices[block]]
+                )
+        for name in ("action", "share", "utility", "report", "seen", "penalty", "optimal_welfare"):
+            if name in infos:
+                np.testing.assert_array_equal(infos[name][kept], minfos[name][kept], err_msg=name)
+        for name in ("regret", "welfare", "payment", "nash_conv"):
+            np.testing.assert_allclose(infos[name][kept], minfos[name][kept], rtol=1e-9, atol=1e-13)
+        ours, theirs = (env.step(as_dict(env, sent[1])) for env in (single, alone))
+        assert ours[1] == theirs[1]
+        for name, value in ours[4]["provider_0"].items():
+            np.testing.assert_allclose(theirs[4]["provider_0"][name], value, rtol=1e-9, atol=1e-13)
+
+
+class _Late(ttc_env.Process):
+    """1 everywhere; in the first environment of a batch 2 from round 3 on."""
+
+    def width(self, providers):
+        return 1
+
+    def first(self, noise):
+        return np.ones((1, noise.shape[1]))
+
+    def after(self, t, factor, noise):
+        return np.where((np.arange(noise.shape[1]) == 0) & (t >= 3), 2.0, 1.0)[None]
+
+
 def test_markets_of_their_own_move_too():
     markets = ttc_env.random_markets(3, "gsm8k", seed=0, beta=(100, 1000))
     batch = ttc_env.vector_env(6, market=markets, infos="full", **WORLDS["all"])
@@ -835,6 +1066,15 @@ def test_bad_options_are_refused_with_a_remedy(given, words):
         ttc_env.parallel_env(
             **{name: value() if callable(value) else value for name, value in given.items()}
         )
+
+
+def test_a_batch_refuses_optima_that_take_seconds():
+    slow = {"types": TYPES, "shocks": MOVING}
+    with pytest.raises(ValueError, match="use infos='basic'"):
+        ttc_env.vector_env(2, infos="full", **slow)
+    ttc_env.vector_env(2, **slow)  # by default infos are basic
+    ttc_env.vector_env(2, infos="full", **slow, **FEW)
+    ttc_env.vector_env(2, infos="full", types=TYPES, shocks=ttc_env.Shocks(demand=DEMAND), **FEW)
 
 
 def test_what_a_backend_does_not_play_it_refuses():

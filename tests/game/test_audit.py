@@ -62,7 +62,7 @@ def broken(lie):
     [
         make_mechanism("auction"),
         make_mechanism("auction", "grid", reserve=0.3),
-        make_mechanism("auction", "grid", claims=(0.8, 1.0, 1.25)),
+        make_mechanism("auction", "grid", misreport={"over_claim": (0.8, 1.25)}),
         make_mechanism("taste_auction", "grid"),
         broken("none"),
     ],
@@ -104,19 +104,20 @@ def test_first_score_rewards_shading():
     assert not found.truthful
     assert not found.payment_independent
     assert "search" in found.certificate
-    level, price, claim = found.deviation
+    level, price, _ = found.deviation
     assert price > market.cost[found.provider, level]
-    assert claim > 0
+    assert found.deviation.claim > 0
 
 
 @pytest.mark.parametrize("name", ["auction", "taste_auction"])
-@pytest.mark.parametrize("claims", [(1.0,), (1.0, 1.25)])
-def test_claims_that_are_paid_for_are_lied_about(name, claims):
+@pytest.mark.parametrize("lies", [(), {"over_claim": 1.25}])
+def test_claims_that_are_paid_for_are_lied_about(name, lies):
     market = random_market(2)
-    found = ttc_env.audit(make_mechanism(name, settlement="claimed", claims=claims), market)
+    mechanism = make_mechanism(name, settlement="claimed", misreport=lies)
+    found = ttc_env.audit(mechanism, market, claims=(0.5, 2.0))
     assert found.max_gain > 0.1
     assert found.deviation.claim == pytest.approx(2.0)
-    assert (found.grid_gain > 0) == (len(claims) > 1)
+    assert (found.grid_gain > 0) == bool(lies)
     # GAME.md, theorem 19: the gain of over-claiming by 2, against truthful rivals
     if name == "auction":
         i, best = found.provider, 2.0 * market.quality - market.cost
@@ -132,7 +133,7 @@ def test_planted_lies_are_found(lie):
     found = ttc_env.audit(broken(lie), market)
     assert found.max_gain > 1e-4
     assert not found.truthful
-    i, (level, price, claim) = found.provider, found.deviation
+    i, (level, price, _), claim = found.provider, found.deviation, found.deviation.claim
     truth = int((market.quality[i] - market.cost[i]).argmax())
     if lie == "bid":
         assert price > market.cost[i, level]
@@ -174,8 +175,83 @@ def test_random_rivals_follow_the_seed():
 
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="choose 'truthful', 'random'"):
-        ttc_env.audit("auction", MARKET, "honest")
+        ttc_env.audit("auction", MARKET, "angels")
     with pytest.raises(ValueError, match="flat actions from 0 to 5"):
         ttc_env.audit("auction", MARKET, [0, 0, 6])
     with pytest.raises(ValueError, match="low <= 1 <= high"):
         ttc_env.audit("auction", MARKET, claims=(1.5, 2.0))
+
+
+def posted(name, seed, **options):
+    rng = np.random.default_rng(seed)
+    price = np.sort(rng.uniform(0.02, 0.5, (3, 3)), axis=1)
+    quality = np.sort(rng.uniform(0.3, 1.0, (3, 3)), axis=1)
+    market = ttc_env.Market.from_arrays(quality, price, price / 1.25, beta=20.0)
+    return market, make_mechanism(name, misreport=make_mechanism(name).tariff.lies, **options)
+
+
+@pytest.mark.parametrize("name", ["market", "flat_fee", "two_part", "price_cap"])
+def test_the_audit_certifies_that_a_fine_deters_and_finds_the_lie_where_it_does_not(name):
+    """Against honest equilibria, on both sides of the frontier (GAME.md, theorem 18)."""
+    for seed in range(4):
+        market, mechanism = posted(name, seed)
+        frontier = ttc_env.deterrence(market, mechanism)
+        line, lie = frontier.line[0], frontier.binding()
+        if lie is None:
+            continue
+        for factor, deterred in ((0.0, False), (0.999, False), (1.0 + 1e-9, True), (2.0, True)):
+            _, fined = posted(name, seed, audit_rate=0.25, fine=4.0 * line * factor)
+            found = ttc_env.audit(fined, market, frontier.honest[0])
+            assert found.deterred == deterred
+            assert (found.lie is None) == (found.report_gain == 0)
+            # the same, by the regret of the honest profile
+            regret = ttc_env.regret(market, frontier.honest[0], fined).max()
+            assert found.report_gain == pytest.approx(regret, rel=1e-9, abs=1e-15)
+            if factor == 0.999:
+                provider, deviation = found.lie
+                assert (provider, deviation.level) == (lie.provider, lie.level)
+                assert deviation.report == lie.report
+            same = ttc_env.audit(fined, market, "honest")
+            assert same.deterred == deterred
+
+
+def test_fines_make_the_auction_on_claims_truthful():
+    market = random_market(3)
+    options = {"settlement": "claimed", "misreport": {"over_claim": (1.25, 1.5)}}
+    line = ttc_env.deterrence(market, "auction", **options).line[0]
+    for factor, truthful in ((0.999, False), (1.001, True)):
+        mechanism = make_mechanism("auction", fine=line * factor, **options)
+        found = ttc_env.audit(mechanism, market)
+        assert found.truthful == found.deterred == truthful
+        assert found.certificate.startswith("exact")
+        if not truthful:
+            assert found.deviation.claim == pytest.approx(1.5)
+            assert found.max_gain == pytest.approx(0.001 * line, rel=1e-6)
+
+
+def test_lies_between_the_sizes_of_the_grid_are_searched():
+    """Users see an over-report: the best size lies inside, and the search finds it."""
+    market = ttc_env.Market.from_arrays([[1.0], [0.9]], [[0.1], [0.1]], [[0.09], [0.09]], beta=8.0)
+    lies = {"misreport": {"over_report": 4.0}, "noticed": True}
+    mechanism = make_mechanism("market", **lies)
+    found = ttc_env.audit(mechanism, market, "truthful")
+    # one lie at a time, on prices that the tariff allows: the audit tries prices from 1/4 to 4
+    # times the list price, so that with r the bill is 1/4 to 16 times
+    utility = []
+    for bill in np.linspace(0.025, 1.6, 20001):
+        rest = 1 + np.exp(8.0 * (0.9 - 0.1))
+        share = np.exp(8.0 * (1.0 - bill)) / (rest + np.exp(8.0 * (1.0 - bill)))
+        utility.append(share * (bill - 0.09))
+    own = np.exp(8.0 * 0.9) / (1 + np.exp(8.0 * 0.8) + np.exp(8.0 * 0.9)) * 0.01
+    assert found.gains[0] == pytest.approx(max(utility) - own, rel=1e-5)
+    unnoticed = make_mechanism("market", misreport={"over_report": 4.0})
+    found = ttc_env.audit(unnoticed, market, "truthful")
+    assert found.deviation.report == ("over_report", 4.0)
+    assert "search" in found.certificate
+
+
+def test_random_rivals_lie_too():
+    market, mechanism = posted("market", 1, fine=0.01)
+    found = ttc_env.audit(mechanism, market, "random", 0)
+    assert found.report_gain > 0
+    assert np.isfinite(found.max_gain)

@@ -12,25 +12,27 @@ from ttc_env.game.tariffs import Offer
 
 
 def bids_one_by_one(mechanism, market, offer, i, count=4001):
-    """The most that provider i comes to, over levels, claims and `count` bids between the ends of
+    """The most that provider i comes to, over levels, reports and `count` bids between the ends of
     the range.
     """
-    low, high = (x[i] for x in mechanism.tariff.price_range(market))
+    promise, (terms, _) = mechanism.promises(market), mechanism.terms(market)
+    low, high = mechanism.tariff.price_range(terms)
     best = -np.inf
-    for level in range(int(market.available[i].sum())):
-        for claim in mechanism.claims:
-            bids = np.linspace(low[level], high[level], count)
-            offers = []
-            for field, own in (
-                ("quality", market.quality[i, level]),
-                ("seen", claim * market.quality[i, level]),
-                ("price", bids),
-                ("cost", market.cost[i, level]),
-            ):
-                rows = np.repeat(getattr(offer, field)[:, None], count, axis=1)
-                rows[i] = own
-                offers.append(rows)
-            best = max(best, mechanism.play(Offer(*offers), market).utility[i].max())
+    for level, report in np.argwhere(~np.isnan(promise.quality[i])):
+        offers = []
+        for field, own in (
+            ("quality", promise.quality[i, level, report]),
+            ("seen", promise.seen[i, level, report]),
+            ("price", np.linspace(low[i, level, report], high[i, level, report], count)),
+            ("cost", promise.cost[i, level, report]),
+        ):
+            rows = np.repeat(getattr(offer, field)[:, None], count, axis=1)
+            rows[i] = own
+            offers.append(rows)
+        penalty = np.zeros((len(offer.price), count))
+        penalty[i] = (promise.penalty + np.zeros_like(promise.quality))[i, level, report]
+        played = mechanism.play(Offer(*offers, penalty=penalty), market)
+        best = max(best, played.utility[i].max())
     return best
 
 
@@ -38,8 +40,13 @@ AUCTIONS = {
     "wide": second_price_auction((-0.5, 8.0)),
     "bids above cost": second_price_auction((0.5, 3.0)),
     "bids below cost": second_price_auction((-0.5, -0.2)),
-    "modest claims": second_price_auction((-0.5, 2.0), claims=(0.6, 0.8)),
-    "claims that are paid": second_price_auction((-0.5, 2.0), "claimed", (0.5, 1.0, 1.5)),
+    "modest claims": second_price_auction((0.5, 2.0), misreport={"over_claim": (0.6, 0.8)}),
+    "claims that are paid": second_price_auction(
+        (-0.5, 2.0), "claimed", misreport={"over_claim": (0.5, 1.5)}
+    ),
+    "fined claims": second_price_auction(
+        (-0.5, 2.0), "claimed", misreport={"over_claim": 1.5, "under_serve": 1}, fine=0.1
+    ),
 }
 
 
@@ -56,10 +63,10 @@ def test_regret_in_the_auction_is_against_bids_that_can_be_made(name):
         )
         level, unit = np.array([0, *rng.integers(0, 2, 2)]), rng.choice([0.0, 0.3, 1.0], 3)
         rows = np.arange(3)
-        prices = PriceRange.of(mechanism.tariff, market)
-        bid = prices.lowest[rows, level] + unit * (prices.highest - prices.lowest)[rows, level]
+        prices, at = PriceRange.of(mechanism, market), level * len(mechanism.reports(market))
+        bid = prices.lowest[rows, at] + unit * (prices.highest - prices.lowest)[rows, at]
         q = market.quality[rows, level]
-        offer = Offer(q, q * rng.choice(mechanism.claims, 3), bid, market.cost[rows, level])
+        offer = Offer(q, q * rng.choice([0.6, 1.0, 1.5], 3), bid, market.cost[rows, level])
         outcome = mechanism.play(offer, market)
         best = outcome.utility + continuous_regret(mechanism, market, outcome, prices)[0]
         expected = [bids_one_by_one(mechanism, market, offer, i) for i in range(3)]
@@ -89,7 +96,7 @@ def test_regret_in_the_market_is_against_every_price(beta):
             x[np.arange(3), level] for x in (market.quality, market.price, market.cost)
         )
         offer = Offer(quality, quality, factor * price, cost)
-        outcome, prices = mechanism.play(offer, market), PriceRange.of(mechanism.tariff, market)
+        outcome, prices = mechanism.play(offer, market), PriceRange.of(mechanism, market)
         best = outcome.utility + continuous_regret(mechanism, market, outcome, prices)[0]
         expected = [bids_one_by_one(mechanism, market, offer, i, 40_001) for i in range(3)]
         assert (best >= np.array(expected) * (1 - 1e-12)).all()
@@ -105,12 +112,12 @@ def test_many_games_at_once(mechanism):
     ]
     rules, batch = make_mechanism(mechanism, "grid"), MarketBatch.of(markets)
     rng = np.random.default_rng(0)
-    prices = PriceRange.of_batch(rules.tariff, batch)
+    prices = PriceRange.of_batch(rules, batch)
     level, unit = rng.integers(0, 6, (9, 1, 3)), rng.random((9, 3))
-    quality, cost, low, high = (np.take_along_axis(x, level, 1)[:, 0] for x in prices)
+    quality, _, cost, _, low, high = (np.take_along_axis(x, level, 1)[:, 0] for x in prices)
     together = Offer(quality, quality, low + unit * (high - low), cost)
     found = continuous_regret(rules, batch, rules.play(together, batch), prices)
     for g, market in enumerate(markets):
         one = rules.play(together.map(lambda x, g=g: x[:, g]), market)
-        expected = continuous_regret(rules, market, one, PriceRange.of(rules.tariff, market))
+        expected = continuous_regret(rules, market, one, PriceRange.of(rules, market))
         np.testing.assert_allclose([x[:, g] for x in found], expected, rtol=1e-11, atol=1e-18)

@@ -39,8 +39,8 @@ def random_game(rng):
     return market, first_score_auction(
         bids[rng.integers(len(bids))],
         rng.choice(["delivered", "claimed"]),
-        [(1.0,), (1.0,), (1.0, 2.0), (0.5, 1.0)][rng.integers(4)],
-        reserve if rng.random() < 0.5 else -np.inf,
+        misreport=[(), (), {"over_claim": 2.0}, {"over_claim": 0.5}][rng.integers(4)],
+        reserve=reserve if rng.random() < 0.5 else -np.inf,
     )
 
 
@@ -175,7 +175,8 @@ def test_many_idle_ties_are_capped_and_said(monkeypatch):
 
 @given(markets(positive_cost=True), st.data(), st.sampled_from(["delivered", "claimed"]))
 def test_it_is_the_loop(market, data, settlement):
-    mechanism = first_score_auction((-0.5, 0.0, 1.0), settlement, (0.5, 1.0, 2.0), 0.1)
+    lies = {"over_claim": (0.5, 2.0)}
+    mechanism = first_score_auction((-0.5, 0.0, 1.0), settlement, 0.1, lies)
     table = mechanism.offers(market)
     n, a = table.quality.shape
     actions = np.array([data.draw(st.integers(0, a - 1)) for _ in range(n)])

@@ -53,7 +53,8 @@ def auction_by_hand(quality, claim, bid, cost, outside, settlement):
 
 @given(markets(), st.data(), st.sampled_from(["delivered", "claimed"]))
 def test_auction_is_the_loop(market, data, settlement):
-    auction = second_price_auction((-0.5, 0.0, 1.0), settlement, (0.5, 1.0, 2.0))
+    lies = {"over_claim": (0.5, 2.0)}
+    auction = second_price_auction((-0.5, 0.0, 1.0), settlement, misreport=lies)
     table = auction.offers(market)
     actions = np.array(
         [data.draw(st.integers(0, table.quality.shape[1] - 1)) for _ in range(market.num_providers)]
@@ -73,7 +74,7 @@ def test_auction_is_the_loop(market, data, settlement):
     st.sampled_from(
         [
             make_mechanism("market", (0.5, 1.0, 3.0)),
-            second_price_auction((-0.5, 0.0, 1.0), claims=(0.5, 1.0)),
+            second_price_auction((-0.5, 0.0, 1.0), misreport={"over_claim": 0.5}),
         ]
     ),
     st.data(),
@@ -136,7 +137,7 @@ def test_no_profitable_misreport_when_delivered_quality_is_paid(
 def test_overclaiming_wins_but_pays_only_when_claims_are_settled():
     market = Market.from_arrays([[1.0], [0.9]], [[0.2], [0.2]], [[0.1], [0.1]], beta=1)
     for settlement, sign in (("delivered", -1), ("claimed", 1)):
-        auction = second_price_auction((0.0,), settlement, (1.0, 2.0))
+        auction = second_price_auction((0.0,), settlement, misreport={"over_claim": 2.0})
         # the worse provider claims twice its quality
         outcome = auction.play(auction.offers(market).take(np.array([0, 1])), market)
         assert outcome.share.tolist() == [0, 1]
@@ -145,13 +146,13 @@ def test_overclaiming_wins_but_pays_only_when_claims_are_settled():
 
 def test_actions_flatten_and_split_back():
     market = Market.from_arrays(np.ones((2, 3)), np.ones((2, 3)), np.ones((2, 3)), beta=1)
-    auction = second_price_auction((0.0, 1.0), claims=(0.5, 1.0, 2.0))
+    auction = second_price_auction((0.0, 1.0), misreport={"over_claim": (0.5, 2.0)})
     actions = np.arange(18)
-    level, price, claim = auction.split(actions, market)
-    np.testing.assert_array_equal(auction.join(level, price, claim, market=market), actions)
+    level, price, report = auction.split(actions, market)
+    np.testing.assert_array_equal(auction.join(level, price, report, market=market), actions)
     offer = auction.offers(market)
     np.testing.assert_allclose(offer.price[0], np.array([1.0, 2.0])[price])
-    np.testing.assert_allclose(offer.seen[0], np.array([0.5, 1.0, 2.0])[claim])
+    np.testing.assert_allclose(offer.seen[0], np.array([1.0, 0.5, 2.0])[report])
 
 
 def test_relabelling_providers_permutes_the_outcome():
@@ -175,7 +176,7 @@ def test_relabelling_providers_permutes_the_outcome():
         (lambda: make_mechanism("market", (0.0, 1.0)), "above 0"),
         (lambda: second_price_auction((-1.0, 0.0)), "above -1"),
         (lambda: second_price_auction(settlement="hoped for"), "'delivered' or 'claimed'"),
-        (lambda: second_price_auction(claims=(2.0, 1.0)), "rising order"),
+        (lambda: second_price_auction(misreport={"over_claim": (2.0, 0.5)}), "rising order"),
     ],
 )
 def test_bad_rules_are_refused(build, words):

@@ -17,7 +17,7 @@ MECHANISMS = [
     get_mechanism("market"),
     make_mechanism("market", (0.5, 2.0)),
     second_price_auction((-0.5, 0.0, 1.0)),
-    second_price_auction((0.0,), "claimed", (1.0, 1.5)),
+    second_price_auction((0.0,), "claimed", misreport={"over_claim": 1.5}),
 ]
 
 
@@ -53,7 +53,7 @@ def enumerate_utilities(mixture, mechanism, market):
 def test_mixed_profiles_against_enumeration(mechanism, seed):
     rng = np.random.default_rng(seed)
     n, m = int(rng.integers(1, 5)), int(rng.integers(1, 3))
-    choices = len(mechanism.tariff.choices) * len(mechanism.claims)
+    choices = len(mechanism.tariff.choices) * len(mechanism.misreports.reports(1))
     while (m * choices) ** n > 1500:  # joint actions to enumerate
         n -= 1
     market = random_market(rng, n, m)

@@ -111,7 +111,7 @@ def test_prices_are_the_formulas_in_a_market_and_in_a_batch(name, options):
                 x = mechanism.tariff.choices[at]
                 expected = price_by_hand(name, options, market, i, level, x)
                 assert table.price[i, action] == pytest.approx(expected, rel=1e-14)
-        low, high = mechanism.tariff.price_range(market)
+        low, high = mechanism.tariff.price_range(mechanism.tariff.terms(market))
         everything = mechanism.tariff.prices(market)
         np.testing.assert_array_equal(low, everything.min(axis=2))
         np.testing.assert_array_equal(high, everything.max(axis=2))
@@ -123,7 +123,7 @@ def test_prices_are_the_formulas_in_a_market_and_in_a_batch(name, options):
             np.testing.assert_array_equal(table.price[:, g * step], mechanism.offers(market).price)
             again = mechanism.offers(found.market(g * step))
             np.testing.assert_array_equal(again.price, mechanism.offers(market).price)
-    ends = PriceRange.of_batch(mechanism.tariff, batch)
+    ends = PriceRange.of_batch(mechanism, batch)
     assert (ends.highest >= ends.lowest)[~np.isnan(ends.lowest)].all()
     assert len(markets) > 3
 
@@ -142,7 +142,7 @@ def test_the_fee_of_a_loss_makes_the_price_fall_in_the_choice():
     market = ttc_env.Market.from_arrays([[1.0]], [[0.1]], [[0.2]], beta=1.0)
     mechanism = make_mechanism("two_part", (0.5, 1.0, 2.0))
     np.testing.assert_allclose(mechanism.tariff.prices(market)[0, 0], [0.15, 0.1, 0.0], atol=1e-16)
-    low, high = mechanism.tariff.price_range(market)
+    low, high = mechanism.tariff.price_range(mechanism.tariff.terms(market))
     assert low[0, 0] == pytest.approx(0.0, abs=1e-16)
     assert high[0, 0] == pytest.approx(0.15)
 

@@ -95,7 +95,9 @@ def test_truth_is_dominant_on_the_grid_and_off_it(market, data, beta, bid_factor
     do.
     """
     market = market.replace(beta=beta)
-    mechanism = make_mechanism("taste_auction", (-0.5, 0.0, 1.0), claims=(0.5, 1.0, 2.0))
+    mechanism = make_mechanism(
+        "taste_auction", (-0.5, 0.0, 1.0), misreport={"over_claim": (0.5, 2.0)}
+    )
     n, a = mechanism.offers(market).quality.shape
     solution = ttc_env.solve(market, mechanism)
     profile = np.array([data.draw(st.integers(0, a - 1)) for _ in range(n)])
@@ -114,7 +116,9 @@ def test_truth_is_dominant_on_the_grid_and_off_it(market, data, beta, bid_factor
 
 def test_claims_that_are_paid_for_are_inflated():
     market = ttc_env.load_market()
-    mechanism = make_mechanism("taste_auction", settlement="claimed", claims=(1.0, 1.25))
+    mechanism = make_mechanism(
+        "taste_auction", settlement="claimed", misreport={"over_claim": 1.25}
+    )
     solution = ttc_env.solve(market, mechanism)
     assert (mechanism.split(solution.actions, market)[2] == 1).all()
     assert solution.gap <= 1e-15
@@ -133,7 +137,7 @@ def test_mixed_play_is_what_enumeration_says():
         market = ttc_env.Market.from_arrays(
             quality, cost, cost, beta=beta, outside_value=rng.uniform(-0.3, 1.0)
         )
-        mechanism = make_mechanism("taste_auction", (-0.5, 0.0, 1.0), claims=(0.5, 1.0))
+        mechanism = make_mechanism("taste_auction", (-0.5, 0.0, 1.0), misreport={"over_claim": 0.5})
         table = mechanism.offers(market)
         there = ~np.isnan(table.quality)
         mixture = rng.random(table.quality.shape) * there * (rng.random(there.shape) < 0.7)

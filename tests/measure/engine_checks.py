@@ -1,8 +1,8 @@
 """What test_real_engine.py asks of real engines, in a process of its own: vLLM takes over its
 process, and can be killed there.
 
-    python -m tests.measure.engine_checks train FOLDER | vllm FOLDER | transformers FOLDER | reward
-    FOLDER TRACE
+    python -m tests.measure.engine_checks train FOLDER | vllm FOLDER | transformers FOLDER
+    python -m tests.measure.engine_checks budgets FOLDER | stream FOLDER OUT | reward FOLDER TRACE
 
 Prints one line of JSON, the last.
 """
@@ -76,6 +76,65 @@ def engine(name: str, folder: str) -> dict:
     }
 
 
+def budgets(folder: str) -> dict:
+    """Thoughts closed by vLLM itself, and the same in two phases. A question that breaks off at its
+    operator stands for an opened thought: what the model then writes up to "=" is long enough to be
+    cut, closes late or not at all.
+    """
+    from ttc_env.measure.backends.base import SEED_STRIDE, Sampling
+    from ttc_env.measure.backends.vllm_engine import VllmBackend
+    from ttc_env.measure.dials import ThinkingBudget
+
+    backend = VllmBackend(folder, thought=("+", "="))
+    answer: dict = {"marks": backend.thought_marks is not None}
+    prompts = [text for a in range(10) for text in (f"{a}+", f"{a}-{9 - a}+")]
+    seeds = [i * SEED_STRIDE for i in range(len(prompts))]
+    for name, sampling in (
+        ("greedy", Sampling(n=1, temperature=0.0)),
+        ("sampled", Sampling(n=32)),
+    ):
+        for budget in (1, 2, 6):
+            dial = ThinkingBudget(sampling, budget, "=", answer_tokens=2, thought_start="+")
+            for way, turned in (("engine", dial.on(backend)), ("phases", dial)):
+                began = time.perf_counter()
+                rows = turned.draw(backend, prompts, seeds)
+                draws = [d for row in rows for d in row]
+                answer[f"{name} {budget} {way}"] = {
+                    "text": [d.text for d in draws],
+                    "thinking": [d.thinking_tokens for d in draws],
+                    "answer": [d.answer_tokens for d in draws],
+                    "logprob": [d.logprob for d in draws],
+                    "finish": [d.finish for d in draws],
+                    "seconds": time.perf_counter() - began,
+                }
+    return answer
+
+
+def stream(folder: str, out: str) -> dict:
+    """The same trace with two questions under way at once, and with as many as the engine takes."""
+    from ttc_env.measure.backends import make_backend
+    from ttc_env.measure.backends.base import Sampling
+    from ttc_env.measure.collect import collect
+    from ttc_env.measure.dials import Parallel
+    from ttc_env.measure.tasks import load_task
+    from ttc_env.measure.traces import read_trace
+
+    backend = make_backend("vllm", folder)
+    task = load_task("chains", limit=60, options={"min_terms": 2, "max_terms": 4})
+    dial = Parallel(Sampling(n=8, max_tokens=24))
+    answer: dict = {"lanes": backend.lanes(8)}
+    for name, batch in (("warm", 2), ("two", 2), ("all", None)):
+        path = Path(out) / f"{name}.jsonl"
+        began = time.perf_counter()
+        result = collect(task, backend, dial, path, batch=batch)
+        seconds = time.perf_counter() - began
+        answer[name] = {
+            "texts": {q: r["samples"]["text"] for q, r in read_trace(path).records.items()},
+            "tokens_per_second": result.tokens / seconds,
+        }
+    return answer
+
+
 def reward(folder: str, trace: str) -> dict:
     """A sequence classifier with random weights: the path, not the quality."""
     import torch
@@ -113,9 +172,6 @@ def reward(folder: str, trace: str) -> dict:
 
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
-    answer = (
-        {"train": train, "reward": reward}[command](*arguments)
-        if command in ("train", "reward")
-        else engine(command, *arguments)
-    )
+    work = {"train": train, "budgets": budgets, "stream": stream, "reward": reward}
+    answer = work[command](*arguments) if command in work else engine(command, *arguments)
     print("\n" + json.dumps(answer))

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import sys
 from importlib import resources
 
+import pandas as pd
 import pytest
 
-from ttc_env.measure import run
+from ttc_env.measure import plots, run
 from ttc_env.measure.campaign import (
     Campaign,
     DialSpec,
@@ -89,6 +91,35 @@ def test_a_campaign_becomes_curves_and_solutions(tmp_path):
     record = next(iter(trace.records.values()))
     assert record["samples"]["budget"] == [1, 2, 4]
     assert all(t <= b for t, b in zip(record["samples"]["thinking_tokens"], [1, 2, 4], strict=True))
+
+
+def test_a_campaign_ends_with_figures(tmp_path, monkeypatch):
+    """Where matplotlib is not installed, one line says how to get them."""
+    campaign = read_campaign(write(tmp_path, TOML.replace("[200]", "[200, 1000, 100000]")))
+    jobs = campaign.jobs(campaign.load_tasks())
+    paths = run.measure(campaign, jobs, say=quiet)
+    said = []
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "matplotlib.figure", None)
+        run.finish(campaign, jobs, paths, 1.0, "test", said.append)
+    lines = [line for line in said if "no figures" in line]
+    assert len(lines) == 1
+    assert "pip install 'ttc-env[plot]'" in lines[0]
+    out = tmp_path / "out"
+    assert not list(out.glob("*.png"))
+    pytest.importorskip("matplotlib")
+    run.finish(campaign, jobs, paths, 1.0, "test", said.append)
+    for name in ("curves.png", "solutions.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert not list(out.glob("*.part"))
+    table = pd.read_csv(out / "solutions.csv")
+    panels = plots.solutions_figure(table).axes
+    assert len(panels) == 3  # majority, best of n, reasoning
+    lines = {line.get_label(): line for line in panels[0].get_lines()}
+    rows = table[table.curves == "chains-majority.csv"].sort_values("beta")
+    assert list(lines["market at list prices"].get_ydata()) == list(1000 * rows.welfare)
+    assert list(lines["best possible"].get_xdata()) == [200, 1000, 100000]
+    assert rows.levels.str.contains("weak").all()
 
 
 def test_shards_put_together_are_the_whole_run(tmp_path):

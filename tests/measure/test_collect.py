@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from ttc_env.measure.backends.base import Sampling
+from ttc_env.measure.backends.base import OneByOne, Sampling, gather
 from ttc_env.measure.backends.fake import FakeBackend
 from ttc_env.measure.collect import collect
-from ttc_env.measure.dials import Parallel
+from ttc_env.measure.dials import Closing, CoupledBudgets, Parallel, ThinkingBudget
 from ttc_env.measure.scoring import Verdict
 from ttc_env.measure.tasks import load_task
 from ttc_env.measure.traces import read_trace
@@ -77,6 +77,111 @@ def test_a_slow_question_holds_up_nobody(tmp_path):
     collect(task, FakeBackend(), DIAL, tmp_path / "alone.jsonl", pool=Pool())
     alone = read_trace(tmp_path / "alone.jsonl").records
     assert read_trace(tmp_path / "t.jsonl").records == alone  # the same samples, by whatever way
+
+
+class Engine(FakeBackend):
+    """A stream with seats for 8 samples, as vLLM has: each moment one token is written in each
+    seat, and a seat is taken again as soon as its text has ended. Counts empty seats.
+    """
+
+    SEATS = 8
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._seats, self._waiting, self._rows = [], [], {}
+        self.idle, self.under_way, self.tickets, self.abandoned = [], 0, 0, False
+
+    def lanes(self, n):
+        return 2 * self.SEATS // n
+
+    def submit(self, request):
+        self.tickets += 1
+        samples = super().generate(request.prompts, request.sampling, request.seeds)
+        self._rows[self.tickets] = [samples, sum(map(len, samples))]
+        self._waiting += [[self.tickets, sample.tokens] for row in samples for sample in row]
+        return self.tickets
+
+    def advance(self):
+        self.under_way = max(self.under_way, len(self._rows))
+        while self._waiting and len(self._seats) < self.SEATS:
+            self._seats.append(self._waiting.pop(0))
+        self.idle.append(self.SEATS - len(self._seats))
+        for seat in self._seats:
+            seat[1] -= 1
+            self._rows[seat[0]][1] -= seat[1] <= 0
+        self._seats = [seat for seat in self._seats if seat[1] > 0]
+        ended = [(t, rows) for t, (rows, left) in self._rows.items() if left == 0]
+        for ticket, _ in ended:
+            del self._rows[ticket]
+        return ended
+
+    def abandon(self):
+        self.abandoned = True
+        self._seats, self._waiting, self._rows = [], [], {}
+
+    def generate(self, prompts, sampling, seeds):
+        return gather(self, prompts, sampling, seeds)
+
+
+CLOSING = Closing("=", 2, answer_stop=(".",))
+DIALS = {
+    "parallel": DIAL,
+    "budget": ThinkingBudget(Sampling(n=2), 2, "=", 2, answer_stop=(".",)),
+    "coupled": CoupledBudgets(Sampling(n=2), (0, 1, 2, 4), CLOSING),
+}
+
+
+@pytest.mark.parametrize("dial", DIALS.values(), ids=list(DIALS))
+def test_an_engine_is_full_until_the_last_question(tmp_path, dial):
+    """Not one seat is empty before the last questions: there is no barrier between batches, nor
+    between thoughts and answers. The samples are those of the batches.
+    """
+    task, engine = load_task("chains", limit=60), Engine()
+    collect(task, engine, dial, tmp_path / "stream.jsonl", pool=Pool())
+    assert sum(engine.idle[: len(engine.idle) * 3 // 4]) == 0
+    streamed = read_trace(tmp_path / "stream.jsonl").records
+    for batch in (1, 7, 60):
+        path = tmp_path / f"batch{batch}.jsonl"
+        collect(task, FakeBackend(), dial, path, pool=Pool(), batch=batch)
+        assert read_trace(path).records == streamed
+    narrow = Engine()
+    collect(task, narrow, dial, tmp_path / "narrow.jsonl", pool=Pool(), batch=3)
+    assert narrow.under_way == 3
+    assert read_trace(tmp_path / "narrow.jsonl").records == streamed
+
+
+def test_a_stopped_stream_keeps_what_it_has_and_goes_on(tmp_path):
+    task, path = load_task("chains", limit=30), tmp_path / "t.jsonl"
+    engine = Engine(interrupt_after=20)
+    with pytest.raises(KeyboardInterrupt):
+        collect(task, engine, DIAL, path, pool=Pool())
+    assert engine.abandoned
+    kept = read_trace(path).records
+    assert 0 < len(kept) < 20
+    collect(task, Engine(), DIAL, path, pool=Pool())
+    collect(task, Engine(), DIAL, tmp_path / "whole.jsonl", pool=Pool())
+    assert read_trace(path).records == read_trace(tmp_path / "whole.jsonl").records
+
+
+def test_an_engine_of_one_request_at_a_time_is_checked_behind_its_back(tmp_path):
+    """`transformers`: question 2 is drawn while the answers to question 1 are checked."""
+    together = []
+
+    class Slow(OneByOne, FakeBackend):
+        def __init__(self):
+            OneByOne.__init__(self)
+            FakeBackend.__init__(self)
+
+        def generate(self, *arguments):
+            before = pool.checked
+            time.sleep(0.03)
+            together.append(pool.checked > before)
+            return FakeBackend.generate(self, *arguments)
+
+    pool = Pool(wait=0.02)
+    collect(load_task("chains", limit=12), Slow(), DIAL, tmp_path / "t.jsonl", pool=pool)
+    assert len(together) == 12
+    assert sum(together) >= 8
 
 
 def test_what_breaks_the_checking_is_raised(tmp_path):

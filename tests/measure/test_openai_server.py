@@ -246,6 +246,8 @@ def test_an_interrupted_run_ends_at_once():
         "from ttc_env.measure.backends.openai_server import OpenAIServer\n"
         "silent = socket.create_server(('127.0.0.1', 0))\n"
         "backend = OpenAIServer('m', base_url=f'http://127.0.0.1:{silent.getsockname()[1]}/v1')\n"
+        # A shell that runs tests in the background hands an ignored SIGINT down to them.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
         "try:\n    backend.generate(['p'], Sampling(n=1), [0])\n"
         "except KeyboardInterrupt:\n    print('stopped')\n"

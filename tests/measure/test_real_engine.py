@@ -172,6 +172,46 @@ def test_budgets_and_truncation_are_real(engine, request):
     assert set(map(tuple, answer["cut"])) == {(1, "length")}
 
 
+@pytest.fixture(scope="module")
+def budgets(model):
+    return ask("budgets", model)
+
+
+@pytest.mark.parametrize("budget", [1, 2, 6])
+def test_vllms_own_budget_is_two_phases_in_one_request(budgets, budget):
+    """Greedy: the same texts, bills and log-probabilities. Sampled: the same law, within noise."""
+    assert budgets["marks"], "this vLLM has no thinking_token_budget"
+    mine, theirs = (budgets[f"greedy {budget} {way}"] for way in ("engine", "phases"))
+    for key in ("text", "thinking", "answer", "finish"):
+        assert mine[key] == theirs[key]
+    np.testing.assert_allclose(mine["logprob"], theirs["logprob"], atol=1e-3)
+    mine, theirs = (budgets[f"sampled {budget} {way}"] for way in ("engine", "phases"))
+    assert max(mine["thinking"]) == max(theirs["thinking"]) <= budget
+    assert budget > 2 or max(mine["thinking"]) == budget  # thoughts that were cut
+    assert max(mine["answer"]) <= 2
+    pair = [np.array(side["thinking"], float) for side in (mine, theirs)]
+    error = np.sqrt(sum(values.var() / len(values) for values in pair)) + 1e-9
+    assert abs(pair[0].mean() - pair[1].mean()) < 5 * error
+    print(
+        f"budget {budget}: {len(pair[0])} samples, thinking tokens {pair[0].mean():.3f} by the"
+        f" engine, {pair[1].mean():.3f} in two phases; {mine['seconds']:.2f} s and"
+        f" {theirs['seconds']:.2f} s"
+    )
+
+
+def test_how_many_questions_are_under_way_changes_no_sample(model, tmp_path):
+    """But for rounding, which batches of other sizes may change now and then."""
+    answer = ask("stream", model, tmp_path)
+    two, whole = answer["two"]["texts"], answer["all"]["texts"]
+    assert set(two) == set(whole)
+    equal = [a == b for q in two for a, b in zip(two[q], whole[q], strict=True)]
+    assert np.mean(equal) > 0.98
+    print(
+        f"{answer['lanes']} lanes: {answer['all']['tokens_per_second']:,.0f} tokens/s; two:"
+        f" {answer['two']['tokens_per_second']:,.0f}; {np.mean(equal):.2%} of samples equal"
+    )
+
+
 def test_curves_from_the_killed_and_resumed_run(measured):
     import pandas as pd
 

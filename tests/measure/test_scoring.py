@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.measure.answers import TRIED_CHOICES, TRIED_MATH
+from tests.measure.answers import HELD_CHOICES, HELD_MATH, TRIED_CHOICES, TRIED_MATH
 from ttc_env.measure import choice, mathematics, scoring
 from ttc_env.measure.scoring import Verdict, WorkerPool, check_answers, check_choice, check_exact
 
@@ -60,7 +60,7 @@ def test_unknown_kind_and_missing_pattern():
         scoring.check("exact", "", "")
 
 
-@pytest.mark.parametrize("text, answer", TRIED_CHOICES)
+@pytest.mark.parametrize("text, answer", [*TRIED_CHOICES, *HELD_CHOICES])
 def test_choices_that_real_models_write(text, answer):
     """Ways to say which option is right; rules were mended against this list, so it is no held-out
     one.
@@ -115,7 +115,7 @@ def test_every_kind_of_check_runs_under_the_timeout(monkeypatch):
     assert [job[0] for job in jobs] == list(scoring.KINDS)
 
 
-@pytest.mark.parametrize("text, gold, right", TRIED_MATH)
+@pytest.mark.parametrize("text, gold, right", [*TRIED_MATH, *HELD_MATH])
 def test_expressions_that_real_models_write(text, gold, right):
     pytest.importorskip("math_verify", reason="math-verify is not installed (extra `measure`)")
     assert scoring.check_math(text, gold).correct == right

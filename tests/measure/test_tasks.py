@@ -4,14 +4,17 @@ Data sets are read through the real `datasets` from small files in the benchmark
 download here).
 """
 
+import hashlib
 import json
 import re
+import sys
+import types
 
 import pytest
 
 from ttc_env.measure import scoring, tasks
 from ttc_env.measure.chains import STYLES, Chain, draw_distinct_chains
-from ttc_env.measure.tasks import load_task
+from ttc_env.measure.tasks import formats, load_task
 
 ROWS = {
     "gsm8k": [
@@ -289,6 +292,52 @@ def test_benchmarks_of_today(tmp_path, name, row, gold):
     assert gold is None or task.questions[0].gold == gold
     assert re.fullmatch("[0-9a-f]{40}", task.format["revision"])
     assert "{" not in str(task.questions[0].prompt[-1]["content"])
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, entry in formats().items() if entry["source"] == "huggingface"]
+)
+def test_every_data_set_of_the_hub_is_at_a_fixed_commit(name):
+    assert re.fullmatch("[0-9a-f]{40}", formats()[name]["revision"])
+
+
+class HubRows(list):
+    """What `datasets` gives: rows that say what was downloaded."""
+
+    def __init__(self, rows, urls):
+        super().__init__(rows)
+        self.info = types.SimpleNamespace(download_checksums={url: {} for url in urls})
+
+
+def test_what_is_not_pinned_is_recorded_and_said(tmp_path, monkeypatch):
+    asked = []
+    commit = "0123456789abcdef" * 2 + "01234567"
+
+    def load_dataset(path, config, split, revision):
+        asked.append((path, revision))
+        rows = [{"question": "1+1?", "answer": "2\n#### 2"}]
+        return HubRows(rows, [f"hf://datasets/{path}@{commit}/main/test.parquet"])
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    pinned = load_task("gsm8k")
+    assert asked[-1] == ("openai/gsm8k", formats()["gsm8k"]["revision"])
+    assert pinned.unpinned is None
+    assert pinned.origin == {"path": "openai/gsm8k", "revision": formats()["gsm8k"]["revision"]}
+    other = load_task("gsm8k", options={"path": "me/mine"})
+    assert asked[-1] == ("me/mine", None)  # not the commit of another data set
+    assert other.origin == {"path": "me/mine", "revision": commit}
+    assert "me/mine as it is today" in other.unpinned
+    assert f'"revision": "{commit}"' in other.unpinned
+    mine = load_task("gsm8k", options={"path": "me/mine", "revision": commit})
+    assert asked[-1] == ("me/mine", commit)
+    assert mine.unpinned is None
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "1+1?", "answer": "2\n#### 2"}) + "\n")
+    local = load_task("gsm8k", data=path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert local.origin == {"file": "rows.jsonl", "sha256": digest}
+    assert local.unpinned is None
+    assert load_task("chains", limit=1).unpinned is None
 
 
 def test_worked_examples_are_set_aside(tmp_path):

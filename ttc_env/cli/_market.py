@@ -27,6 +27,11 @@ def add_market_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--outside-value", type=float, default=0.0, help="V_0, USD/query")
     group.add_argument("--margin", type=float, help="cost = list price / (1 + margin)")
     group.add_argument("--mechanism", default="market", help=f"one of {', '.join(mechanisms())}")
+    group.add_argument(
+        "--types",
+        help="users of several types, with what each has of its own (posted prices): 'weight=0.5"
+        " beta=10; weight=0.5 beta=1000 alpha=0.02 baseline=0'",
+    )
 
 
 def mechanisms() -> tuple[str, ...]:
@@ -42,6 +47,25 @@ def check_mechanism(name: str) -> str:
     if name not in mechanisms():
         raise ValueError(f"mechanism {name!r} is unknown; choose one of {', '.join(mechanisms())}")
     return name
+
+
+def mechanism_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Options of the mechanism beside its prices.
+
+    Raises:
+        ValueError: an unknown mechanism, or one without the option.
+    """
+    from ttc_env.game import mechanisms as registry
+
+    options = {} if args.types is None else {"types": args.types}
+    known = registry.mechanism_options(check_mechanism(args.mechanism))
+    for name in options:
+        if name not in known:
+            have = [m for m in mechanisms() if name in registry.mechanism_options(m)]
+            raise ValueError(
+                f"mechanism {args.mechanism!r} has no --{name}; these have: {', '.join(have)}"
+            )
+    return options
 
 
 def read_market(args: argparse.Namespace) -> Market:

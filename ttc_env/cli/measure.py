@@ -126,7 +126,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " keys in the environment variable OPENAI_API_KEY",
     )
     how.add_argument(
-        "--batch", type=int, default=64, help="questions drawn at once: what a kill can lose"
+        "--batch",
+        type=int,
+        help="questions under way at once, at most (what a kill can lose); the engine's choice by"
+        " default",
     )
     how.add_argument("--check-workers", type=int, default=2, help="processes that check answers")
     how.add_argument("--check-timeout", type=float, default=10.0, help="seconds for one answer")

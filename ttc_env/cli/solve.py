@@ -3,9 +3,11 @@
     ttc-env solve gsm8k --beta 200
     ttc-env solve gsm8k --mechanism auction
     ttc-env solve curves.csv --alpha 0.01 --json
+    ttc-env solve gsm8k --types "weight=0.5 beta=1000; weight=0.5 beta=10000"
 
 The table shows every provider at the worst equilibrium (the one with the least welfare), in USD per
-query. `--json` prints the same, and all equilibria, for other programs.
+query; where there is no pure equilibrium, as with several user types, at the profile of least
+regret, and it says so. `--json` prints the same, and all equilibria, for other programs.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from ttc_env.cli._market import add_market_options, check_mechanism, read_market
+from ttc_env.cli._market import add_market_options, mechanism_options, read_market
 
 if TYPE_CHECKING:
     from ttc_env.game.types import Market
@@ -34,7 +36,8 @@ def run(args: argparse.Namespace) -> None:
     if args.list:
         print("\n".join(market.names))
         return
-    solution = ttc_env.solve(market, check_mechanism(args.mechanism))
+    mechanism = ttc_env.make_mechanism(args.mechanism, **mechanism_options(args))
+    solution = ttc_env.solve(market, mechanism)
     found = {"market": _facts(market, args.mechanism), **_numbers(solution)}
     found["providers"] = _providers(market, solution)
     if args.json:
@@ -66,6 +69,7 @@ _SINGLE = {
     "converged": "converged",
     "reason": "reason",
     "ratio_reason": "why no ratio",
+    "no_equilibrium": "no equilibrium",
 }
 
 
@@ -77,6 +81,15 @@ def _numbers(solution: Any) -> dict[str, Any]:
             found[name] = getattr(value, "item", lambda value=value: value)()
     if hasattr(solution, "equilibria"):
         found["equilibria"] = [[int(a) for a in profile] for profile in solution.equilibria]
+    if found.get("no_equilibrium"):
+        del found["ratio_reason"]  # the same
+        nearest = solution.least_regret
+        found["least_regret"] = {
+            "actions": nearest.profile.tolist(),
+            "relative": nearest.relative,
+            "nash_conv": nearest.nash_conv,
+            "exact": nearest.exact,
+        }
     if hasattr(solution, "winner"):
         market = solution.market
         found["winner"] = None if solution.winner is None else market.names[int(solution.winner)]
@@ -84,9 +97,11 @@ def _numbers(solution: Any) -> dict[str, Any]:
 
 
 def _profile(solution: Any) -> Any:
-    """`[n]` actions at the equilibrium that is shown, or None without one."""
+    """`[n]` actions at the equilibrium that is shown, or nearest to one."""
+    if getattr(solution, "no_equilibrium", ""):
+        return solution.least_regret.profile
     if hasattr(solution, "equilibria"):
-        return solution.worst if len(solution.equilibria) else None
+        return solution.worst
     return getattr(solution, "actions", None)
 
 
@@ -147,6 +162,13 @@ def _table(found: dict[str, Any]) -> str:
     if "equilibria" in found:
         count = len(found["equilibria"])
         lines.append(f"{'equilibria':<22} {count}")
+    if "least_regret" in found:
+        nearest = found["least_regret"]
+        lines.append(
+            f"{'shown above':<22} the profile of least regret"
+            f"{'' if nearest['exact'] else ' that was found'}: the best change gains"
+            f" {nearest['relative']:.2%} (NashConv {nearest['nash_conv']:.3g})"
+        )
     if "winner" in found:
         lines.append(f"{'winner':<22} {found['winner'] or 'nobody'}")
     for key, label in _SINGLE.items():

@@ -73,12 +73,12 @@ class EnvConfig:
 
     @cached_property
     def parts(self) -> tuple[int, int, int]:
-        """How many (levels, price choices, claims) a provider has."""
+        """How many (levels, price choices, reports) a provider has."""
         return self.mechanism.grid(self.market)
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
-        """How many choices each part of an action has: levels, then prices and claims where there
+        """How many choices each part of an action has: levels, then prices and reports where there
         is more than one. With `actions="flat"` an action has one part, its flat index.
         """
         levels, *rest = self.parts
@@ -120,10 +120,10 @@ class EnvConfig:
     def action_masks(self) -> tuple[np.ndarray | None, ...]:
         """Which choices exist for each provider: int8, 1 = available, read-only.
 
-        `[levels]` for a `Discrete` of levels, `[levels x prices x claims]` for flat actions; for a
-        `MultiDiscrete` one array, the parts one after the other, `[levels + prices + claims]`. None
-        for a Box, which needs none: a number picks one of as many equal bins as the provider has
-        levels.
+        `[levels]` for a `Discrete` of levels, `[levels x prices x reports]` for flat actions; for a
+        `MultiDiscrete` one array, the parts one after the other, `[levels + prices + reports]`.
+        None for a Box, which needs none: a number picks one of as many equal bins as the provider
+        has levels.
         """
         if self.continuous:
             return (None,) * len(self.agents)
@@ -136,12 +136,14 @@ class EnvConfig:
         return tuple(int(count) for count in self.level_counts)
 
     @cached_property
-    def _per_level(self) -> int:
-        """Flat actions per level: prices x claims."""
-        return self.parts[1] * self.parts[2]
+    def _existing(self) -> list[list[int]]:
+        """`[n][a]`: the action that is played where each one is asked for."""
+        found: list[list[int]] = self.mechanism.existing(self.level_counts, self.market).tolist()
+        return found
 
     def parse(self, provider: int, action: Any) -> int:
-        """One provider's discrete action as a flat action; an absent level as its highest one.
+        """One provider's discrete action as a flat action that exists; an absent level as its
+        highest one, an announcement beyond its levels as the highest there is.
 
         Args:
             provider: its index.
@@ -167,8 +169,7 @@ class EnvConfig:
                 f"provider_{provider}: action {action!r} is not in {self.action_space()}, whose"
                 f" actions are {len(grid)} integer{'s' * (len(grid) > 1)}"
             )
-        most = self._counts[provider] * self._per_level
-        return flat if flat < most else most - self._per_level + flat % self._per_level
+        return self._existing[provider][flat]
 
     @cached_property
     def discrete_actions(self) -> tuple[Any, ...]:
@@ -184,31 +185,31 @@ class EnvConfig:
 
     def action_of(self, provider: int, flat: int) -> Any:
         """A flat action in the form that the environment takes, for a Box `[k]` float64: the middle
-        of the level's and the claim's bin, and the exact price choice.
+        of the level's and the report's bin, and the exact price choice.
         """
         if not self.continuous:
             return self.discrete_actions[flat]
-        level, price, claim = self.mechanism.split(flat, self.market)
+        level, price, report = self.mechanism.split(flat, self.market)
         choice = self.mechanism.tariff.choices[int(price)]
-        return self.box_action(provider, int(level), choice, int(claim))
+        return self.box_action(provider, int(level), choice, int(report))
 
-    def box_action(self, provider: int, level: int, choice: float, claim: int = 0) -> Array:
+    def box_action(self, provider: int, level: int, choice: float, report: int = 0) -> Array:
         """The action `[k]` in the Box, float64, that plays a level at any price choice.
 
         Args:
             provider: its index.
             level: index.
             choice: a number as in `Tariff.choices`; beyond the ends of the range, the end.
-            claim: index.
+            report: index; 0 is the truth.
         """
-        _, prices, claims = self.parts
+        _, prices, reports = self.parts
         entries = [2.0 * (level + 0.5) / self._counts[provider] - 1.0]
         if prices > 1:
             low, high = self.price_scale
             multiple = self.mechanism.tariff.multiple(choice)
             entries.append(2.0 * (np.log(multiple) - low) / (high - low) - 1.0)
-        if claims > 1:
-            entries.append(2.0 * (claim + 0.5) / claims - 1.0)
+        if reports > 1:
+            entries.append(2.0 * (report + 0.5) / reports - 1.0)
         return np.clip(np.array(entries), -1.0, 1.0)
 
     @cached_property
@@ -239,7 +240,7 @@ class EnvConfig:
             flat = parts[0]
             for part, size in zip(parts[1:], self.grid[1:], strict=True):
                 flat = flat * size + part
-            return flat
+            return np.array(self._existing)[np.arange(len(flat)), flat]
         return np.array([self.parse(i, action) for i, action in enumerate(actions)])
 
     def _box(self, actions: Sequence[Any]) -> Array:
@@ -346,7 +347,7 @@ def make_config(
             " prices='grid', or leave price_period out"
         )
     if config.continuous_prices and infos == "full":
-        config.mechanism.rule.check_continuous()
+        config.mechanism.check_continuous(market)
     return config
 
 
@@ -380,10 +381,15 @@ def action_masks(market: Market | MarketBatch, config: EnvConfig) -> np.ndarray:
     """`EnvConfig.action_masks` of a market `[n, k]`, or of G markets of one shape `[n, G, k]`, as
     booleans; `config` gives the rules.
     """
+    if config.actions == "flat":
+        offers = (
+            config.mechanism.offers(market)
+            if isinstance(market, Market)
+            else market.offers(config.mechanism)
+        )
+        return ~np.isnan(offers.quality)
     available = market.available
     available = available if available.ndim == 2 else np.moveaxis(available, 2, 1)
-    if config.actions == "flat":
-        return np.repeat(available, math.prod(config.parts[1:]), axis=-1)
     rest = np.ones((*available.shape[:-1], sum(config.grid[1:])), bool)
     return np.concatenate([available, rest], axis=-1)
 

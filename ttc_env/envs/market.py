@@ -49,9 +49,16 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
       rationality `beta`.
     - `mechanism="flat_fee"`, `"pay_per_correct"`, `"two_part"`, `"price_cap"`, `"per_character"`:
       the same users, and another price of a level (`ttc_env.game.tariffs`).
+    - `types=[...]`, with any of these: users of several types, each with a share of all users and
+      its own beta, alpha and baseline. `quality` in infos and observations stays in the market's
+      alpha; `welfare` and `user_value` count every user in its own
+      (`ttc_env.game.rules.user_types`). `solve()` may find no pure equilibrium.
     - `mechanism="auction"`: a reverse second-price auction. Providers bid a price and claim their
       quality; the best score (claim minus bid) serves everybody and is paid so that users keep the
       runner-up's score.
+
+    With `misreport` providers may also lie: bill more tokens than they used, serve less than they
+    announce, claim too much (`ttc_env.game.misreports`).
 
     The game is that of *Test-Time Compute Games* (arXiv 2601.21839), with its measured quality
     curves. `solve()` returns the exact equilibria, social optimum or dominant strategies of the
@@ -68,28 +75,28 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | --- | --- | --- | --- |
     | `"discrete"` | `"grid"` (default) or numbers | `MultiDiscrete([levels, prices])` | index of the level, index of the price choice |
     | `"discrete"` | `"fixed"` | `Discrete(levels)` | index of the level; list prices (market) or truthful bids (auction) |
-    | `"flat"` | any | `Discrete(levels x prices x claims)` | `(level * prices + price) * claims + claim`: the index that `solve()` and profiles use |
+    | `"flat"` | any | `Discrete(levels x prices x reports)` | `(level * prices + price) * reports + report`: the index that `solve()` and profiles use |
     | `"continuous"` | `"grid"` or numbers | `Box(-1, 1, (2,))` | level (equal bins), price on a log scale from the lowest to the highest choice |
     | `"continuous"` | `"fixed"` | `Box(-1, 1, (1,))` | level (equal bins) |
 
     A price choice is, in the market, a factor on the list price per token (default 0.8, 1, 1.25, 2,
     4, ..., 64: 1 is the paper's fixed price, 0.8 is cost at the default margin, and the upper end
     covers what providers would ask if prices were free); in the auction a markup of the bid over
-    cost (default -0.5, -0.2, 0, 0.25, 0.5, 1, 2, 4, 8: 0 is the truthful bid). With more than one
-    entry in `claims` an auction action has one more part, the index of the claimed quality as a
-    factor on the true one.
+    cost (default -0.5, -0.2, 0, 0.25, 0.5, 1, 2, 4, 8: 0 is the truthful bid). Where lies can
+    be told (`misreport`) an action has one more part, the index of what is reported: 0 is the truth,
+    then the lies in the order of `config.mechanism.reports(market)`.
 
     Providers with fewer levels than others have the same space. `infos[agent]["action_mask"]` says
-    which choices exist: int8, 1 = available; `[levels]` or `[levels x prices x claims]` for a
+    which choices exist: int8, 1 = available; `[levels]` or `[levels x prices x reports]` for a
     `Discrete`, and for a `MultiDiscrete` one array with the parts one after the other,
-    `[levels + prices + claims]`. `action_space(agent).sample(mask)` takes it. A Box has no mask and
+    `[levels + prices + reports]`. `action_space(agent).sample(mask)` takes it. A Box has no mask and
     needs none. A level beyond the provider's own grid means its highest level, at the same price and
-    claim. Integers outside the space raise; numbers outside a Box are clipped.
+    report; so does an announcement beyond it, which at the highest level is the truth. Integers outside the space raise; numbers outside a Box are clipped.
 
     ## Observation Space
 
     `Box(-1, 1, (d,))`, float32: own curves and costs, own last action and profit, the last round's
-    public outcome (every provider's quality, price and share), and the time left.
+    public outcome (every provider's quality as users saw it, price and share), and the time left.
     `env.layout.describe()` prints the place and scale of every entry. `information="full"`
     (default) shows rivals' quality, price and share; `"prices"` their price alone; `"own"` nothing
     of them (zeros). `state()` returns everything about all providers, for centralised critics.
@@ -99,7 +106,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     Expected profit in USD of serving `users` arrivals: users x U_i. With `demand="sampled"` the
     users' choices (a multinomial draw; in an auction a draw among tied winners) and the correctness
     of the answers they get are drawn from the environment's generator, and the reward is the profit
-    from those who came; its expectation is the expected reward.
+    from those who came; its expectation is the expected reward. Where lies can be told, audits are
+    drawn too: a lie that is found costs `fine`. Expected profit holds audit_rate x fine per query.
 
     ## Infos
 
@@ -113,8 +121,12 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     what was drawn. `infos="basic"` gives the mask alone. Infos are dicts whose entries are worked
     out when one is first read, so that unread ones cost almost nothing.
 
-    `solve()` of an auction needs the truthful bid 0 among `prices` (and the true claim 1.0 among
-    `claims`, if quality is paid as delivered): without it no strategy is dominant, and it says so.
+    Where lies can be told: `report` (the index of what was reported, 0 the truth), `seen` (quality
+    as users saw it), `penalty` (the expected fine per served query); of the round `fines` (USD per
+    arriving user); and under sampled demand `caught`, the number of lies found.
+
+    `solve()` of an auction needs the truthful bid 0 among `prices`: without it no strategy is
+    dominant, and it says so.
 
     ## A World That Moves
 
@@ -144,6 +156,12 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     Infos, regrets included, refer to it; they also hold `present` and `arrivals` where these move.
     `last_profit` is per arriving user.
 
+    Lies and user types play here, too: an over-report bills more at the list price, which stays; an
+    auction's bid covers the cost of the round and the expected fine; absent providers have `report`
+    -1. With user types the most welfare of a round takes a search, in the published games a tenth of
+    a second with list prices and two seconds with the price grid, when an info of it is first read;
+    `infos="basic"` spares it, and a batch of such games asks for that.
+
     The world has a generator of its own, so that one seed means one world, whatever is played
     against it; but who is ruined is a matter of play.
 
@@ -169,7 +187,11 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `prices` | `"grid"` | `"grid"`, `"fixed"`, or price choices as numbers |
     | `base` | `"list"` | pay_per_correct only: what a right answer costs, by the provider's list price, or by its `"value"` |
     | `cap` | the list price at the efficient level | price_cap only: USD/query, one for all |
-    | `claims`, `settlement` | `(1.0,)`, `"delivered"` | auction only: claims as factors on true quality; pay on `"delivered"` or `"claimed"` quality |
+    | `types` | users are alike | posted prices only: `ttc_env.UserType` objects, dicts or columns of weight, beta, alpha, baseline; what is None is the market's |
+    | `settlement` | `"delivered"` | auction only: pay on `"delivered"` or `"claimed"` quality |
+    | `misreport` | none | lies that may be told: `"over_report"`, `"under_serve"`, `"over_claim"`, several, or `{lie: sizes}`; see `ttc_env.game.misreports` |
+    | `audit_rate`, `fine` | 1, 0 | the chance that a query is audited; USD per query whose lie is found |
+    | `noticed` | False | over-reports: whether users see the bill before they choose |
     | `reserve` | none | auction only: USD/query; no score below it serves |
     | `actions` | `"discrete"` | or `"flat"` (one index), or `"continuous"` |
     | `users` | 1000 | arrivals per round |

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ttc_env.envs.config import EnvConfig
+from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array
 
 if TYPE_CHECKING:
@@ -164,17 +165,17 @@ def symmetric_log(x: Any, smallest: Any, largest: Any, xp: Any = np) -> Any:
     return xp.sign(x) * xp.log1p(xp.abs(x) / smallest) / xp.log1p(largest / smallest)
 
 
-def scales(
-    quality: Array, seen: Array, price: Array, cost: Array, list_price: Array, outside_value: Array
-) -> dict[str, Array]:
+def scales(offer: Offer, list_price: Array, outside_value: Array) -> dict[str, Array]:
     """What observations of G markets are measured in, `[G]` each, USD/query: `quality`, `profit`,
     and `smallest` and `largest` amounts of money.
 
     Args:
-        quality, seen, price, cost: `[n, G, a]`, every action's offer, NaN where it does not exist.
+        offer: `[n, G, a]`, every action's, NaN where it does not exist.
         list_price: `[n, G, m]`, NaN likewise.
         outside_value: `[G]`.
     """
+    quality, price, cost = offer.quality, offer.price, offer.cost
+    paid, penalty = offer.paid, offer.penalty + np.zeros_like(cost)
 
     def largest(*tables: Array) -> Array:
         return np.max([np.nanmax(np.abs(table), axis=(0, 2)) for table in tables], axis=0)
@@ -186,8 +187,9 @@ def scales(
     money = np.where(money > 0, money, np.nan)  # a comparison with NaN is False
     none = np.atleast_1d(np.isnan(money).all(axis=(0, 2)))
     # Nobody can be paid more than the largest price, bid or settled quality, nor lose more than
-    # cost and rivals' score.
-    profit = 2.0 * largest(quality, seen, price, cost) + np.abs(outside_value)
+    # cost, fine and rivals' score.
+    amounts = largest(quality, offer.seen, price, paid, cost)
+    profit = 2.0 * amounts + largest(penalty) + np.abs(outside_value)
     money = np.where(none[:, None], 1.0, money)
     return {
         "quality": or_one(largest(quality)),

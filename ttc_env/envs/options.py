@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 from ttc_env.envs.shocks import Shocks
+from ttc_env.game.misreports import Misreport
+from ttc_env.game.rules.user_types import Types
 from ttc_env.game.types import QualityFunction
 
 if TYPE_CHECKING:
@@ -43,11 +45,15 @@ class MechanismOptions(TypedDict, total=False):
     """Options of mechanisms; each mechanism takes some of them, and refuses the others."""
 
     prices: Literal["grid", "fixed"] | Sequence[float]
-    claims: Sequence[float]
+    misreport: Misreport
+    audit_rate: float
+    fine: float
+    noticed: bool
     settlement: Literal["delivered", "claimed"]
     reserve: float
     base: Literal["list", "value"]
     cap: float | None
+    types: Types | None
 
 
 class GameOptions(MarketOptions, MechanismOptions, total=False):

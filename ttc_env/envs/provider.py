@@ -62,7 +62,7 @@ class Opponents(Protocol):
         """Told after a round.
 
         Args:
-            actions: `[n]` everybody's flat actions (over level, price, claim); with continuous
+            actions: `[n]` everybody's flat actions (over level, price, report); with continuous
                 actions the nearest ones.
             rewards: of the opponents, in USD.
             observations: what the opponents now see.
@@ -152,14 +152,14 @@ class EquilibriumOpponents(FixedOpponents):
         """
         if not stage.providers:
             return
-        try:
-            flat = None if stage.config.continuous else _least_welfare(stage.solve(search=False))
-            if flat is None:
-                super().watch(stage)
-            else:
-                actions = stage.actions(flat)
-                self._actions = {agent: actions[agent] for agent in self._actions}
-        except ValueError:
+        flat = None
+        if not stage.config.continuous:
+            with suppress(ValueError):
+                flat = _least_welfare(stage.solve(search=False))
+        if flat is not None:
+            actions = stage.actions(flat)
+            self._actions = {agent: actions[agent] for agent in self._actions}
+        elif stage.config.continuous or stage.holds:
             with suppress(ValueError):
                 super().watch(stage)
 
@@ -173,17 +173,20 @@ def _equilibrium(config: EnvConfig) -> list[Any]:
     solution = config.solve()
     if isinstance(solution, ContinuousSolution):
         offer = solution.outcome.offer
-        levels = solution.lowest_levels if offer is solution.lowest else solution.highest_levels
+        low = offer is solution.lowest
+        levels = solution.lowest_levels if low else solution.highest_levels
+        reports = solution.lowest_reports if low else solution.highest_reports
         return [
-            config.box_action(i, int(level), _choice(config, i, int(level), float(price)))
-            for i, (level, price) in enumerate(zip(levels, offer.price, strict=True))
+            config.box_action(i, level, _choice(config, i, level, report, price), report)
+            for i, (level, report, price) in enumerate(
+                zip(levels.tolist(), reports.tolist(), offer.price.tolist(), strict=True)
+            )
         ]
     flat = _least_welfare(solution)
     if flat is None:
         assert isinstance(solution, Solution)
         raise ValueError(
-            "opponent is 'equilibrium', but this game has no pure equilibrium"
-            f"{'' if solution.complete else ' that was found'}; choose 'best_response',"
+            f"opponent is 'equilibrium', but {solution.no_equilibrium}; choose 'best_response',"
             " 'truthful' or a policy"
         )
     return [config.action_of(i, int(a)) for i, a in enumerate(flat)]
@@ -199,12 +202,13 @@ def _least_welfare(solution: Any) -> np.ndarray | None:
     return np.asarray(solution.worst)
 
 
-def _choice(config: EnvConfig, provider: int, level: int, price: float) -> float:
+def _choice(config: EnvConfig, provider: int, level: int, report: int, price: float) -> float:
     """The price choice at which the tariff asks `price`, by bisection on the scale of continuous
     prices.
     """
     tariff = config.mechanism.tariff
-    terms = tuple(float(term[provider, level]) for term in tariff.terms(config.market))
+    seen, _ = config.mechanism.terms(config.market)
+    terms = tuple(float(term[provider, level, report]) for term in seen)
     low, high = config.price_scale
     rises = tariff.price(terms, tariff.choices[-1]) > tariff.price(terms, tariff.choices[0])
     for _ in range(60):
@@ -218,19 +222,18 @@ def _choice(config: EnvConfig, provider: int, level: int, price: float) -> float
 
 class TruthfulOpponents(FixedOpponents):
     """The level of the largest quality minus cost, the price choice nearest to the list price (in
-    an auction: to the bid at cost), and the claim nearest to the truth.
+    an auction: to the bid at cost), and no lie.
     """
 
     def profile(self, config: EnvConfig) -> list[Any]:
         market, mechanism = config.market, config.mechanism
         tariff = mechanism.tariff
         levels = np.nanargmax(market.quality - market.cost, axis=1)
-        claim = int(np.abs(np.array(mechanism.claims) - 1.0).argmin())
         if config.continuous:
             neutral = tariff.neutral
-            return [config.box_action(i, int(m), neutral, claim) for i, m in enumerate(levels)]
+            return [config.box_action(i, int(m), neutral) for i, m in enumerate(levels)]
         price = int(np.abs(np.array(tariff.choices) - tariff.neutral).argmin())
-        flat = mechanism.join(levels, price, claim, market=market)
+        flat = mechanism.join(levels, price, market=market)
         return [config.action_of(i, int(a)) for i, a in enumerate(flat)]
 
 
@@ -331,7 +334,7 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
     | `opponent` | plays |
     | --- | --- |
     | `"equilibrium"` | its part of the exact equilibrium of least welfare; in an auction the dominant strategy (truthful); with continuous prices the exact equilibrium prices. Where a game has no pure equilibrium it raises when the environment is made |
-    | `"truthful"` | the level of the largest quality minus cost, at the list price (auction: a bid at cost), with the true claim |
+    | `"truthful"` | the level of the largest quality minus cost, at the list price (auction: a bid at cost), with no lie |
     | `"best_response"` | starts at random actions; in turns, one provider a round moves to the best answer to the round before (discrete and flat actions) |
     | a policy | `observation -> action` of the environment, the same function for all opponents; continuous actions included |
     | an object | `ttc_env.envs.provider.Opponents`: anything else. In a checkout `agents.opponents("hedge")` or `agents.opponents("provider_1=hedge,rest=ucb")` |

@@ -44,6 +44,9 @@ class PlainInfos:
             "price": offer.price,
             "cost": offer.cost,
         }
+        self._lies = bool(config.mechanism.misreports.kinds)
+        if self._lies:
+            shown |= tables.lies
         n = range(len(offer.quality))
         self._begin = [
             [
@@ -74,9 +77,14 @@ class PlainInfos:
             "optimal_welfare": self._optimal_welfare,
             "nash_conv": sum(found.regret),
         }
+        if self._lies:
+            penalty = [
+                row[action]["penalty"] for row, action in zip(self._begin, flat, strict=True)
+            ]
+            common["fines"] = sum(map(mul, share, penalty))
         counts: dict[str, Any] = {
             name: count[:, 0].astype(int).tolist()
-            for name in ("served", "correct")
+            for name in ("served", "correct", "caught")
             if (count := getattr(played, name)) is not None
         }
         rows = [

@@ -4,6 +4,7 @@ for one environment and for many.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -36,7 +37,7 @@ class RoundInfos:
         self.mechanism = tables.config.mechanism
         batch = tables.batch
         self.market = np.arange(num_envs) % len(batch)  # which each environment plays
-        self.users = Users(batch.beta[self.market], batch.outside_value[self.market])
+        self.users = Users.of(batch).map(lambda x: x[self.market])
 
     @cached_property
     def _optimal_welfare(self) -> Array:
@@ -45,6 +46,10 @@ class RoundInfos:
     def best_welfare(self, played: Played) -> Array:
         """`[b]` USD per arriving user: the most that any profile reaches in this round."""
         return self._optimal_welfare
+
+    def arrivals(self, played: Played) -> Any:
+        """Users of the round, a number or `[b]`."""
+        return self.config.users
 
     @cached_property
     def _noise(self) -> Array:
@@ -59,7 +64,9 @@ class RoundInfos:
         offer = self.tables.offer.map(lambda table: table.reshape(-1).take(played.index))
         if played.price is None:
             return offer
-        return Offer(offer.quality, offer.seen, played.price, offer.cost)
+        return Offer(
+            offer.quality, offer.seen, played.price, offer.cost, played.paid, offer.penalty
+        )
 
     def round(self, played: Played) -> Round:
         """What the round comes to in expectation: `Rule.play` of its offers."""
@@ -69,7 +76,7 @@ class RoundInfos:
         """`[n, b]` per provider, `[b]` for the round; see `MarketEnv`, "Infos"."""
         expected = self.round(played)
         offer = expected.offer
-        exact = played.served is None and played.stage is None  # what was played is expected
+        exact = played.served is None  # what was played is expected
         infos = {
             "level": self._levels[0].take(played.index),
             "action": self._levels[1].take(played.index),
@@ -79,9 +86,13 @@ class RoundInfos:
             "payment": expected.payment,
             "profit": expected.profit,
             "share": played.share if exact else expected.share,
-            "utility": played.reward / self.config.users if exact else expected.utility,
+            "utility": played.reward / self.arrivals(played) if exact else expected.utility,
         }
-        for name in ("served", "correct"):
+        if self.mechanism.misreports.kinds:
+            for name, table in self.tables.lies.items():
+                infos[name] = table.reshape(-1).take(played.index)
+            infos["fines"] = expected.fines
+        for name in ("served", "correct", "caught"):
             if (count := getattr(played, name)) is not None:
                 infos[name] = count.astype(np.int64)
         infos["regret"], infos["relative_regret"] = self.regrets(played, expected)
@@ -101,7 +112,7 @@ class RoundInfos:
             self._regrets(
                 played.index[:, at],
                 columns(expected, at),
-                Users(*(x[at] for x in self.users)),
+                self.users.map(operator.itemgetter(at)),
                 self.market[at],
                 self._noise[at],
             )

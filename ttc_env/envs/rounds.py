@@ -17,8 +17,8 @@ from ttc_env.envs.observations import blocks, symmetric_log
 from ttc_env.envs.stage import Stage, play_present
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game import draws
-from ttc_env.game.rules.base import Users
-from ttc_env.game.tariffs import Offer
+from ttc_env.game.rules.base import Tabulated, Users
+from ttc_env.game.tariffs import Offer, Terms
 
 
 class Played(NamedTuple):
@@ -33,6 +33,8 @@ class Played(NamedTuple):
     correct: Any = (
         None  # [n, b] right answers, under sampled demand with accuracy curves, else None
     )
+    paid: Any = None  # [n, b] USD/query that is billed where that is not `price`, else None
+    caught: Any = None  # [n, b] lies found, under sampled demand where lies can be told, else None
     stage: Stage | None = None  # what it was played in, where the world moves
     asked: Any = None  # [n, b] everybody's price as `Stage.held` has it, where prices hold
 
@@ -63,7 +65,7 @@ class BatchRounds:
         self._market = np.arange(num_envs) % len(batch)
         at = slice(None) if len(batch) == 1 else self._market
         # [1] or [num_envs]
-        self._users = Users(self.put(batch.beta[at]), self.put(batch.outside_value[at]))
+        self._users = Users.of(batch).map(lambda x: self.put(x[at]))
         self.profit_scale = self.put(tables.profit_scale[at])
         # [n, 1] or [n, num_envs]
         self.level_counts = self.put(tables.level_counts[:, at])
@@ -85,21 +87,28 @@ class BatchRounds:
 
         self._numbers: dict[str, Any] | None = None
         self._offer: Offer | None = None
-        self._terms: tuple[Any, ...] = ()
-        if self.config.shocks is None and tables.numbers is not None:
+        self._terms: Terms = ()
+        self._billed: Terms | None = None  # where a bill is not the price that users see
+        if tables.numbers is not None:
             self._numbers = {name: flat(table) for name, table in tables.numbers.items()}
         else:
             self._offer = tables.offer.map(flat)
         if self.config.continuous_prices:
-            self._terms = tuple(map(flat, tables.price_terms))
+            seen, billed = tables.price_terms
+            self._terms = tuple(map(flat, seen))
+            self._billed = None if billed is seen else tuple(map(flat, billed))
         if self.config.shocks is not None:
-            self._level, self._action = flat(tables.level), flat(tables.as_played)
+            self._offer = tables.offer.map(flat)
+            self._promise, self._action = flat(tables.promise), flat(tables.as_played)
         self._accuracy = None
         if self.sampled and tables.batch.accuracy is not None:
             shape = self.n, len(tables.batch), -1
             accuracy = np.moveaxis(tables.batch.accuracy, 2, 1)  # [n, G, m]
             at_level = np.take_along_axis(accuracy, tables.level.reshape(shape), axis=2)
             self._accuracy = flat(at_level)
+        self._caught = self._fine = None
+        if self.sampled and tables.caught is not None:
+            self._caught, self._fine = flat(tables.caught), self.config.mechanism.misreports.fine
         # What observations show of an action to everybody, and to the provider itself.
         self.seen_by_all = tuple(map(flat, tables.seen_by_all))
         self.seen_by_one = tuple(map(flat, tables.seen_by_one))
@@ -122,7 +131,7 @@ class BatchRounds:
 
     def users(self, columns: slice = slice(None)) -> Users:
         """The users of some environments, `[1]` or `[b]`."""
-        return Users(*(self._of(x, columns) for x in self._users))
+        return self._users.map(lambda x: self._of(x, columns))
 
     def markets(self, columns: slice = slice(None)) -> np.ndarray:
         """`[b]`: which of the G markets each environment plays."""
@@ -151,7 +160,7 @@ class BatchRounds:
 
     def binned(self, actions: Any, columns: slice = slice(None)) -> tuple[Any, Any]:
         """Continuous actions as they are, `[k, n, b]` in [-1, 1], and the entries of the tables
-        nearest to them: levels and claims in equal bins, the nearest price choice.
+        nearest to them: levels and reports in equal bins, the nearest price choice.
         """
         box = self._as(actions.reshape(*actions.shape[:2], -1), "float64").clip(-1.0, 1.0)
         box = box.transpose(2, 1, 0) if self.backend == "numpy" else box.permute(2, 1, 0)
@@ -188,6 +197,7 @@ class BatchRounds:
         """
         box: Any = None
         price: Any = None
+        paid: Any = None
         if self.config.actions == "continuous":
             box, index = self.binned(actions, columns)
         else:
@@ -197,50 +207,74 @@ class BatchRounds:
             assert stage is not None
             if stage.arrivals is not None:
                 arrivals = self.put(stage.arrivals)
-            offer = self._stage_offer(index, box, stage, columns)
-            played = play_present(self.rule, offer, users, stage.present, self.put)
-            share, outside, price = played.share, played.outside_share, played.offer.price
-            gain = arrivals * played.profit
+            rests = stage.at_rest(index.shape[1], self.arrivals)
+            offer = self._stage_offer(index, box, None if rests.all() else stage, columns)
+            if self._numbers is not None and rests.all():
+                share, outside, gain = self._tabulated(index, users)
+            else:
+                played = play_present(self.rule, offer, users, stage.present, self.put)
+                offer, share, outside = played.offer, played.share, played.outside_share
+                gain = arrivals * played.profit
+                if self._numbers is not None and rests.any():  # to the last bit as by default
+                    found, here = self._tabulated(index, users), self.put(rests)
+                    share, outside, gain = (
+                        self.xp.where(here, x, y)
+                        for x, y in zip(found, (share, outside, gain), strict=True)
+                    )
+            price = offer.price
+            if self.config.mechanism.misreports.kinds:
+                paid = offer.paid
         elif self._numbers is not None:
-            rows = {name: self.take(table, index) for name, table in self._numbers.items()}
-            share, outside, gain = self.rule.tabulated(rows, users, self.arrivals)
+            share, outside, gain = self._tabulated(index, users)
         else:
             assert self._offer is not None
             offer = self._offer.map(lambda table: self.take(table, index))
             if self.config.continuous_prices:
-                price = self._price(box[1], tuple(self.take(term, index) for term in self._terms))
-                offer = Offer(offer.quality, offer.seen, price, offer.cost)
+                offer = self._priced(offer, box, *self._terms_at(index))
+                price, paid = offer.price, None if self._billed is None else offer.paid
             played = self.rule.play(offer, users)
             share, outside = played.share, played.outside_share
             gain = arrivals * played.profit
         if not self.sampled:
-            return Played(gain * share, share, index, price, box, stage=stage)
+            return Played(gain * share, share, index, price, box, paid=paid, stage=stage)
         served = self.rule.draw(share, outside, arrivals, rng)
         share = served / arrivals
         correct = None
         if self._accuracy is not None:
             correct = draws.answers(served, self.take(self._accuracy, index), rng)
-        # no negative zeros
-        return Played(gain * share + 0.0, share, index, price, box, served, correct, stage)
+        reward, caught = gain * share + 0.0, None  # no negative zeros
+        if self._caught is not None:
+            # fines as they are found, in place of those expected
+            chance = self.take(self._caught, index)
+            caught = draws.answers(served, chance, rng)
+            reward = reward + (served * chance - caught) * self._fine
+        return Played(reward, share, index, price, box, served, correct, paid, caught, stage)
 
-    def _stage_offer(self, index: Any, box: Any, stage: Stage, columns: slice) -> Offer:
-        """`[n, b]`: what is on the table in a world that moves."""
-        if stage.cost is None:
+    def _tabulated(self, index: Any, users: Users) -> Tabulated:
+        """A round looked up in the tables."""
+        assert self._numbers is not None
+        rows = {name: self.take(table, index) for name, table in self._numbers.items()}
+        return self.rule.tabulated(rows, users, self.arrivals)
+
+    def _stage_offer(self, index: Any, box: Any, stage: Stage | None, columns: slice) -> Offer:
+        """`[n, b]`: what is on the table in a world that moves; None: and is at rest."""
+        continuous = self.config.continuous_prices
+        if stage is None or stage.cost is None:
             assert self._offer is not None
             offer = self._offer.map(lambda table: self.take(table, index))
-            terms = tuple(self.take(term, index) for term in self._terms)
-        else:
-            markets = self.tables.batch.at_costs(self.markets(columns), stage.cost)
-            action, level = self.take(self._action, index), self.take(self._level, index)
-            offers = markets.offers(self.config.mechanism)
-            offer = offers.map(lambda table: self._entries(table, action))
-            terms = ()
-            if box is not None and self.config.continuous_prices:
-                tables = self.tariff.terms(markets.stacked)
-                terms = tuple(self._entries(x.reshape(*index.shape, -1), level) for x in tables)
-        if not self.config.continuous_prices:
+            return self._priced(offer, box, *self._terms_at(index)) if continuous else offer
+        mechanism, action = self.config.mechanism, self.take(self._action, index)
+        markets = self.tables.batch.at_costs(self.markets(columns), stage.cost)
+        offer = markets.offers(mechanism).map(lambda table: self._entries(table, action))
+        if not continuous:
             return offer
-        return Offer(offer.quality, offer.seen, self._price(box[1], terms), offer.cost)
+        promise = self.take(self._promise, index)
+
+        def chosen(terms: Terms) -> Terms:
+            return tuple(self._entries(x.reshape(*index.shape, -1), promise) for x in terms)
+
+        seen, billed = mechanism.terms(markets.stacked)
+        return self._priced(offer, box, chosen(seen), None if billed is seen else chosen(billed))
 
     def _entries(self, table: np.ndarray, choice: Any) -> Any:
         """Of a NumPy table `[n, b, k]`, the entries `[n, b]` that were chosen."""
@@ -248,7 +282,21 @@ class BatchRounds:
         start = self.put(np.arange(n * b).reshape(n, b) * k)
         return self.take(self.put(np.ascontiguousarray(table).reshape(-1)), start + choice)
 
-    def _price(self, position: Any, terms: tuple[Any, ...]) -> Any:
+    def _terms_at(self, index: Any) -> tuple[Terms, Terms | None]:
+        """The terms of the price that users see, and of the bill where that is another one."""
+        seen, billed = (
+            None if terms is None else tuple(self.take(term, index) for term in terms)
+            for terms in (self._terms, self._billed)
+        )
+        return seen or (), billed
+
+    def _priced(self, offer: Offer, box: Any, seen: Terms, billed: Terms | None) -> Offer:
+        """An offer with the continuous prices that are asked."""
+        price = self._price(box[1], seen)
+        paid = None if billed is None else self._price(box[1], billed)
+        return Offer(offer.quality, offer.seen, price, offer.cost, paid, offer.penalty)
+
+    def _price(self, position: Any, terms: Terms) -> Any:
         """USD/query: a continuous price `[n, b]`, on a log scale from the lowest choice's (-1) to
         the highest choice's (1). terms: the tariff's, `[n, b]`.
         """

@@ -8,6 +8,7 @@ It is played by the rule's definition, so that every rule has it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +42,19 @@ class Stage(NamedTuple):
             return x if x is None or isinstance(x, int) else x[..., columns]
 
         return Stage(*map(cut, self))
+
+    def at_rest(self, b: int, users: int) -> np.ndarray:
+        """`[b]` bool: which environments are as in a world that does not move, whose rounds have so
+        many users. Prices that hold change nothing but what may be chosen.
+        """
+        rests = np.ones(b, bool)
+        if self.cost is not None:
+            rests &= (self.cost == 1.0).all(axis=0)
+        if self.arrivals is not None:
+            rests &= self.arrivals == users
+        if self.present is not None:
+            rests &= self.present.all(axis=0)
+        return rests
 
 
 def same_presence(present: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -87,19 +101,25 @@ def play_present(
         "fines": alone + 0.0,
     }
     summary_of = rule.rivals(shown, users)
-    rivals = type(summary_of)(*(xp.zeros_like(nothing) + np.nan for _ in summary_of))
+    # [n, b], or with more axes after these
+    rivals = type(summary_of)(*(xp.zeros_like(x, dtype=nothing.dtype) + np.nan for x in summary_of))
     for rows, columns in same_presence(present):
         if not len(rows):
             continue
         at, cell = put(columns), (put(rows)[:, None], put(columns)[None, :])
-        some = Users(*(x if np.ndim(x) == 0 or len(x) == 1 else x[at] for x in users))
+        some = users.map(partial(_of_columns, at=at))
         played = rule.play(cells(offer, cell), some)
         for name, x in found.items():
             here = cell if x.ndim == 2 else at
             x[here] = getattr(played, name) + xp.zeros_like(x[here])  # torch wants one type
         for summary, part in zip(rivals, played.rivals, strict=True):
-            summary[cell] = part + xp.zeros_like(played.payment)
+            summary[cell] = part + xp.zeros_like(summary[cell])
     return Round(offer=shown, rivals=rivals, **found)
+
+
+def _of_columns(x: Any, at: Any) -> Any:
+    """Some environments' entries of a number, `[1]` or `[b]`."""
+    return x if np.ndim(x) == 0 or len(x) == 1 else x[at]
 
 
 def part_of(played: Round, rows: np.ndarray, columns: np.ndarray) -> Round:

@@ -66,6 +66,11 @@ class StageGame:
         """The indices, in the environment, of the stage market's providers."""
         return tuple(np.flatnonzero(self.present).tolist())
 
+    @property
+    def holds(self) -> bool:
+        """Whether some present provider's price may not be changed."""
+        return any(self.held[i] is not None for i in self.providers)
+
     @cached_property
     def market(self) -> Market:
         """The stage market: those who are present, at this round's costs.
@@ -90,10 +95,10 @@ class StageGame:
     @cached_property
     def mechanism(self) -> Mechanism:
         """The mechanism, without the actions that a price which may not be changed leaves out."""
-        held, mechanism = [self.held[i] for i in self.providers], self.config.mechanism
-        if all(price is None for price in held):
+        held, mechanism = [self.held[i] for i in self.providers], self.game.mechanism
+        if not self.holds:
             return mechanism
-        fields = mechanism.name, mechanism.tariff, mechanism.rule, mechanism.claims
+        fields = mechanism.name, mechanism.tariff, mechanism.rule, mechanism.misreports
         if self.config.continuous:
             choices = tuple(np.nan if price is None else price for price in held)
             tariff = HeldTariff(mechanism.tariff.choices, mechanism.tariff, choices)
@@ -103,9 +108,14 @@ class StageGame:
     @cached_property
     def game(self) -> EnvConfig:
         """An environment that plays this round's market, every price free."""
+        mechanism, everybody = self.config.mechanism, self.config.market.num_levels
+        if self.market.num_levels < everybody:  # reports are those of the environment, too
+            misreports = mechanism.misreports.counted(everybody)
+            mechanism = dataclasses.replace(mechanism, misreports=misreports)
         return dataclasses.replace(
-            self.config, market=self.market, shocks=None, price_period=1, users=self.arrivals
-        )
+            self.config, market=self.market, mechanism=mechanism, shocks=None, price_period=1,
+            users=self.arrivals,
+        )  # fmt: skip
 
     def best_reply(self, provider: int, actions: np.ndarray) -> int:
         """The flat action that would earn a provider most in this round against the others'
@@ -130,30 +140,38 @@ class StageGame:
         served query (USD) and log share, `[n, a, 1]`, NaN where a level does not exist; and shares
         `[n, 1]`. Absent providers earn nothing and have no share.
         """
-        n, a = self.config.table.quality.shape
+        n = len(self.present)
         exists = ~np.isnan(self.config.table.quality)[:, :, None]
         profit, log_share = np.where(exists, 0.0, np.nan), np.where(exists, -np.inf, np.nan)
         share, rows = np.zeros((n, 1)), list(self.providers)
         if rows:
-            # what is played when an action is asked for
-            asked = np.stack([self.as_played(np.full(n, x)) for x in range(a)], axis=1)[rows]
-            table = self.mechanism.offers(self.market)
-            wide = table.map(lambda x: np.take_along_axis(x, asked, axis=1)[:, :, None])
+            table, played = self.mechanism.offers(self.market), self._played[rows]
+            wide = table.map(lambda x: np.take_along_axis(x, played, axis=1)[:, :, None])
             offer = table.take(self.as_played(actions)[rows]).map(lambda x: x[:, None])
-            profit[rows], log_share[rows] = self.mechanism.deviations(wide, offer, self.market)
+            found = self.mechanism.deviations(wide, offer, self.market)
+            profit[rows], log_share[rows] = (np.where(exists[rows], x, np.nan) for x in found)
             share[rows] = self.mechanism.play(offer, self.market).share
         return (profit, log_share), share
 
     def as_played(self, actions: np.ndarray) -> np.ndarray:
-        """`[n]` flat actions with the prices that may not be changed as they are."""
-        if self.config.continuous or all(price is None for price in self.held):
-            return np.asarray(actions)
-        grid = self.config.mechanism.grid(self.config.market)
-        parts = list(np.unravel_index(actions, grid))
-        parts[1] = np.array(
-            [x if kept is None else kept for x, kept in zip(parts[1], self.held, strict=True)]
-        )
-        return np.asarray(np.ravel_multi_index(tuple(parts), grid))
+        """`[n]` the flat actions that are played where these are asked for: prices that may not be
+        changed are as they are, and what does not exist is the nearest that does
+        (`Mechanism.existing`).
+        """
+        return np.asarray(self._played[np.arange(len(self.present)), actions])
+
+    @cached_property
+    def _played(self) -> np.ndarray:
+        """`[n, a]` the action that is played where each one is asked for."""
+        config, market = self.config, self.config.market
+        mechanism, actions = config.mechanism, np.arange(config.table.quality.shape[1])
+        asked = np.broadcast_to(actions, (len(self.held), len(actions)))
+        if not config.continuous:
+            level, price, report = mechanism.split(actions, market)
+            held = np.array([-1 if kept is None else kept for kept in self.held])[:, None]
+            asked = mechanism.join(level, np.where(held < 0, price, held), report, market=market)
+        existing = mechanism.existing(config.level_counts, market)
+        return np.take_along_axis(existing, asked, axis=1)
 
     @property
     def optimal_welfare(self) -> float:
@@ -175,8 +193,8 @@ class StageGame:
                 dominant strategies, and no search.
         """
         market, mechanism = self.market, self.mechanism
-        if mechanism is self.config.mechanism:
-            return dataclasses.replace(self.config, market=market).solve()
+        if not self.holds:
+            return self.game.solve()
         if self.config.continuous_prices:
             return mechanism.rule.solve_continuous(mechanism, market)
         try:

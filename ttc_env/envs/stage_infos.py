@@ -32,11 +32,17 @@ class StageInfos(RoundInfos):
         infos, stage = super().of(played), _stage(played)
         if stage.present is not None:
             infos["present"] = stage.present
-            for name in ("level", "action"):
-                infos[name] = np.where(stage.present, infos[name], -1)
+            absent: dict[str, float] = {"level": -1, "action": -1, "report": -1}
+            absent |= {"seen": 0.0, "penalty": 0.0}
+            for name in absent.keys() & infos.keys():
+                infos[name] = np.where(stage.present, infos[name], absent[name])
         if stage.arrivals is not None:
             infos["arrivals"] = stage.arrivals
         return infos
+
+    def arrivals(self, played: Played) -> Any:
+        arrivals = _stage(played).arrivals
+        return self.config.users if arrivals is None else arrivals
 
     def best_welfare(self, played: Played) -> Array:
         stage, config = _stage(played), self.config
@@ -64,17 +70,19 @@ class StageInfos(RoundInfos):
             table = self._markets(stage).offers(self.mechanism)
         if stage.held is None:
             return table
+        market = self.tables.batch.stacked
         if self.config.continuous:
-            prices = self._prices(stage)
-            level = self.mechanism.split(
-                np.arange(table.price.shape[2]), self.tables.batch.stacked
-            )[0]
-            fixed = ~np.isnan(np.asarray(stage.held))[..., None]
-            held = np.moveaxis(prices.lowest, 1, 2)[..., level]
-            price = np.where(fixed, held, table.price)
-            return Offer(table.quality, table.seen, price, table.cost)
+            free = np.isnan(np.asarray(stage.held))[..., None]
+            absent = np.isnan(table.quality)
+            level, _, report = self.mechanism.split(np.arange(absent.shape[2]), market)
+            promise = level * self.mechanism.grid(market)[2] + report
+            price, paid = (
+                np.where(absent, np.nan, np.where(free, own, held[..., promise]))
+                for own, held in zip((table.price, table.paid), self._held(stage), strict=True)
+            )
+            return Offer(table.quality, table.seen, price, table.cost, paid, table.penalty)
         # [n, b, a]: the action that is played when this one is asked for
-        grid = self.mechanism.grid(self.tables.batch.stacked)
+        grid = self.mechanism.grid(market)
         parts = list(np.unravel_index(np.arange(table.price.shape[2]), grid))
         held = np.asarray(stage.held)[..., None]
         parts[1] = np.where(held < 0, parts[1], held)
@@ -86,19 +94,28 @@ class StageInfos(RoundInfos):
         return self.tables.batch.at_costs(self.market, ones if stage.cost is None else stage.cost)
 
     def _prices(self, stage: Stage) -> PriceRange:
-        """What can be offered where prices are continuous, `[n, m, b]`."""
-        tariff, markets = self.mechanism.tariff, self._markets(stage)
-        prices = PriceRange.of_batch(tariff, markets)
+        """What can be promised where prices are continuous, `[n, m, b]`."""
+        prices = PriceRange.of_batch(self.mechanism, self._markets(stage))
         if stage.held is None:
             return prices
-        held = np.asarray(stage.held)[:, None]  # [n, 1, b]
+        asked = np.moveaxis(self._held(stage)[0], 2, 1)
+        free = np.isnan(np.asarray(stage.held))[:, None] | np.isnan(prices.quality)
+        ends = {end: np.where(free, getattr(prices, end), asked) for end in ("lowest", "highest")}
+        return prices._replace(**ends)
+
+    def _held(self, stage: Stage) -> tuple[Array, Array]:
+        """`[n, b, m]` USD/query: of every promise (`PriceRange`), the price that users see and the
+        bill where the price may not be changed; NaN where it may. Continuous prices.
+        """
+        tariff, markets = self.mechanism.tariff, self._markets(stage)
+        held = np.asarray(stage.held)[..., None]
         low, high = self.config.price_scale
         choice = tariff.choice(np.exp(low + (high - low) * (held + 1.0) / 2.0))
-        shape = markets.num_providers, len(markets), markets.num_levels
-        terms = [np.moveaxis(x.reshape(shape), 1, 2) for x in tariff.terms(markets.stacked)]
-        asked = tariff.price(tuple(terms), choice)
-        ends = (np.where(np.isnan(held), end, asked) for end in (prices.lowest, prices.highest))
-        return PriceRange(prices.quality, prices.cost, *ends)
+        seen, billed = (
+            tariff.price(tuple(x.reshape(*held.shape[:2], -1) for x in terms), choice)
+            for terms in self.mechanism.terms(markets.stacked)
+        )
+        return seen, billed
 
     def offer(self, played: Played) -> Offer:
         action = self._levels[1].take(played.index)[..., None]
@@ -106,7 +123,8 @@ class StageInfos(RoundInfos):
         offer = table.map(lambda x: np.take_along_axis(x, action, axis=2)[..., 0])
         if played.price is None or not self.config.continuous_prices:
             return offer
-        return Offer(offer.quality, offer.seen, played.price, offer.cost)
+        price, paid = played.price, played.paid
+        return Offer(offer.quality, offer.seen, price, offer.cost, paid, offer.penalty)
 
     def round(self, played: Played) -> Round:
         offer = self.offer(played)
@@ -142,7 +160,7 @@ class StageInfos(RoundInfos):
         return np.array([noise(cells(table, np.s_[:, b])) for b in columns])
 
     def _users_of(self, columns: np.ndarray) -> Users:
-        return Users(*(x[columns] for x in self.users))
+        return self.users.map(lambda x: x[columns])
 
     def _groups(self, stage: Stage, b: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Environments with the same providers present, in passes of bearable size."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class RoundTables:
     """Tables `[n, G a]`: column g a + action is that action in market g.
 
-    An absent level's actions are those of the highest level.
+    An action that does not exist is the nearest one that does (`Mechanism.existing`).
     """
 
     config: EnvConfig  # the rules; its own market is not used
@@ -37,8 +37,8 @@ class RoundTables:
     @property
     def num_actions(self) -> int:
         """a: flat actions per provider."""
-        levels, prices, claims = self.config.mechanism.grid(self.batch.stacked)
-        return levels * prices * claims
+        levels, prices, reports = self.config.mechanism.grid(self.batch.stacked)
+        return levels * prices * reports
 
     @cached_property
     def level_counts(self) -> np.ndarray:
@@ -53,11 +53,7 @@ class RoundTables:
     @cached_property
     def played(self) -> np.ndarray:
         """`[n, G, a]`: the action that is played when this one is asked for."""
-        mechanism, market = self.config.mechanism, self.batch.stacked
-        level, price, claim = mechanism.split(np.arange(self.num_actions), market)
-        return mechanism.join(
-            np.minimum(level, self.level_counts[:, :, None] - 1), price, claim, market=market
-        )
+        return self.config.mechanism.existing(self.level_counts, self.batch.stacked)
 
     def _flat(self, table: np.ndarray) -> Any:
         """`[n, G, a]` -> `[n, G a]`, absent levels replaced."""
@@ -76,14 +72,38 @@ class RoundTables:
         return self.config.mechanism.split(self.as_played, self.batch.stacked)[0]
 
     @cached_property
-    def price_terms(self) -> tuple[Array, ...]:
-        """`[n, G a]` each: what a continuous price depends on besides its choice."""
+    def promise(self) -> np.ndarray:
+        """`[n, G a]`: the pair of level and report, `level * reports + report`."""
+        mechanism, market = self.config.mechanism, self.batch.stacked
+        level, _, report = mechanism.split(self.as_played, market)
+        return np.asarray(level * mechanism.grid(market)[2] + report)
+
+    @cached_property
+    def price_terms(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """`[n, G a]` each: what continuous prices depend on besides their choice: those that users
+        see, and those that are billed.
+        """
+        promise = self.promise
         shape = self.batch.num_providers, len(self.batch), -1
-        at = self.level.reshape(shape)
-        return tuple(
-            np.take_along_axis(term.reshape(shape), at, axis=2).reshape(len(at), -1)
-            for term in self.config.mechanism.tariff.terms(self.batch.stacked)
-        )
+
+        def played(term: Array) -> Array:
+            by_promise = np.take_along_axis(term.reshape(shape), promise.reshape(shape), axis=2)
+            return by_promise.reshape(len(promise), -1)
+
+        seen, billed = self.config.mechanism.terms(self.batch.stacked)
+        shown = tuple(map(played, seen))
+        return shown, shown if billed is seen else tuple(map(played, billed))
+
+    @cached_property
+    def caught(self) -> Array | None:
+        """`[n, G a]` the chance that a served query is found to be a lie; None where nobody can
+        lie.
+        """
+        misreports = self.config.mechanism.misreports
+        if not misreports.kinds:
+            return None
+        lies = self.config.mechanism.lies(self.as_played, self.batch.stacked)
+        return np.where(lies, misreports.audit_rate, 0.0)
 
     def per_action(self, x: Array) -> Array:
         """`[G]` -> `[G a]`."""
@@ -92,7 +112,7 @@ class RoundTables:
     @cached_property
     def users(self) -> Users:
         """`[G a]`: the users of each entry's market."""
-        return Users(*map(self.per_action, (self.batch.beta, self.batch.outside_value)))
+        return Users.of(self.batch).map(self.per_action)
 
     @cached_property
     def numbers(self) -> dict[str, np.ndarray] | None:
@@ -106,13 +126,13 @@ class RoundTables:
     @cached_property
     def best_replies(self) -> BestReplies:
         """Best replies to any round (`Rule.best_replies`)."""
-        users = Users(self.batch.beta, self.batch.outside_value)
+        users = Users.of(self.batch)
         return self.config.mechanism.rule.best_replies(self.raw, users)
 
     @cached_property
     def price_range(self) -> PriceRange:
-        """`[n, m, G]` USD/query: what can be offered where prices are continuous."""
-        return PriceRange.of_batch(self.config.mechanism.tariff, self.batch)
+        """`[n, m, G]` USD/query: what can be promised where prices are continuous."""
+        return PriceRange.of_batch(self.config.mechanism, self.batch)
 
     @cached_property
     def noise(self) -> Array:
@@ -132,6 +152,15 @@ class RoundTables:
         best = mechanism.rule.optimal_welfare
         return np.array([best(mechanism, batch.market(g)) for g in range(len(batch))])
 
+    @cached_property
+    def lies(self) -> dict[str, np.ndarray]:
+        """`[n, G a]` each: what infos say of an action where lies can be told: the `report` (0 is
+        the truth), the quality as users `seen` it, and the expected fine of a served query.
+        """
+        report = self.config.mechanism.split(self.as_played, self.batch.stacked)[2]
+        penalty = self.offer.penalty + np.zeros(report.shape)  # with one level there may be no lie
+        return {"report": report, "seen": self.offer.seen, "penalty": penalty}
+
     # --- as observations show it ---
 
     @cached_property
@@ -144,7 +173,7 @@ class RoundTables:
         """`[G]` each; see `observations.scales`."""
         raw = self.raw
         listed = self.batch.stacked.price.reshape(*raw.quality.shape[:2], -1)
-        return scales(raw.quality, raw.seen, raw.price, raw.cost, listed, self.batch.outside_value)
+        return scales(raw, listed, self.batch.outside_value)
 
     @cached_property
     def as_played(self) -> np.ndarray:

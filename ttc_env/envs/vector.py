@@ -21,6 +21,7 @@ from ttc_env.envs.stage_game import StageGame
 from ttc_env.envs.stage_infos import StageInfos
 from ttc_env.envs.tables import RoundTables
 from ttc_env.envs.world import World, world_generator
+from ttc_env.game.enumeration import MOST_PROFILES
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import Mechanism
 from ttc_env.game.rules.score_auction import AuctionSolution
@@ -154,6 +155,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         self._rng = self._backend.generator(None)
         self._t, self._running = 0, False
         self._last: Played | None = None
+        _check_optima(config)
         self._world = World(config, self.rounds) if config.moves else None
         self._world_rng = world_generator(None)
         self._stage: Stage | None = None  # what the coming round is played in
@@ -379,7 +381,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         Returns:
             Profit per served query (USD) and log share (their product is U_i), in expectation also
             where demand is sampled; NaN where an action does not exist. a counts flat actions:
-            levels x prices x claims.
+            levels x prices x reports.
 
         Raises:
             RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).
@@ -506,3 +508,21 @@ def vector_env(
         copy=copy,
         check_actions=check_actions,
     )
+
+
+def _check_optima(config: EnvConfig) -> None:
+    """Refuse infos whose optimum would take seconds in every environment and round.
+
+    Raises:
+        ValueError: infos="full" in such a game.
+    """
+    if config.infos == "basic" or not config.mechanism.rule.searches_optimum:
+        return
+    profiles = np.prod((~np.isnan(config.table.quality)).sum(axis=1), dtype=np.float64)
+    if config.moves - {"demand"} and profiles > MOST_PROFILES:
+        raise ValueError(
+            "infos='full' hold the most welfare of every round, and where the world moves that is a"
+            f" search of seconds in each environment and round of this game ({profiles:.3g}"
+            " profiles); use infos='basic', and env.stages()[b].optimal_welfare for the rounds that"
+            " you want, or fewer providers or price choices"
+        )

@@ -195,12 +195,12 @@ class World:
         markets = np.arange(self._b) % len(batch)
         mask = action_masks(batch, config)[:, markets]  # [n, b, k]
         levels, prices, *rest = config.parts
-        claims = int(np.prod(rest))
+        reports = int(np.prod(rest))
         if stage.held is not None:
             held = np.asarray(self._rounds.host(stage.held))[..., None]
             allowed = (held < 0) | (held == np.arange(prices))  # [n, b, prices]
             if len(config.grid) == 1:
-                wide = mask.reshape(*mask.shape[:2], levels, prices, claims)
+                wide = mask.reshape(*mask.shape[:2], levels, prices, reports)
                 mask = (wide & allowed[:, :, None, :, None]).reshape(mask.shape)
             else:
                 mask[..., levels : levels + prices] &= allowed
@@ -254,11 +254,11 @@ def hold(config: EnvConfig, actions: Any, held: Any, xp: Any) -> tuple[Any, Any]
         ), asked.T
     if len(config.grid) == 1:
         _, prices, *rest = config.parts
-        claims = int(np.prod(rest))
+        reports = int(np.prod(rest))
         actions = actions.reshape(actions.shape[:2])
-        price = actions // claims % prices
+        price = actions // reports % prices
         asked = xp.where(held < 0, price, held)
-        return actions + (asked - price) * claims, asked.T
+        return actions + (asked - price) * reports, asked.T
     asked = xp.where(held < 0, actions[..., 1], held)
     return xp.stack(
         [actions[..., 0], asked, *(actions[..., j] for j in _from_2(actions))], -1

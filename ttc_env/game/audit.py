@@ -1,20 +1,27 @@
 """`audit`: does a rule reward lies? Every level, price and claim of one provider against its truth.
 
 The truthful strategy is the efficient level (the largest quality - cost), the neutral price choice
-(a bid at cost, in an auction) and the true claim. Deviations are tried
+(a bid at cost, in an auction) and no lie. Deviations are tried
 
-- on the grid: every action of the mechanism;
-- off it: a lattice of prices and claims that reaches beyond the grid's ends, the prices at which
-  the score meets a rival's or V_0, and from the best of these a local search;
-- by formula: the best reply in continuous prices, at every claim of the lattice, where the rule
-  knows it (`Rule.continuous_replies`).
+- on the grid: every action of the mechanism, lies included;
+- off it: a lattice of prices, claims and sizes of the mechanism's lies that reaches beyond the
+  grid's ends, the prices at which the score meets a rival's or V_0, and from the best of these a
+  local search;
+- by formula: the best reply in continuous prices, with every report and every claim of the lattice,
+  where the rule knows it (`Rule.continuous_replies`).
+
+Where the mechanism fines lies, every lie that is tried pays the expected fine. Whether the fine
+deters is also said on the grid alone: `Audit.report_gain` compares lies with the best honest action
+there, which against an honest equilibrium is what GAME.md, theorem 18, speaks of.
 
 Nothing here asks which rule it has, so that it audits rules of your own. Money is USD/query.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,6 +30,7 @@ from numpy.typing import ArrayLike
 from ttc_env.game import demand
 from ttc_env.game.continuous import PriceRange
 from ttc_env.game.mechanisms import get_mechanism
+from ttc_env.game.misreports import TRUTH, Misreports, Report
 from ttc_env.game.rules.base import Rule, Users
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market
@@ -37,11 +45,16 @@ _BEYOND = 4.0  # how far prices are tried beyond the grid's ends, as a factor
 
 
 class Deviation(NamedTuple):
-    """A provider's lie: what it does in place of the truth."""
+    """What a provider does in place of the truth."""
 
     level: int  # index
     price: float  # USD/query, asked or bid
-    claim: float  # as a factor on the quality delivered
+    report: Report = TRUTH
+
+    @property
+    def claim(self) -> float:
+        """The quality promised, as a factor on the quality of the level that is announced."""
+        return self.report.size if self.report.kind == "over_claim" else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +63,7 @@ class Audit:
 
     mechanism: Mechanism = field(repr=False)
     market: Market = field(repr=False)
-    rivals: str  # "truthful", "random" or "profile"
+    rivals: str  # "truthful", "random", "honest" or "profile"
     # the most that any provider gains by any deviation; 0 if nothing is better than the truth
     max_gain: float
     provider: int  # who gains it
@@ -59,6 +72,11 @@ class Audit:
     gains: Array
     # the most that any provider gains by an action of the mechanism's own grid
     grid_gain: float
+    # the most that any provider gains by a lie of the grid over its best honest action there; 0 if
+    # none does
+    report_gain: float
+    # that lie; None if none gains
+    lie: tuple[int, Deviation] | None  # the provider, and what it does
     certificate: str  # why the answer is exact, or that it is a search
     # gains up to this are rounding
     noise: float
@@ -75,6 +93,11 @@ class Audit:
     def truthful(self) -> bool:
         """Whether no deviation gains more than rounding."""
         return self.max_gain <= self.noise
+
+    @property
+    def deterred(self) -> bool:
+        """Whether no lie of the grid gains more than rounding over honest actions."""
+        return self.report_gain <= self.noise
 
     @property
     def individually_rational(self) -> bool:
@@ -103,23 +126,29 @@ def audit(
     rivals: str | ArrayLike = "truthful",
     seed: int = 0,
     *,
-    claims: tuple[float, float] = (0.5, 2.0),
+    claims: tuple[float, float] | None = None,
 ) -> Audit:
     """The most that a provider gains by leaving the truth, and how.
 
     Args:
         mechanism: a registered name (`ttc_env.mechanisms()`), or an object.
         market: who sells, and what users are like.
-        rivals: what the others do: `"truthful"`; `"random"`, levels, prices and claims drawn
-            between the ends that deviations are tried in; or a profile, `[n]` flat actions.
+        rivals: what the others do: `"truthful"`; `"random"`, levels, prices and reports drawn
+            between the ends that deviations are tried in; `"honest"`, the equilibrium of least
+            welfare of the game without lies; or a profile, `[n]` flat actions.
         seed: of random rivals.
         claims: the lowest and the highest claim that is tried, as factors on the quality delivered;
-            (1, 1) where it is verified. Claims of the mechanism's own are always tried.
+            (1, 1) where it is verified. None: the mechanism's own, if it says which lies can be
+            told, else 0.5 to 2. The mechanism's own lies are always tried.
 
     Raises:
-        ValueError: rivals of another kind, or a range of claims without the truth in it.
+        ValueError: rivals of another kind, a range of claims without the truth in it, or no honest
+            equilibrium.
     """
     mechanism = get_mechanism(mechanism)
+    if claims is None:
+        own = (1.0, *mechanism.misreports.over_claim)
+        claims = (min(own), max(own)) if mechanism.misreports.kinds else (0.5, 2.0)
     low, high = claims
     if not 0 <= low <= 1 <= high < np.inf:
         raise ValueError(f"claims are factors low <= 1 <= high, with low >= 0; got {claims}")
@@ -130,32 +159,49 @@ def audit(
     grid = mechanism.offers(market)
     noise = max(rule.noise(grid), 64 * np.finfo(float).eps * float(np.nanmax(np.abs(grid.quality))))
 
-    lattice_table = lattice.table()
+    tried: list[tuple[Offer, Callable[[Offer, int, int], Deviation]]] = [
+        (grid, partial(lattice.action, mechanism)),
+        (lattice.table(), lattice.claimed),
+    ]
+    wider = lattice.wider()
+    if wider is not None:
+        tried.append((wider.offers(market), partial(lattice.action, wider)))
+    lies = mechanism.lies(np.arange(grid.quality.shape[1]), market)
     gains = np.zeros(market.num_providers)
-    grid_gains = gains.copy()
+    grid_gains, report_gains = gains.copy(), np.full_like(gains, -np.inf)
     found: list[Deviation] = []
+    told: list[Deviation] = []
     worst = np.inf
     formula = True
     for i in range(market.num_providers):
         played = _with(others, truth, i)
         honest = np.asarray(rule.play(played, market).utility)[i]  # [b]
         worst = min(worst, float(honest.min()))
-        best = Deviation(*lattice.truth_of(i))
-        rows = [_row(table, i) for table in (grid, lattice_table)]
-        rows.append(lattice.at_scores(i, played))
-        for k, row in enumerate(rows):
+        best = lattice.truth_of(i)
+        meets = lattice.at_scores(i, played)
+        rows = [*((_row(table, i), of) for table, of in tried), (meets, lattice.claimed)]
+        for k, (row, of) in enumerate(rows):
             gain, at, b = _best(rule, row, played, honest, i, market)
             if k == 0:
                 grid_gains[i] = max(gain, 0.0)
             if gain > gains[i]:
-                start = lattice.deviation(row, i, at)
+                start = of(row, i, at)
                 gains[i], best = lattice.climb(i, start, gain, _one(played, b), honest[b])
+        own_row = rows[0][0]
+        if lies.any():
+            utility = demand.utility(*_replies(rule, own_row, played, market, i)[:2])
+            truly = np.fmax.reduce(utility[~lies], axis=0)  # [b]
+            more = np.where(np.isnan(utility), -np.inf, utility - truly)[lies]
+            top = int(more.max(axis=1).argmax())
+            report_gains[i] = more[top].max()
+            told.append(lattice.action(mechanism, own_row, i, int(np.flatnonzero(lies)[top])))
         exact = lattice.by_formula(i, played, honest)
         # a rule's formula need not vary the claim: then the search finds more
         formula &= exact is not None and exact >= gains[i] - noise
         if exact is not None and exact > max(gains[i], noise):
             gains[i] = exact
         found.append(best)
+    liar = int(report_gains.argmax())
     top = int(gains.argmax())
     outcome = rule.play(truth, market)
     first_best = max(
@@ -175,6 +221,8 @@ def audit(
         deviation=found[top],
         gains=gains,
         grid_gain=float(grid_gains.max()),
+        report_gain=max(float(report_gains[liar]), 0.0),
+        lie=(liar, told[liar]) if report_gains[liar] > 0 else None,
         certificate=lattice.certificate(formula, name),
         noise=float(noise),
         least_profit=worst,
@@ -195,7 +243,29 @@ class _Lattice:
     @property
     def claims(self) -> Array:
         low, high = self.claim_range
-        return np.unique([*self.mechanism.claims, *np.linspace(low, high, 7), 1.0])
+        own = self.mechanism.misreports.over_claim
+        return np.unique([*own, *np.linspace(low, high, 7), 1.0])
+
+    def fine(self, claims: ArrayLike) -> Array:
+        """USD/query: what claims cost in expectation."""
+        return np.where(np.asarray(claims) == 1.0, 0.0, self.mechanism.misreports.expected_fine)
+
+    def wider(self) -> Mechanism | None:
+        """The mechanism with more prices, and more sizes of its lies but claims, between the
+        smallest and the largest of its own; None if it has none of these lies.
+        """
+        misreports = replace(self.mechanism.misreports, over_claim=())
+        if not misreports.kinds:
+            return None
+        if sizes := misreports.over_report:
+            between = np.unique([*sizes, *np.linspace(1.0, sizes[-1], 7)[1:]])
+            misreports = replace(misreports, over_report=tuple(between))
+        tariff = self.mechanism.tariff
+        multiples = np.geomspace(*self.multiples, _PRICES)
+        choices = tuple(np.unique(tariff.choice(multiples)))
+        return replace(
+            self.mechanism, tariff=replace(tariff, choices=choices), misreports=misreports
+        )
 
     @property
     def multiples(self) -> tuple[float, float]:
@@ -220,7 +290,8 @@ class _Lattice:
         def flat(x: Array) -> Array:
             return np.ascontiguousarray(np.broadcast_to(x, shape)).reshape(len(price), -1)
 
-        return Offer(flat(quality), flat(quality * claims), flat(price[..., None]), flat(cost))
+        seen, fine = flat(quality * claims), flat(self.fine(claims))
+        return Offer(flat(quality), seen, flat(price[..., None]), flat(cost), penalty=fine)
 
     def table(self) -> Offer:
         """`[n, a]`"""
@@ -239,7 +310,8 @@ class _Lattice:
         price = np.concatenate([price - step, price, price + step], axis=2)
         price = np.where((price >= low) & (price <= high), price, np.nan)
         quality = np.where(np.isnan(price), np.nan, self.market.quality[i][:, None, None])
-        row = [quality, claim[:, :, None], price, self.market.cost[i][:, None, None]]
+        fine = self.fine(self.claims)[:, None]
+        row = [quality, claim[:, :, None], price, self.market.cost[i][:, None, None], price, fine]
         return Offer(*(np.broadcast_to(x, price.shape).reshape(-1) for x in row))
 
     def _ends(self) -> tuple[Array, Array]:
@@ -248,55 +320,66 @@ class _Lattice:
         low, high = ends.min(axis=2), ends.max(axis=2)
         return np.nan_to_num(low), np.nan_to_num(high)
 
-    def truth_of(self, i: int) -> tuple[int, float, float]:
-        """The truthful (level, price, claim) of a provider."""
+    def truth_of(self, i: int) -> Deviation:
+        """What a truthful provider does."""
         level = int(np.nanargmax(self.market.quality[i] - self.market.cost[i]))
         tariff = self.mechanism.tariff
-        return level, float(self.prices([tariff.multiple(tariff.neutral)])[i, level, 0]), 1.0
+        price = self.prices([tariff.multiple(tariff.neutral)])[i, level, 0]
+        return Deviation(level, float(price))
 
     def truth(self) -> Offer:
         """`[n]`: everybody's truthful offer."""
-        level, price, _ = (
-            np.array(x)
-            for x in zip(*map(self.truth_of, range(self.market.num_providers)), strict=True)
-        )
+        truths = [self.truth_of(i) for i in range(self.market.num_providers)]
+        level, price = (np.array(x) for x in zip(*(t[:2] for t in truths), strict=True))
         rows = np.arange(len(level))
         quality, cost = self.market.quality[rows, level], self.market.cost[rows, level]
-        return Offer(quality, quality.copy(), price, cost)
+        return Offer(quality, quality.copy(), price, cost, penalty=np.zeros(len(rows)))
 
     def random(self, count: int, rng: np.random.Generator) -> Offer:
-        """`[n, count]`: offers drawn from what is tried; half of them from the grid's own prices
-        and claims.
+        """`[n, count]`: offers drawn from what is tried; half of them from the grid's own actions,
+        lies included.
         """
         n = self.market.num_providers
         levels = [np.flatnonzero(row) for row in self.market.available]
         level = np.stack([rng.choice(row, count) for row in levels])
         tariff = self.mechanism.tariff
-        own = [tariff.multiple(x) for x in tariff.choices]
         low, high = np.log(self.multiples)
-        drawn = np.exp(rng.uniform(low, high, (n, count)))
-        grid = rng.random((n, count)) < 0.5
-        multiple = np.where(grid, rng.choice(own, (n, count)), drawn)
+        multiple = np.exp(rng.uniform(low, high, (n, count)))
         claim = rng.uniform(*self.claim_range, (n, count))
-        claim = np.where(grid, rng.choice(self.mechanism.claims, (n, count)), claim)
         rows = np.arange(n)[:, None]
         terms = tuple(term[rows, level] for term in tariff.terms(self.market))
         price = np.asarray(tariff.price(terms, tariff.choice(multiple)))
         quality, cost = self.market.quality[rows, level], self.market.cost[rows, level]
-        return Offer(quality, quality * claim, price, cost)
+        drawn = (quality, quality * claim, price, cost, price, self.fine(claim))
+        table = self.mechanism.offers(self.market)
+        exist = [np.flatnonzero(~np.isnan(row)) for row in table.quality]
+        own = table.take(np.stack([rng.choice(row, count) for row in exist]))
+        grid = rng.random((n, count)) < 0.5
+        theirs = (own.quality, own.seen, own.price, own.cost, own.paid, own.penalty)
+        return Offer(*(np.where(grid, x, y) for x, y in zip(theirs, drawn, strict=True)))
 
-    def deviation(self, row: Offer, i: int, at: int) -> Deviation:
-        """One of provider i's offers as a deviation."""
+    def action(self, mechanism: Mechanism, row: Offer, i: int, at: int) -> Deviation:
+        """One of provider i's actions as a deviation."""
+        level, _, report = mechanism.split(at, self.market)
+        told = mechanism.reports(self.market)[int(report)]
+        return Deviation(int(level), float(row.price[at]), told)
+
+    def claimed(self, row: Offer, i: int, at: int) -> Deviation:
+        """One of provider i's offers, with some claim, as a deviation."""
         quality, seen = row.quality[at], row.seen[at]
         same = (self.market.quality[i] == quality) & (self.market.cost[i] == row.cost[at])
         claim = float(seen / quality) if quality != 0 else 1.0
-        return Deviation(int(np.flatnonzero(same)[0]), float(row.price[at]), claim)
+        return Deviation(int(np.flatnonzero(same)[0]), float(row.price[at]), _claim(claim))
 
     def climb(
         self, i: int, start: Deviation, gain: float, played: Offer, honest: float
     ) -> tuple[float, Deviation]:
-        """Local search in price and claim from a deviation, against one round of rivals."""
+        """Local search from a deviation, against one round of rivals: in price and claim, or in
+        price and size of another lie.
+        """
         rule, best = self.mechanism.rule, start
+        if start.report.kind not in ("truth", "over_claim"):
+            return self._climb_lie(i, start, gain, played, honest)
         low, high = self.claim_range
         span, width = abs(start.price) * 0.5, (high - low) / 6
         for _ in range(_ZOOMS):
@@ -305,10 +388,47 @@ class _Lattice:
             price, claim = (x.ravel() for x in np.meshgrid(price, np.append(claim, best.claim)))
             quality = np.full(price.shape, self.market.quality[i, best.level])
             cost = np.full(price.shape, self.market.cost[i, best.level])
-            row = Offer(quality, quality * claim, price, cost)
+            row = Offer(quality, quality * claim, price, cost, penalty=self.fine(claim))
             found, at, _ = _best(rule, row, played, np.array([honest]), i, self.market)
             if found > gain:
-                gain, best = found, Deviation(best.level, float(price[at]), float(claim[at]))
+                gain = found
+                best = Deviation(best.level, float(price[at]), _claim(float(claim[at])))
+            span, width = span / 2, width / 2
+        return gain, best
+
+    def _climb_lie(
+        self, i: int, start: Deviation, gain: float, played: Offer, honest: float
+    ) -> tuple[float, Deviation]:
+        """`climb` in price choice and size: of tokens billed between 1 and the largest of the
+        mechanism's own, of levels none.
+        """
+        mechanism, (kind, size) = self.mechanism, start.report
+        tariff, sizes = mechanism.tariff, mechanism.misreports.over_report
+        ends, best = self.multiples, start
+        seen, _ = mechanism.terms(self.market)
+        report = mechanism.reports(self.market).index(start.report) if kind != "over_report" else 1
+        grid = np.geomspace(*ends, 4 * _PRICES)
+        terms = tuple(term[i, start.level, report] for term in seen)
+        prices = np.array([float(tariff.price(terms, tariff.choice(x))) for x in grid])
+        multiple = float(grid[np.abs(prices - start.price).argmin()])
+        span, width = 0.5 * np.log(ends[1] / ends[0]), (sizes[-1] - 1.0) / 6 if sizes else 0.0
+        for _ in range(_ZOOMS):
+            near = multiple * np.exp(span * np.linspace(-1, 1, 9))
+            lies = Misreports(under_serve=(int(size),)) if kind == "under_serve" else Misreports(
+                over_report=_sizes(size + width * np.linspace(-1, 1, 9), sizes[-1])
+            )  # fmt: skip
+            own = mechanism.misreports
+            lies = replace(lies, audit_rate=own.audit_rate, fine=own.fine)
+            if kind == "over_report":
+                lies = replace(lies, noticed=own.noticed)
+            choices = tuple(np.unique(tariff.choice(np.clip(near, *ends))))
+            zoomed = replace(mechanism, tariff=replace(tariff, choices=choices), misreports=lies)
+            row = _row(zoomed.offers(self.market), i)
+            found, at, _ = _best(mechanism.rule, row, played, np.array([honest]), i, self.market)
+            _, choice, told = (int(x) for x in zoomed.split(at, self.market))
+            if found > gain and told > 0:
+                gain, best = found, self.action(zoomed, row, i, at)
+                multiple, size = float(tariff.multiple(choices[choice])), best.report.size
             span, width = span / 2, width / 2
         return gain, best
 
@@ -318,15 +438,22 @@ class _Lattice:
         """
         rule = self.mechanism.rule
         try:
-            rule.check_continuous()
+            self.mechanism.check_continuous(self.market)
         except ValueError:
             return None
         b = played.quality.shape[1]
-        low, high = self._ends()
-        tables = (self.market.quality, self.market.cost, low, high)
+        low, high = (x[:, :, None] for x in self._ends())
+        quality, cost = (x[:, :, None] for x in (self.market.quality, self.market.cost))
+        claims = (quality, quality * self.claims, cost, self.fine(self.claims), low, high)
+        shape = np.broadcast_shapes(*(np.shape(x) for x in claims))
+        rows = [[np.broadcast_to(x, shape).reshape(len(low), -1) for x in claims]]
+        wider = self.wider()
+        if wider is not None:
+            rows.append(list(PriceRange.of(wider, self.market)))
+        tables = [np.concatenate(parts, axis=1) for parts in zip(*rows, strict=True)]
         prices = PriceRange(*(np.repeat(x[:, :, None], b, axis=2) for x in tables))
-        users = Users(np.full(b, self.market.beta), np.full(b, self.market.outside_value))
-        found = rule.continuous_replies(prices, rule.play(played, users), users, list(self.claims))
+        users = Users.of(self.market).map(lambda x: np.full(b, x))
+        found = rule.continuous_replies(prices, rule.play(played, users), users)
         utility = np.where(
             np.isnan(found.profit), -np.inf, demand.utility(found.profit, found.log_share)
         )
@@ -338,9 +465,13 @@ class _Lattice:
         against = {
             "truthful": "against truthful rivals",
             "random": f"against {_DRAWS} draws of rivals",
+            "honest": "against rivals in an honest equilibrium",
             "profile": "against the rivals given",
         }[rivals]
         tried = f"{len(self.claims)} claims from {low:g} to {high:g} times the true quality"
+        wider = self.wider()
+        if wider is not None:
+            tried += f" and {len(wider.reports(self.market)) - 1} other lies"
         if formula:
             return (
                 f"exact {against} over every level and every price in the range tried, at each of"
@@ -363,9 +494,14 @@ def _rivals(
             return rivals, truth.map(lambda x: x[:, None])
         if rivals == "random":
             return rivals, lattice.random(_DRAWS, np.random.default_rng(seed))
-        raise ValueError(
-            f"rivals is {rivals!r}; choose 'truthful', 'random', or give a profile of flat actions"
-        )
+        if rivals != "honest":
+            raise ValueError(
+                f"rivals is {rivals!r}; choose 'truthful', 'random', 'honest', or give a profile of"
+                " flat actions"
+            )
+        honest, market = lattice.mechanism.honest, lattice.market
+        solution = honest.rule.solve(honest, market, tolerance=1e-9)
+        return rivals, honest.offers(market).take(solution.worst[:, None])
     profile = np.asarray(rivals)
     table = lattice.mechanism.offers(lattice.market)
     n, a = table.quality.shape
@@ -384,13 +520,24 @@ def _rivals(
 def _with(others: Offer, truth: Offer, i: int) -> Offer:
     """The others' offers, `[n, b]`, and provider i's truthful one."""
 
+    shape = others.quality.shape
+
     def put(x: Array, own: Array) -> Array:
-        x = np.array(x)
+        x = np.array(np.broadcast_to(x, shape))
         x[i] = own[i]
         return x
 
-    fields = ("quality", "seen", "price", "cost")
+    fields = ("quality", "seen", "price", "cost", "paid", "penalty")
     return Offer(*(put(getattr(others, name), getattr(truth, name)) for name in fields))
+
+
+def _claim(factor: float) -> Report:
+    return TRUTH if factor == 1.0 else Report("over_claim", factor)
+
+
+def _sizes(factors: Array, most: float) -> tuple[float, ...]:
+    """Those that over-report, none by more than `most`."""
+    return tuple(np.unique(np.clip(factors, 1.0 + 1e-9, most)))
 
 
 def _one(offer: Offer, b: int) -> Offer:

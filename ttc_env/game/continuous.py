@@ -16,7 +16,7 @@ from ttc_env.game import demand
 from ttc_env.game.free_prices import best_markup
 from ttc_env.game.regret import compare
 from ttc_env.game.rules.base import Round, UsersLike, regrets
-from ttc_env.game.tariffs import Offer, Tariff
+from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market
 from ttc_env.game.welfare import price_of_anarchy
 
@@ -36,6 +36,8 @@ class ContinuousSolution:
     highest: Offer  # [n] at the highest
     lowest_levels: np.ndarray  # [n]
     highest_levels: np.ndarray  # [n]
+    lowest_reports: np.ndarray  # [n] what is reported; 0 is the truth
+    highest_reports: np.ndarray  # [n]
     outcome: Round  # at the equilibrium of less welfare of the two
     # W*: attained with every price at one end of its range, so that the grid's optimum is exact
     optimal_welfare: float
@@ -68,52 +70,62 @@ class ContinuousSolution:
 
 
 class PriceRange(NamedTuple):
-    """What providers can offer: at every level, any price or bid between two ends.
+    """What providers can offer: with every promise, any price or bid between two ends.
 
-    A batch axis may follow the levels'.
+    A promise is a level, or a pair of a level and a report where lies can be told, `promise = level
+    * reports + report`. A batch axis may follow. NaN where a promise does not exist.
     """
 
-    quality: Array  # [n, m, ...] USD/query; NaN where a level does not exist, as in the others
+    quality: Array  # [n, m, ...] USD/query, delivered
+    seen: Array  # [n, m, ...] USD/query, as users or the auctioneer see it
     cost: Array  # [n, m, ...] USD/query
+    penalty: Array  # [n, m, ...] USD/query, the expected fine
     lowest: Array  # [n, m, ...] USD/query, price or bid
     highest: Array  # [n, m, ...] USD/query
 
     @classmethod
-    def of(cls, tariff: Tariff, market: Market) -> PriceRange:
+    def of(cls, mechanism: Mechanism, market: Market) -> PriceRange:
         """`[n, m]`."""
-        return cls(market.quality, market.cost, *tariff.price_range(market))
+        promise = mechanism.promises(market)
+        ends = mechanism.tariff.price_range(mechanism.terms(market)[0])
+        penalty = promise.penalty + np.zeros_like(promise.quality)
+        tables = (promise.quality, promise.seen, promise.cost, penalty, *ends)
+        absent = np.isnan(promise.quality)
+        return cls(*(np.where(absent, np.nan, x).reshape(len(x), -1) for x in tables))
 
     @classmethod
-    def of_batch(cls, tariff: Tariff, batch: MarketBatch) -> PriceRange:
+    def of_batch(cls, mechanism: Mechanism, batch: MarketBatch) -> PriceRange:
         """`[n, m, G]`."""
-        shape = batch.num_providers, len(batch), batch.num_levels
-        return cls(*(np.moveaxis(x.reshape(shape), 1, 2) for x in cls.of(tariff, batch.stacked)))
+        shape = batch.num_providers, len(batch), -1
+        one = cls.of(mechanism, batch.stacked)
+        return cls(*(np.moveaxis(x.reshape(shape), 1, 2) for x in one))
 
 
 def best_offers(
     prices: PriceRange, users: UsersLike, log_rivals: Array
 ) -> tuple[np.ndarray, Offer]:
-    """Under posted prices, each provider's best level and price against log A_-i `[n, ...]`; at
+    """Under posted prices, each provider's best promise and price against log A_-i `[n, ...]`; at
     equal utility the one of more value to users.
     """
     beta, rivals = np.asarray(users.beta, dtype=np.float64), np.expand_dims(log_rivals, 1)
-    quality, cost, low, high = prices
+    quality, seen, cost, penalty, low, high = prices
+    own = cost + penalty  # what serving takes from the provider
     blind = beta == 0  # shares do not depend on the price
     markup = best_markup(
-        np.subtract(quality - cost, users.outside_value), np.where(blind, 1.0, beta), rivals
+        np.subtract(seen - own, users.outside_value), np.where(blind, 1.0, beta), rivals
     )
-    price = np.where(blind, high, np.clip(cost + markup, low, high))
-    z = demand.logits(quality - price, beta, np.asarray(users.outside_value))
+    price = np.where(blind, high, np.clip(own + markup, low, high))
+    z = demand.logits(seen - price, beta, np.asarray(users.outside_value))
     log_share = demand.log_share_against(np.where(np.isnan(z), -np.inf, z), rivals)
-    profit = price - cost
-    by_level = [
-        np.moveaxis(x, 1, -1) for x in np.broadcast_arrays(profit, log_share, quality, price, cost)
-    ]
-    rows = [x.reshape(-1, x.shape[-1]) for x in by_level]
+    tables = (price - own, log_share, quality, seen, price, cost, penalty)
+    by_promise = [np.moveaxis(x, 1, -1) for x in np.broadcast_arrays(*tables)]
+    rows = [x.reshape(-1, x.shape[-1]) for x in by_promise]
     nothing = np.zeros(len(rows[0]))
     best = compare(rows[0], rows[1], nothing, nothing)[0]
-    q, p, c = (x[np.arange(len(best)), best].reshape(np.shape(log_rivals)) for x in rows[2:])
-    return best.reshape(np.shape(log_rivals)), Offer(q, q, p, c)
+    q, seen, p, c, fine = (
+        x[np.arange(len(best)), best].reshape(np.shape(log_rivals)) for x in rows[2:]
+    )
+    return best.reshape(np.shape(log_rivals)), Offer(q, seen, p, c, penalty=fine)
 
 
 def continuous_regret(
@@ -136,7 +148,7 @@ def continuous_regret(
     Raises:
         ValueError: a rule without a formula for continuous prices.
     """
-    found = mechanism.rule.continuous_replies(prices, played, users, mechanism.claims)
+    found = mechanism.rule.continuous_replies(prices, played, users)
     return regrets(found, noise)
 
 
@@ -152,18 +164,22 @@ def solve_continuous(
         max_sweeps: most sweeps from each end.
 
     mechanism's rule must be posted prices; it calls this function itself (`Rule.solve_continuous`).
+
+    Raises:
+        ValueError: a liar's bill is not the price that users see.
     """
+    mechanism.check_continuous(market)
     # At given rivals e (w - lambda) is monotone in the price, so the planner's prices are the
     # lowest and the highest, which the grid holds.
     best_possible = mechanism.rule.optimal_welfare(mechanism, market)
-    prices = PriceRange.of(mechanism.tariff, market)
+    prices = PriceRange.of(mechanism, market)
     ends = []
     iterations = 0
     converged = True
     scale = float(np.nanmax(np.abs(market.quality)))
     for value in (
-        np.nanmin(prices.quality - prices.highest, axis=1),
-        np.nanmax(prices.quality - prices.lowest, axis=1),
+        np.nanmin(prices.seen - prices.highest, axis=1),
+        np.nanmax(prices.seen - prices.lowest, axis=1),
     ):
         for _ in range(max_sweeps):
             log_rivals = demand.log_rivals(demand.logits(value, market.beta, market.outside_value))
@@ -176,20 +192,23 @@ def solve_continuous(
         else:
             converged = False
         ends.append((levels, offer, mechanism.play(offer, market)))
-    (low_levels, lowest, at_low), (high_levels, highest, at_high) = ends
+    (low_promises, lowest, at_low), (high_promises, highest, at_high) = ends
     gap = max(
         float(continuous_regret(mechanism, market, played, prices)[1].max()) for *_, played in ends
     )
     worst = at_low if at_low.welfare <= at_high.welfare else at_high
     unique = bool(
-        (low_levels == high_levels).all()
+        (low_promises == high_promises).all()
         and np.abs(lowest.price - highest.price).max() <= 1e3 * tolerance * scale
     )
+    count = len(mechanism.reports(market))
     return ContinuousSolution(
         lowest,
         highest,
-        low_levels,
-        high_levels,
+        low_promises // count,
+        high_promises // count,
+        low_promises % count,
+        high_promises % count,
         worst,
         best_possible,
         unique,

@@ -89,6 +89,11 @@ _PACKAGED = {
 }
 
 
+def packaged_markets() -> dict[str, tuple[str, ...]]:
+    """Names of the markets that come with the package, and the methods of each, the default first."""
+    return {name: known.methods for name, known in _PACKAGED.items()}
+
+
 def _packaged(name: str) -> CurveTable:
     with resources.files("ttc_env").joinpath("data", name).open(encoding="utf-8") as file:
         return curve_table.read_lines(file, name)

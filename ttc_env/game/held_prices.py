@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ttc_env.game.mechanisms import Mechanism
-from ttc_env.game.tariffs import Offer, Tariff
+from ttc_env.game.rules.base import UsersLike
+from ttc_env.game.tariffs import Offer, Tariff, Terms
 from ttc_env.game.types import Array, Market
 
 
@@ -27,6 +28,14 @@ class HeldMechanism(Mechanism):
         held = np.array([-1 if price is None else price for price in self.held])[:, None]
         chosen = (held < 0) | (held == choice)
         return table.map(lambda x: np.where(chosen, x, np.nan))
+
+    def deviations(self, table: Offer, offer: Offer, users: UsersLike) -> tuple[Array, Array]:
+        """As `Mechanism.deviations`, whose first action always exists; here it may be left out."""
+        absent = np.isnan(table.quality)
+        first = absent.argmin(axis=1, keepdims=True)
+        filled = table.map(lambda x: np.where(absent, np.take_along_axis(x, first, axis=1), x))
+        profit, log_share = super().deviations(filled, offer, users)
+        return np.where(absent, np.nan, profit), np.where(absent, np.nan, log_share)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,24 @@ class HeldTariff(Tariff):
     def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
         *inner, held = terms
         return self.inner.price(tuple(inner), np.where(np.isnan(held), choice, held))
+
+    @property
+    def lies(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of `inner`."""
+        return self.inner.lies
+
+    @property
+    def passes_fines_on(self) -> bool:  # type: ignore[override]
+        """As `inner`."""
+        return self.inner.passes_fines_on
+
+    def misreported(
+        self, served: Terms, announced: Terms, factor: Array, fine: Array
+    ) -> tuple[Terms, Terms]:
+        """As `inner`; what is held stays so."""
+        *mine, held = served
+        seen, billed = self.inner.misreported(tuple(mine), announced[:-1], factor, fine)
+        return (*seen, held), (*billed, held)
 
     def multiple(self, choice: Any) -> Any:
         return self.inner.multiple(choice)

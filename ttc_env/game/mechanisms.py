@@ -16,6 +16,9 @@ says who serves and who pays what (`ttc_env.game.rules`, one file each).
 | `first_score`: the same, held to its own score | `CostPlus` | `FirstScore` |
 | `taste_auction`: second score, user by user | `CostPlus` | `TasteAuction` |
 
+Where users differ, every posted price takes `types=[ttc_env.UserType(...), ...]`, and its rule is
+`UserTypes`.
+
 The file of a rule registers its mechanisms; posted prices do so for every tariff in
 `tariffs.POSTED_TARIFFS`. One of your own is registered by name as well, and every face of the
 package then knows it:
@@ -31,74 +34,167 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game import rules
+from ttc_env.game.misreports import HONEST, TRUTH, Misreports, Report
 from ttc_env.game.rules.base import Round, Rule, UsersLike
-from ttc_env.game.tariffs import Offer, Tariff
+from ttc_env.game.tariffs import Offer, Tariff, Terms
 from ttc_env.game.types import Array, Market
 
 
 @dataclass(frozen=True)
 class Mechanism:
-    """A tariff and a rule; with `claims`, factors on the true quality that a provider may promise.
+    """A tariff and a rule with a name; with `misreports`, lies that a provider may tell.
 
-    An *action* of a provider is (level, price choice, claim), flattened in that order: `action =
-    (level * k_p + price) * k_c + claim`, so with one price and one claim an action is a level.
+    An *action* of a provider is (level, price choice, report), flattened in that order: `action =
+    (level * k_p + price) * k_r + report`, so with one price and no lies an action is a level.
+    Report 0 is the truth (`reports`).
     """
 
     name: str
     tariff: Tariff
     rule: Rule
-    claims: tuple[float, ...] = (1.0,)
+    misreports: Misreports = HONEST
 
     def __post_init__(self) -> None:
-        claims = tuple(float(x) for x in self.claims)
-        object.__setattr__(self, "claims", claims)
-        if (
-            not claims
-            or min(claims) < 0
-            or not np.isfinite(claims).all()
-            or list(claims) != sorted(set(claims))
-        ):
+        if senseless := [kind for kind in self.misreports.kinds if kind not in self.tariff.lies]:
             raise ValueError(
-                f"claims must be factors >= 0 on the true quality, in rising order; got {claims}"
+                f"misreport {', '.join(map(repr, senseless))} makes no sense in mechanism"
+                f" {self.name!r}; choose among {', '.join(map(repr, self.tariff.lies))}"
             )
 
+    @property
+    def honest(self) -> Mechanism:
+        """The same mechanism where no lies can be told."""
+        return replace(self, misreports=HONEST)
+
+    def reports(self, market: Market) -> tuple[Report, ...]:
+        """What a provider may report: the truth, and the lies."""
+        return self.misreports.reports(market.num_levels)
+
     def grid(self, market: Market) -> tuple[int, int, int]:
-        """(levels, price choices, claims) per provider."""
-        return market.num_levels, len(self.tariff.choices), len(self.claims)
+        """(levels, price choices, reports) per provider."""
+        return market.num_levels, len(self.tariff.choices), len(self.reports(market))
 
     def split(
         self, actions: ArrayLike, market: Market
     ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-        """Flat actions as (level, price, claim) indices. Any shape."""
+        """Flat actions as (level, price, report) indices. Any shape."""
         return np.unravel_index(np.asarray(actions), self.grid(market))  # type: ignore[return-value]
 
     def join(
-        self, level: ArrayLike, price: ArrayLike = 0, claim: ArrayLike = 0, *, market: Market
+        self, level: ArrayLike, price: ArrayLike = 0, report: ArrayLike = 0, *, market: Market
     ) -> NDArray[np.intp]:
-        """(level, price, claim) indices as flat actions: the inverse of `split`."""
-        _, prices, claims = self.grid(market)
-        return (np.asarray(level) * prices + np.asarray(price)) * claims + np.asarray(claim)
+        """(level, price, report) indices as flat actions: the inverse of `split`."""
+        _, prices, reports = self.grid(market)
+        return (np.asarray(level) * prices + np.asarray(price)) * reports + np.asarray(report)
+
+    def lies(self, actions: ArrayLike, market: Market) -> NDArray[np.bool_]:
+        """Which flat actions are lies. Any shape."""
+        return self.split(actions, market)[2] > 0
+
+    def existing(self, counts: ArrayLike, market: Market) -> NDArray[np.intp]:
+        """`[..., a]` the action that is played where each one is asked for: an absent level means
+        the highest, and an announcement beyond the own levels the highest that there is.
+
+        counts: `[...]` how many levels a provider has.
+        """
+        highest = np.asarray(counts)[..., None] - 1
+        level, price, report = self.split(np.arange(np.prod(self.grid(market))), market)
+        level = np.minimum(level, highest)
+        report = _within_room(self.reports(market), market.num_levels)[report, highest - level]
+        return self.join(level, price, report, market=market)
+
+    def terms(self, market: Market) -> tuple[Terms, Terms]:
+        """What prices depend on besides their choice, `[n, m, r]` by level and report: of the price
+        that users see, and of the bill.
+        """
+        terms = self.tariff.terms(market)
+        reports = self.reports(market)
+        if len(reports) == 1:
+            honest = tuple(term[:, :, None] for term in terms)
+            return honest, honest
+        announced = _announced(reports, market.num_levels)
+        factor = np.array([size if kind == "over_report" else 1.0 for kind, size in reports])
+        fine = np.array([self.misreports.expected_fine * (r != TRUTH) for r in reports])
+        shape = (*terms[0].shape, len(reports))
+        seen, billed = self.tariff.misreported(
+            tuple(np.broadcast_to(term[:, :, None], shape) for term in terms),
+            tuple(term[:, announced] for term in terms),
+            factor,
+            fine,
+        )
+        return (billed if self.misreports.noticed else seen), billed
+
+    def check_continuous(self, market: Market) -> None:
+        """Whether best replies in continuous prices are known.
+
+        Raises:
+            ValueError: the rule has no formula for them, or a liar's bill is not its price.
+        """
+        self.rule.check_continuous()
+        if not all(map(_equal, *self.terms(market))):
+            raise ValueError(
+                f"mechanism {self.name!r}: a liar bills another price than users see, and there is"
+                " no formula for best replies in continuous prices then; use infos='basic', a price"
+                " grid, or noticed=True where tokens are over-reported"
+            )
+
+    def promises(self, market: Market) -> Offer:
+        """`[n, m, r]`, by level and report: everything of an offer but its price (NaN here). NaN
+        where a level, or the level announced, does not exist.
+        """
+        reports = self.reports(market)
+        shape = (*market.quality.shape, len(reports))
+        quality, cost = (
+            np.broadcast_to(x[:, :, None], shape) for x in (market.quality, market.cost)
+        )
+        unpriced = np.full(shape, np.nan)
+        if len(reports) == 1:
+            return Offer(quality, quality, unpriced, cost)
+        claim = np.array([size if kind == "over_claim" else 1.0 for kind, size in reports])
+        announced = _announced(reports, market.num_levels)
+        seen = market.quality[:, announced] * claim
+        beyond = np.arange(market.num_levels)[:, None] + _steps(reports) >= market.num_levels
+        absent = np.isnan(seen) | beyond | np.isnan(quality)
+        fine = np.array([self.misreports.expected_fine * (r != TRUTH) for r in reports])
+        quality, seen, cost, penalty = (
+            np.where(absent, np.nan, np.broadcast_to(x, shape)) for x in (quality, seen, cost, fine)
+        )
+        return Offer(quality, seen, unpriced, cost, unpriced, penalty)
 
     def offers(self, market: Market) -> Offer:
-        """Every action's offer: a table `[n, a]`, NaN where a provider has fewer levels."""
-        shape = (market.num_providers, *self.grid(market))
+        """Every action's offer: a table `[n, a]`, NaN where an action does not exist: a provider
+        has fewer levels, or none as high as the one announced.
+        """
+        n, m, r = *market.quality.shape, len(self.reports(market))
+        choices = np.array(self.tariff.choices)
+        shape = (n, m, len(choices), r)
 
         def table(values: Array) -> Array:
-            return np.ascontiguousarray(np.broadcast_to(values, shape)).reshape(shape[0], -1)
+            return np.ascontiguousarray(np.broadcast_to(values, shape)).reshape(n, -1)
 
-        quality, cost = (x[:, :, None, None] for x in (market.quality, market.cost))
-        price = self.tariff.prices(market)[..., None]
-        return Offer(
-            table(quality), table(quality * np.array(self.claims)), table(price), table(cost)
+        promises = self.promises(market)
+        absent = np.isnan(promises.quality)[:, :, None]
+        prices = []
+        for terms in self.terms(market):
+            wide = tuple(term[:, :, None] for term in terms)
+            price = np.asarray(self.tariff.price(wide, choices[:, None]))
+            prices.append(table(np.where(absent, np.nan, price)))
+        price, paid = prices
+        quality, seen, cost = (
+            table(x[:, :, None]) for x in (promises.quality, promises.seen, promises.cost)
         )
+        if r == 1:
+            return Offer(quality, seen, price, cost)
+        penalty = table(promises.penalty[:, :, None])
+        return Offer(quality, seen, price, cost, None if _equal(paid, price) else paid, penalty)
 
     def play(self, offer: Offer, users: UsersLike) -> Round:
         """One round, in expectation: `Rule.play`. users: a `Market`, or `Users`."""
@@ -107,6 +203,31 @@ class Mechanism:
     def deviations(self, table: Offer, offer: Offer, users: UsersLike) -> tuple[Array, Array]:
         """What each provider would get from each of its actions: `Rule.deviations`."""
         return self.rule.deviations(table, offer, users)
+
+
+def _equal(a: Array, b: Array) -> bool:
+    return a is b or np.array_equal(a, b, equal_nan=True)
+
+
+def _steps(reports: Sequence[Report]) -> NDArray[np.intp]:
+    """`[r]` how many levels above the one served each report announces."""
+    return np.array([int(size) if kind == "under_serve" else 0 for kind, size in reports])
+
+
+def _announced(reports: Sequence[Report], levels: int) -> NDArray[np.intp]:
+    """`[m, r]` the level that is announced; the highest where there is none."""
+    return np.minimum(np.arange(levels)[:, None] + _steps(reports), levels - 1)
+
+
+def _within_room(reports: Sequence[Report], levels: int) -> NDArray[np.intp]:
+    """`[r, m]` the report that is made in place of each where only so many levels lie above the one
+    served: the highest announcement that there is, or the truth.
+    """
+    steps, room = _steps(reports), np.arange(levels)
+    fits = (steps > 0) & (steps <= room[:, None])  # [m, r]
+    highest = np.where(fits, steps, 0).argmax(axis=1)  # report 0 where none fits
+    own = np.arange(len(reports))[:, None]
+    return np.where(steps[:, None] <= room, own, highest)
 
 
 Factory = Callable[..., Mechanism]

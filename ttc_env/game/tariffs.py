@@ -22,13 +22,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game.arrays import array_module
 from ttc_env.game.types import Array, Market
+
+Terms: TypeAlias = tuple[Any, ...]
+"""What a price depends on besides its choice: arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +82,17 @@ class Tariff(ABC):
     """Turns a level and a price choice into a price.
 
     A tariff of your own needs `terms`, `price` and `neutral`; `multiple` and `choice` say on which
-    scale a continuous price is laid out between the lowest and the highest choice.
+    scale a continuous price is laid out between the lowest and the highest choice; `lies` and
+    `misreported` say which misreports make sense under it, and what they do to prices.
     """
 
     choices: tuple[float, ...]  # the grid of price choices
+
+    lies: ClassVar[tuple[str, ...]] = ("under_serve",)
+    """The misreports that can be told (`ttc_env.game.misreports`)."""
+
+    passes_fines_on: ClassVar[bool] = False
+    """Whether a liar's price covers the expected fine."""
 
     def __post_init__(self) -> None:
         choices = tuple(float(x) for x in np.atleast_1d(np.asarray(self.choices, dtype=np.float64)))
@@ -151,6 +161,25 @@ class Tariff(ABC):
         """The default choices, for a tariff with these other fields."""
         return tuple(cls.__dataclass_fields__["choices"].default)  # type: ignore[arg-type]
 
+    def misreported(
+        self, served: Terms, announced: Terms, factor: Array, fine: Array
+    ) -> tuple[Terms, Terms]:
+        """The terms of the price that users expect, and those of the bill, under a misreport.
+
+        Args:
+            served, announced: `terms` of the level that is served and of the one that is announced,
+                `[n, m, r]` for r reports.
+            factor: `[r]` tokens, or characters, as billed over those used.
+            fine: `[r]` USD/query, in expectation.
+        """
+        return announced, self.counted(announced, factor)
+
+    def counted(self, terms: Terms, factor: Array) -> Terms:
+        """Terms where `factor` times the tokens, or characters, are billed. Only tariffs that count
+        them (`lies`) have it; for others factor is 1.
+        """
+        return terms
+
     @property
     def continuous(self) -> bool:
         """Whether there is a range of prices to choose from, and not one price alone."""
@@ -161,11 +190,11 @@ class Tariff(ABC):
         terms = tuple(term[:, :, None] for term in self.terms(market))
         return np.asarray(self.price(terms, np.array(self.choices)))
 
-    def price_range(self, market: Market) -> tuple[Array, Array]:
-        """`[n, m]` USD/query each: the lowest and the highest price of every level, whichever end
-        of the grid they are at.
+    def price_range(self, terms: Terms) -> tuple[Array, Array]:
+        """The lowest and the highest price in USD/query, whichever end of the grid they are at, of
+        every entry of `terms`.
         """
-        ends = [self.price(self.terms(market), self.choices[k]) for k in (0, -1)]
+        ends = [self.price(terms, self.choices[k]) for k in (0, -1)]
         return np.minimum(*ends), np.maximum(*ends)
 
 
@@ -178,12 +207,16 @@ class PerToken(Tariff):
     choices: tuple[float, ...] = (0.8, 1.0, 1.25, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
     neutral = 1.0
+    lies = ("over_report", "under_serve")
 
     def terms(self, market: Market) -> tuple[Array, ...]:
         return (market.price,)
 
     def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
         return terms[0] * choice
+
+    def counted(self, terms: Terms, factor: Array) -> Terms:
+        return (terms[0] * factor,)
 
 
 @dataclass(frozen=True)
@@ -195,12 +228,24 @@ class CostPlus(Tariff):
     choices: tuple[float, ...] = (-0.5, -0.2, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
     neutral = 0.0
+    lies = ("under_serve", "over_claim")
+    passes_fines_on = True
 
     def terms(self, market: Market) -> tuple[Array, ...]:
         return (market.cost,)
 
     def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
-        return terms[0] * (1.0 + choice)
+        bid = terms[0] * (1.0 + choice)
+        return bid if len(terms) == 1 else bid + terms[1]
+
+    def misreported(
+        self, served: Terms, announced: Terms, factor: Array, fine: Array
+    ) -> tuple[Terms, Terms]:
+        """A bid is over the cost of what is served, and a liar's covers the expected fine, too: it
+        is a cost of serving, so that the neutral bid stays the one at cost.
+        """
+        bid = (*served, np.zeros_like(served[0]) + fine)
+        return bid, bid
 
     def multiple(self, choice: Any) -> Any:
         return 1.0 + choice
@@ -317,6 +362,14 @@ class PayPerCorrect(Tariff):
     def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
         return terms[0] * choice
 
+    def misreported(
+        self, served: Terms, announced: Terms, factor: Array, fine: Array
+    ) -> tuple[Terms, Terms]:
+        """Right answers are counted once they are there: users expect those of the announced level,
+        and pay for those of the level that is served.
+        """
+        return announced, served
+
 
 @dataclass(frozen=True)
 class TwoPart(Tariff):
@@ -330,6 +383,7 @@ class TwoPart(Tariff):
     choices: tuple[float, ...] = (*_NEAR, *_FAR, 512.0, 1024.0)
 
     neutral = 1.0
+    lies = ("over_report", "under_serve")
 
     def terms(self, market: Market) -> tuple[Array, ...]:
         fee = at_reference(market, market.price - market.cost)
@@ -338,6 +392,11 @@ class TwoPart(Tariff):
     def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
         cost, fee = terms
         return cost + fee * choice
+
+    def counted(self, terms: Terms, factor: Array) -> Terms:
+        """The cost that is passed on is counted in tokens; the fee is not."""
+        cost, fee = terms
+        return cost * factor, fee
 
 
 @dataclass(frozen=True)
@@ -354,6 +413,7 @@ class PriceCap(Tariff):
     cap: float | None = None  # USD/query, one for all; None: p* of each provider
 
     neutral = 1.0
+    lies = ("over_report", "under_serve")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -372,6 +432,9 @@ class PriceCap(Tariff):
         asked, cap = terms[0] * choice, terms[1]
         return array_module(cap).minimum(asked, cap)
 
+    def counted(self, terms: Terms, factor: Array) -> Terms:
+        return terms[0] * factor, terms[1]
+
 
 @dataclass(frozen=True)
 class PerCharacter(Tariff):
@@ -384,6 +447,7 @@ class PerCharacter(Tariff):
     choices: tuple[float, ...] = (*_NEAR, *_FAR[:-2])
 
     neutral = 1.0
+    lies = ("over_report", "under_serve")
 
     def terms(self, market: Market) -> tuple[Array, ...]:
         """kappa characters, USD/query.
@@ -408,6 +472,9 @@ class PerCharacter(Tariff):
 
     def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
         return terms[0] * choice
+
+    def counted(self, terms: Terms, factor: Array) -> Terms:
+        return (terms[0] * factor,)
 
 
 POSTED_TARIFFS: dict[str, type[Tariff]] = {

@@ -31,6 +31,7 @@ SAMPLING = (
     "frequency_penalty",
     "repetition_penalty",
 )
+MORE_SAMPLING = ("max_tokens", "thought_start", "engine_budgets")  # that a provider may change
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class DialSpec:
     budgets: Sequence[int] | None = None  # thinking budgets: the dial `reasoning`
     coupled: bool = False  # all budgets from one thought
     thought_start: str = ""
+    engine_budgets: bool = True  # vLLM's own thinking budget where it can do what is asked
     methods: Sequence[str] = ("majority", "best_of_n")
     levels: Sequence[int] | None = None
     score: str = "logprob"
@@ -124,6 +126,7 @@ class DialSpec:
                 closing.answer_prefix,
                 closing.answer_stop,
                 closing.start,
+                self.engine_budgets,
             )
             for budget in budgets
         }
@@ -218,7 +221,7 @@ class Campaign:
     reward_model: RewardOptions | None = None
     betas: Sequence[float] = ()  # the measured markets are solved at these; 1/USD
     seed: int = 0
-    batch: int = 64
+    batch: int | None = None  # questions under way at once, at most; by default the engine's choice
     margin: float | None = None
     resamples: int = 2000
     check_workers: int = 2
@@ -231,7 +234,8 @@ class Campaign:
             if not getattr(self, name):
                 raise ValueError(f"a campaign needs at least one entry in [{name}]")
         for name in ("batch", "check_workers", "resamples"):
-            if getattr(self, name) < 1:
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("check_timeout", "tokens_per_second"):
             if not getattr(self, name) > 0:
@@ -258,11 +262,11 @@ class Campaign:
 
     def dial(self, provider: ProviderSpec, name: str) -> DialSpec:
         """A dial with the provider's changes."""
-        unknown = sorted(set(provider.sampling) - {*SAMPLING, "max_tokens", "thought_start"})
+        unknown = sorted(set(provider.sampling) - {*SAMPLING, *MORE_SAMPLING})
         if unknown:
             raise ValueError(
-                f"sampling option {unknown[0]!r} is unknown; choose among {', '.join(SAMPLING)},"
-                " max_tokens, thought_start"
+                f"sampling option {unknown[0]!r} is unknown; choose among"
+                f" {', '.join((*SAMPLING, *MORE_SAMPLING))}"
             )
         return dataclasses.replace(self.dials[name], **provider.sampling)
 

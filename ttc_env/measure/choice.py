@@ -43,7 +43,8 @@ _WORDS = {
     "答案": "answer", "答え": "answer", "正解": "answer", "답": "answer",
     "です": ".",
     "정답": "answer", "选项": "option",
-    "選項": "option", "选择": "choose", "選擇": "choose", "应选": "choose", "故选": "choose",
+    "選項": "option", "opción": "option", "opção": "option", "opzione": "option",
+    "选择": "choose", "選擇": "choose", "应选": "choose", "故选": "choose",
     "選": "choose", "选": "choose", "是": "is", "为": "is", "為": "is", "は": "is", "은": "is",
     "는": "is", "正确": "correct", "正確": "correct", "所以": "so", "因此": "so", "或": "or",
     "和": "and", "不": "not", "。": ".\n", "、": ",",
@@ -388,7 +389,8 @@ class _Reader:
             return
         if self.tokens[i].text.islower() and not (bracketed or last in _NOUNS):
             return
-        if self._negated(before + 1, 4):
+        # "A and C are wrong, which leaves B": what was denied is another option
+        if last not in {"leaves", "leaving"} and self._negated(before + 1, 4):
             return
         concluding = last in _CONCLUSIONS or (
             last in {",", ":"} and self.word(before - 1) in _CONCLUSIONS

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ttc_env.measure.backends.base import Backend, question_seed
-from ttc_env.measure.dials import Dial, Draw
-from ttc_env.measure.scoring import SCORING_VERSION, Verdict, WorkerPool
+from ttc_env.measure.backends.base import Backend, Stream, question_seed
+from ttc_env.measure.dials import Dial, Draw, Steps
+from ttc_env.measure.scoring import SCORING_VERSION, Verdict, WorkerPool, judge
 from ttc_env.measure.tasks import Question, Task
 from ttc_env.measure.traces import TraceError, TraceWriter
 
@@ -76,6 +76,7 @@ def session_facts(task: Task, backend: Backend) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "questions": len(task.questions),
+        "questions_from": dict(task.origin),
         "scoring": SCORING_VERSION,
         "constant_baseline": {"answer": answer, "accuracy": share},
         "versions": facts["versions"],
@@ -91,7 +92,7 @@ def collect(
     *,
     provider: str | None = None,
     seed: int = 0,
-    batch: int = 32,
+    batch: int | None = None,
     resume: bool = True,
     pool: WorkerPool | None = None,
     places: Collection[int] | None = None,
@@ -102,9 +103,10 @@ def collect(
 ) -> Progress:
     """Draw, check and store the samples of every question that `path` does not hold yet.
 
-    While the engine draws a batch, the answers of the one before are checked and stored. A backend
-    that serves many requests at once (`lanes`) gets question by question, without waiting for the
-    slowest of a batch.
+    While the engine draws, the answers before are checked and stored. A backend that works on many
+    requests at once (`Stream`, or a server with `lanes`) gets question by question, each as soon as
+    there is room for it, without waiting for the slowest of a batch. Which questions are under way
+    together changes no sample.
 
     Args:
         task, backend, dial: what is measured, by what, and how.
@@ -112,8 +114,8 @@ def collect(
         provider: name of the model in curve files; by default the last part of its path.
         seed: base seed; each question's own follows from it, its place in the task, the model and
             the dial.
-        batch: questions drawn at once. What a kill can lose, and what an engine can work on in
-            parallel.
+        batch: questions under way at once, at most; by default as many as the engine can work on.
+            What a kill can lose.
         resume: False refuses a file that holds questions already.
         pool: workers that check answers; one of this call's own by default.
         places: which of the task's questions, by their place; all by default. A shard's samples are
@@ -127,6 +129,7 @@ def collect(
         TraceError: see `TraceWriter`.
         KeyboardInterrupt: passed on; all finished questions are on disk.
     """
+    dial = dial.on(backend)
     name = provider or Path(backend.model).name
     settings = trace_settings(task, backend, dial, seed, name) | dict(more_settings or {})
     setting = "|".join(f"{key}={value}" for key, value in sorted(dial.settings().items()))
@@ -148,7 +151,8 @@ def collect(
         ]
         progress = Progress(len(chosen) - len(missing), len(chosen))
         report(progress)
-        store = _Store(task, writer, checkers, progress, warn)
+        ahead = 16 if hasattr(backend, "lanes") else 2  # questions, or batches
+        store = _Store(task, writer, checkers, progress, warn, ahead)
         began, whole = time.perf_counter(), False
         try:
             for part, draws in _drawn(dial, backend, missing, batch):
@@ -171,14 +175,21 @@ STORE_PATIENCE = 20.0
 _Part: TypeAlias = "Sequence[tuple[Question, int]]"  # questions and their seeds
 
 
+BATCH = 32  # questions that a backend without lanes gets at once
+
+
 def _drawn(
-    dial: Dial, backend: Backend, missing: _Part, batch: int
+    dial: Dial, backend: Backend, missing: _Part, batch: int | None
 ) -> Iterator[tuple[_Part, list[list[Draw]]]]:
     """Batches and their draws: one after the other, or, where the backend has several lanes, single
     questions as they are finished.
     """
     lanes = backend.lanes(dial.sampling.n) if hasattr(backend, "lanes") else 1
+    if isinstance(backend, Stream):
+        yield from _streamed(dial, backend, missing, min(lanes, batch or lanes))
+        return
     if lanes <= 1:
+        batch = batch or BATCH
         for start in range(0, len(missing), batch):
             part = missing[start : start + batch]
             yield part, dial.draw(backend, [q.prompt for q, _ in part], [s for _, s in part])
@@ -201,7 +212,7 @@ def _drawn(
             except BaseException as error:
                 done.put((part, error))
 
-    for _ in range(min(lanes, len(missing))):
+    for _ in range(min(lanes, batch or lanes, len(missing))):
         threading.Thread(target=work, daemon=True).start()
     try:
         for _ in range(len(missing)):
@@ -218,6 +229,30 @@ def _drawn(
         stop.set()
 
 
+def _streamed(
+    dial: Dial, backend: Any, missing: _Part, room: int
+) -> Iterator[tuple[_Part, list[list[Draw]]]]:
+    """Single questions as they are finished, `room` of them under way until the last has begun."""
+    running: dict[int, tuple[tuple[Question, int], Steps]] = {}  # by ticket
+    waiting = iter(missing)
+    try:
+        while True:
+            while len(running) < room and (entry := next(waiting, None)) is not None:
+                steps = dial.steps(entry[0].prompt, entry[1], backend)
+                running[backend.submit(next(steps))] = entry, steps
+            if not running:
+                return
+            for ticket, samples in backend.advance():
+                entry, steps = running.pop(ticket)
+                try:
+                    running[backend.submit(steps.send(samples))] = entry, steps
+                except StopIteration as end:
+                    yield [entry], [end.value]
+    finally:
+        if running:
+            backend.abandon()
+
+
 class _Store:
     """Checks and stores what was drawn, in a thread of its own, in the order in which it came."""
 
@@ -228,11 +263,12 @@ class _Store:
         pool: WorkerPool,
         progress: Progress,
         warn: Callable[[str], None],
+        ahead: int,
     ) -> None:
         self._task, self._writer, self._pool = task, writer, pool
         self._progress, self._warn = progress, warn
-        # two batches ahead at most: an engine that is faster than the checking waits for it
-        self._queue: queue.Queue[tuple[_Part, list[list[Draw]]] | None] = queue.Queue(2)
+        # so far ahead at most: an engine that is faster than the checking waits for it
+        self._queue: queue.Queue[tuple[_Part, list[list[Draw]]] | None] = queue.Queue(ahead)
         self._stop = threading.Event()
         self._problem: BaseException | None = None
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -285,7 +321,11 @@ class _Store:
             self._problem = error
 
     def _one(self, question: Question, seed: int, draws: Sequence[Draw]) -> None:
-        judged = _verdicts(self._task, question, draws, self._pool, self._warn)
+        task = self._task
+        texts, whole = [d.text for d in draws], [d.finish == "stop" for d in draws]
+        judged = judge(
+            task.answer, task.pattern, question.gold, texts, whole, self._pool, self._warn
+        )
         columns = _columns(draws, judged)
         self._writer.append(question.id, question.gold, columns, prompt=question.prompt, seed=seed)
         self._progress.done += 1
@@ -304,30 +344,6 @@ def _check_questions(task: Task, writer: TraceWriter) -> None:
                 " answer than the task has now; choose another --out folder, or pin the data set's"
                 " revision"
             )
-
-
-def _verdicts(
-    task: Task,
-    question: Question,
-    draws: Sequence[Draw],
-    pool: WorkerPool,
-    warn: Callable[[str], None],
-) -> list[Verdict]:
-    """The verdict on every sample of a question.
-
-    A sample that was cut off is wrong and has no answer; equal texts are checked once.
-    """
-    texts = list(dict.fromkeys(draw.text for draw in draws if draw.finish == "stop"))
-    verdicts = task.check(texts, [question.gold] * len(texts), pool)
-    judged = dict(zip(texts, verdicts, strict=True))
-    for text, verdict in judged.items():
-        if verdict.problem:
-            warn(
-                f"an answer could not be checked and counts as none ({verdict.problem}): gold"
-                f" {question.gold!r}, text ends {text[-60:]!r}"
-            )
-    cut_off = Verdict(None, False)
-    return [judged[draw.text] if draw.finish == "stop" else cut_off for draw in draws]
 
 
 def _columns(draws: Sequence[Draw], verdicts: Sequence[Verdict]) -> dict[str, list[Any]]:

@@ -2,15 +2,19 @@
 
 - `Parallel`: n whole samples. Majority, weighted majority and best-of-k for every k <= n are all
   computed later from the same stored samples, so one trace gives every level of those three dials.
-- `ThinkingBudget`: a chain of thought that is *made* to end after so many tokens (budget forcing in
-  two phases). Each budget is a setting, and a trace, of its own.
+- `ThinkingBudget`: a chain of thought that is *made* to end after so many tokens (budget forcing,
+  in two phases or by the engine itself). Each budget is a setting, and a trace, of its own.
+- `CoupledBudgets`: several budgets from one thought.
+
+A dial says what it asks step by step, for one question (`steps`); who drives it decides how many
+questions are under way at once, and changes no sample by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from ttc_env.measure.backends.base import (
     SEED_STRIDE,
@@ -19,8 +23,10 @@ from ttc_env.measure.backends.base import (
     Begun,
     Message,
     Prompt,
+    Request,
     Sample,
     Sampling,
+    ThoughtMarks,
 )
 
 
@@ -40,6 +46,10 @@ class Draw:
         return self.thinking_tokens + self.answer_tokens
 
 
+#: What a dial asks for one question: requests out, samples in, its draws at the end.
+Steps: TypeAlias = Generator[Request, "list[list[Sample]]", "list[Draw]"]
+
+
 class Dial(Protocol):
     """A way to spend compute on a prompt."""
 
@@ -57,15 +67,63 @@ class Dial(Protocol):
         """Upper bound on the generated tokens of one prompt, all samples together."""
         ...
 
+    def on(self, backend: Backend) -> Dial:
+        """The dial as this engine turns it."""
+        ...
+
+    def steps(self, prompt: Prompt, seed: int, backend: Backend) -> Steps:
+        """One question, step by step."""
+        ...
+
     def draw(
         self, backend: Backend, prompts: Sequence[Prompt], seeds: Sequence[int]
     ) -> list[list[Draw]]:
-        """The samples of each prompt."""
+        """The samples of each prompt, all prompts in step."""
         ...
 
 
+class _Stepped:
+    """Draws a batch by its steps."""
+
+    def on(self, backend: Backend) -> Any:
+        return self
+
+    def steps(self, prompt: Prompt, seed: int, backend: Backend) -> Steps:
+        raise NotImplementedError
+
+    def draw(
+        self, backend: Backend, prompts: Sequence[Prompt], seeds: Sequence[int]
+    ) -> list[list[Draw]]:
+        running = [self.steps(p, s, backend) for p, s in zip(prompts, seeds, strict=True)]
+        drawn: list[list[Draw]] = [[] for _ in prompts]
+        asked: dict[int, Request] = {}
+
+        def go_on(i: int, samples: list[list[Sample]] | None) -> None:
+            try:
+                asked[i] = next(running[i]) if samples is None else running[i].send(samples)
+            except StopIteration as end:
+                drawn[i] = end.value
+
+        for i in range(len(running)):
+            go_on(i, None)
+        while asked:
+            sampling = next(iter(asked.values())).sampling
+            together = {i: request for i, request in asked.items() if request.sampling == sampling}
+            answers = iter(
+                backend.generate(
+                    [prompt for request in together.values() for prompt in request.prompts],
+                    sampling,
+                    [seed for request in together.values() for seed in request.seeds],
+                )
+            )
+            for i, request in together.items():
+                del asked[i]
+                go_on(i, [next(answers) for _ in request.prompts])
+        return drawn
+
+
 @dataclass(frozen=True)
-class Parallel:
+class Parallel(_Stepped):
     """n independent samples, thought and answer in one go."""
 
     sampling: Sampling
@@ -77,13 +135,9 @@ class Parallel:
     def most_tokens(self) -> int:
         return self.sampling.n * self.sampling.max_tokens
 
-    def draw(
-        self, backend: Backend, prompts: Sequence[Prompt], seeds: Sequence[int]
-    ) -> list[list[Draw]]:
-        drawn = backend.generate(prompts, self.sampling, seeds)
-        return [
-            [Draw(s.text, 0, s.tokens, s.logprob, s.finish) for s in samples] for samples in drawn
-        ]
+    def steps(self, prompt: Prompt, seed: int, backend: Backend) -> Steps:
+        (samples,) = yield Request((prompt,), self.sampling, (seed,))
+        return [Draw(s.text, 0, s.tokens, s.logprob, s.finish) for s in samples]
 
 
 @dataclass(frozen=True)
@@ -112,6 +166,15 @@ class Closing:
             **({"thought_start": self.start} if self.start else {}),
         }
 
+    @property
+    def opening(self) -> str:
+        """The marker that opens a thought, by us or by the chat template: `<think>` for `</think>`;
+        empty where it is not known.
+        """
+        if self.start.strip():
+            return self.start.strip()
+        return "<" + self.end[2:] if self.end.startswith("</") else ""
+
     def thought(self, prompt: Prompt) -> Prompt:
         """The prompt to think after."""
         if isinstance(prompt, str) or not self.start:
@@ -129,13 +192,19 @@ class Closing:
 
 
 @dataclass(frozen=True)
-class ThinkingBudget:
+class ThinkingBudget(_Stepped):
     """A thought of at most `budget` tokens, then the answer: budget forcing.
 
-    Phase one generates until the model closes its thought with `thought_end`, or the budget is
-    spent. Phase two puts `thought_end` (and `answer_prefix`) after whatever was thought and lets
-    the model answer within `answer_tokens`. The closing marker that we write is not billed; one
-    that the model wrote is, as part of the thought. A budget of 0 goes straight to the answer.
+    In two phases: phase one generates until the model closes its thought with `thought_end`, or the
+    budget is spent. Phase two puts `thought_end` (and `answer_prefix`) after whatever was thought
+    and lets the model answer within `answer_tokens`. The closing marker that we write is not
+    billed; one that the model wrote is, as part of the thought. A budget of 0 goes straight to the
+    answer.
+
+    An engine with a thinking budget of its own (vLLM's `thinking_token_budget`) does both in one
+    request, with the same law and the same bill. It writes the marker and nothing else, so it is
+    used where the answer has no prefix, no stop strings, and the marker is one token; `marks` says
+    that it is used, and so does a trace's header.
 
     A model that ends its turn without closing its thought is asked for the answer all the same.
     """
@@ -147,6 +216,8 @@ class ThinkingBudget:
     answer_prefix: str = ""
     answer_stop: tuple[str, ...] = ()
     thought_start: str = ""
+    engine: bool = True  # by the engine's own budget where it can; False: always two phases
+    marks: ThoughtMarks | None = None  # set by `on`
 
     def __post_init__(self) -> None:
         if self.budget < 0:
@@ -169,34 +240,82 @@ class ThinkingBudget:
             **self.sampling.settings(),
             "budget": self.budget,
             **self.closing.settings(),
+            **({} if self.marks is None else {"closed_by": "engine"}),
         }
 
     @property
     def most_tokens(self) -> int:
         return self.sampling.n * (self.budget + self.answer_tokens)
 
-    def draw(
-        self, backend: Backend, prompts: Sequence[Prompt], seeds: Sequence[int]
-    ) -> list[list[Draw]]:
-        thoughts = _think(self.sampling, self.closing, self.budget, backend, prompts, seeds)
-        continued: list[Prompt] = []
-        phase_two_seeds: list[int] = []
-        for prompt, seed, samples in zip(prompts, seeds, thoughts, strict=True):
-            for j, thought in enumerate(samples):
-                tokens = thought.token_ids if thought.finish == "length" else None
-                continued.append(self.closing.answer(prompt, thought.text, tokens))
-                # n <= SEED_STRIDE / 2, so no seed is used twice
-                phase_two_seeds.append(seed + SEED_STRIDE // 2 + j)
+    def engine_marks(self) -> tuple[str, str] | None:
+        """What an engine must know to close this thought itself; None where it cannot."""
+        able = self.engine and self.budget and not (self.answer_prefix or self.answer_stop)
+        return (self.closing.opening, self.thought_end) if able and self.closing.opening else None
+
+    def on(self, backend: Backend) -> ThinkingBudget:
+        marks: ThoughtMarks | None = getattr(backend, "thought_marks", None)
+        able = marks is not None and (marks.start, marks.end) == self.engine_marks()
+        return replace(self, marks=marks if able else None)
+
+    def steps(self, prompt: Prompt, seed: int, backend: Backend) -> Steps:
+        if self.marks is not None:
+            return (yield from self._in_one(self.marks, prompt, seed, backend))
+        thoughts = yield from _think(self.sampling, self.closing, self.budget, prompt, seed)
+        return (yield from self._answered(prompt, seed, dict(enumerate(thoughts))))
+
+    def _answered(self, prompt: Prompt, seed: int, thoughts: dict[int, Sample]) -> Steps:
+        """Phase two, for thoughts by their place among the samples."""
+        continued = []
+        for thought in thoughts.values():
+            tokens = thought.token_ids if thought.finish == "length" else None
+            continued.append(self.closing.answer(prompt, thought.text, tokens))
+        # n <= SEED_STRIDE / 2, so no seed is used twice
+        seeds = tuple(seed + SEED_STRIDE // 2 + j for j in thoughts)
         phase_two = _phase_two(self.sampling, self.closing)
-        answers = iter(backend.generate(continued, phase_two, phase_two_seeds))
+        answers = yield Request(tuple(continued), phase_two, seeds)
         return [
-            [_join(self.closing, thought, next(answers)[0]) for thought in samples]
-            for samples in thoughts
+            _join(self.closing, thought, answer)
+            for thought, (answer,) in zip(thoughts.values(), answers, strict=True)
         ]
+
+    def _in_one(self, marks: ThoughtMarks, prompt: Prompt, seed: int, backend: Backend) -> Steps:
+        """Thought, marker and answer in one request; what is cut off the answer would not have been
+        generated in two phases, and is not billed.
+        """
+        most = self.budget + 1 + self.answer_tokens
+        sampling = replace(self.sampling, max_tokens=most, stop=(), thinking_budget=self.budget)
+        (samples,) = yield Request((self.closing.thought(prompt),), sampling, (seed,))
+        draws: dict[int, Draw] = {}
+        unclosed: dict[int, Sample] = {}
+        for j, sample in enumerate(samples):
+            ids, logprobs = sample.token_ids, sample.token_logprobs
+            if ids is None or logprobs is None:
+                raise RuntimeError(f"{backend.model}: the engine does not tell its tokens")
+            at = ids.index(marks.end_id) if marks.end_id in ids else len(ids)
+            if at > self.budget:
+                raise RuntimeError(
+                    f"a thought of {at} tokens exceeds its budget of {self.budget}: the engine"
+                    " ignored thinking_token_budget; set engine_budgets = false"
+                )
+            if at == len(ids):  # the turn ended within the thought
+                unclosed[j] = Sample(sample.text, at, sum(logprobs), "stop", None)
+                continue
+            ours = at == self.budget  # the engine wrote the marker: not billed
+            thinking = at if ours else at + 1
+            answer = ids[at + 1 : at + 1 + self.answer_tokens]
+            cut = len(ids) > at + 1 + len(answer) or sample.finish == "length"
+            billed = logprobs[:thinking] + logprobs[at + 1 : at + 1 + len(answer)]
+            text = backend.decode(ids[:at]) + self.thought_end + backend.decode(answer)
+            finish = "length" if cut else "stop"
+            draws[j] = Draw(text, thinking, len(answer), sum(billed), finish)
+        if unclosed:
+            answered = yield from self._answered(prompt, seed, unclosed)
+            draws |= dict(zip(unclosed, answered, strict=True))
+        return [draws[j] for j in range(len(samples))]
 
 
 @dataclass(frozen=True)
-class CoupledBudgets:
+class CoupledBudgets(_Stepped):
     """Several thinking budgets from one thought: it is drawn at the largest budget, cut after each
     smaller one, and answered from there.
 
@@ -235,42 +354,33 @@ class CoupledBudgets:
     def most_tokens(self) -> int:
         return self.sampling.n * (self.budgets[-1] + len(self.budgets) * self.closing.answer_tokens)
 
-    def draw(
-        self, backend: Backend, prompts: Sequence[Prompt], seeds: Sequence[int]
-    ) -> list[list[Draw]]:
+    def steps(self, prompt: Prompt, seed: int, backend: Backend) -> Steps:
         closing = self.closing
-        thoughts = _think(self.sampling, closing, self.budgets[-1], backend, prompts, seeds)
+        thoughts = yield from _think(self.sampling, closing, self.budgets[-1], prompt, seed)
         continued: list[Prompt] = []
-        answer_seeds: list[int] = []
-        cuts: list[
-            list[tuple[Sample, int]]
-        ] = []  # for each prompt: (cut thought, its answer's place)
-        for prompt, seed, samples in zip(prompts, seeds, thoughts, strict=True):
-            row: list[tuple[Sample, int]] = []
-            for j, thought in enumerate(samples):
-                whole_at: int | None = None
-                for b, budget in enumerate(self.budgets):
-                    cut = _cut(thought, budget, backend)
-                    if cut is thought and whole_at is not None:
-                        row.append((thought, whole_at))
-                        continue
-                    tokens = cut.token_ids if cut.finish == "length" else None
-                    continued.append(closing.answer(prompt, cut.text, tokens))
-                    answer_seeds.append(seed + SEED_STRIDE // 2 + j * len(self.budgets) + b)
-                    row.append((cut, len(continued) - 1))
-                    if cut is thought:
-                        whole_at = len(continued) - 1
-            cuts.append(row)
-        answers = backend.generate(continued, _phase_two(self.sampling, closing), answer_seeds)
+        seeds: list[int] = []
+        cuts: list[tuple[Sample, int]] = []  # a cut thought, and its answer's place
+        for j, thought in enumerate(thoughts):
+            whole_at: int | None = None
+            for b, budget in enumerate(self.budgets):
+                cut = _cut(thought, budget, backend)
+                if cut is thought and whole_at is not None:
+                    cuts.append((thought, whole_at))
+                    continue
+                tokens = cut.token_ids if cut.finish == "length" else None
+                continued.append(closing.answer(prompt, cut.text, tokens))
+                seeds.append(seed + SEED_STRIDE // 2 + j * len(self.budgets) + b)
+                cuts.append((cut, len(continued) - 1))
+                if cut is thought:
+                    whole_at = len(continued) - 1
+        phase_two = _phase_two(self.sampling, closing)
+        answers = yield Request(tuple(continued), phase_two, tuple(seeds))
         return [
-            [
-                replace(
-                    _join(closing, cut, answers[place][0]),
-                    budget=self.budgets[i % len(self.budgets)],
-                )
-                for i, (cut, place) in enumerate(row)
-            ]
-            for row in cuts
+            replace(
+                _join(closing, cut, answers[place][0]),
+                budget=self.budgets[i % len(self.budgets)],
+            )
+            for i, (cut, place) in enumerate(cuts)
         ]
 
 
@@ -291,19 +401,14 @@ def _cut(thought: Sample, budget: int, backend: Backend) -> Sample:
 
 
 def _think(
-    sampling: Sampling,
-    closing: Closing,
-    budget: int,
-    backend: Backend,
-    prompts: Sequence[Prompt],
-    seeds: Sequence[int],
-) -> list[list[Sample]]:
+    sampling: Sampling, closing: Closing, budget: int, prompt: Prompt, seed: int
+) -> Generator[Request, list[list[Sample]], list[Sample]]:
     """Phase one: thoughts of at most `budget` tokens."""
     if not budget:
-        return [[Sample("", 0, 0.0, "length", ())] * sampling.n for _ in prompts]
+        return [Sample("", 0, 0.0, "length", ())] * sampling.n
     phase_one = replace(sampling, max_tokens=budget, stop=(closing.end,))
-    thoughts = backend.generate([closing.thought(p) for p in prompts], phase_one, seeds)
-    longest = max(thought.tokens for samples in thoughts for thought in samples)
+    (thoughts,) = yield Request((closing.thought(prompt),), phase_one, (seed,))
+    longest = max(thought.tokens for thought in thoughts)
     if longest > budget:
         raise RuntimeError(
             f"a thought of {longest} tokens exceeds its budget of {budget}: the backend ignored"

@@ -23,7 +23,9 @@ from ttc_env.measure.curve_file import (
     write_curves,
 )
 from ttc_env.measure.names import file_name
+from ttc_env.measure.rescore import scored_by
 from ttc_env.measure.samples import METHODS, SCORES, Samples, from_trace
+from ttc_env.measure.scoring import SCORING_VERSION
 from ttc_env.measure.traces import Trace, read_trace
 
 OBSERVATIONAL = "reasoning_observational"
@@ -236,6 +238,12 @@ def summarise(path: Path, warn: Callable[[str], None] = print) -> dict[str, Any]
     if not trace.records:
         return None
     samples = from_trace(trace, warn=warn)
+    old = scored_by(trace.sessions) - {SCORING_VERSION}
+    if old:
+        warn(
+            f"{path} holds verdicts of older checks (version {', '.join(map(str, sorted(old)))},"
+            f" today {SCORING_VERSION}); `ttc-env rescore {path}` scores its texts again"
+        )
     baseline: dict[str, Any] = next(
         (s["constant_baseline"] for s in trace.sessions if s.get("constant_baseline")), {}
     )

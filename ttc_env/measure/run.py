@@ -14,10 +14,12 @@ from typing import Any
 
 import pandas as pd
 
+from ttc_env.measure import plots
 from ttc_env.measure.backends import make_backend
-from ttc_env.measure.campaign import Campaign, Job, shard_places
+from ttc_env.measure.campaign import Campaign, Job, ProviderSpec, shard_places
 from ttc_env.measure.collect import Progress, collect
 from ttc_env.measure.curve_file import MeasuredCurve
+from ttc_env.measure.dials import ThinkingBudget
 from ttc_env.measure.estimate import curve_tables, curves_of, summarise, write_curve_files
 from ttc_env.measure.scoring import WorkerPool
 from ttc_env.measure.tasks import Task
@@ -70,6 +72,8 @@ def describe(campaign: Campaign, tasks: Mapping[str, Task], jobs: Sequence[Job])
             f"task {name}: {len(task.questions)} questions; always answering {answer!r} is right in"
             f" {100 * share:.1f}%"
         )
+        if task.unpinned:
+            lines.append(task.unpinned)
     for job in {job.task: job for job in reversed(jobs)}.values():
         for question in job.asked.questions[:2]:
             lines.append(f"\n--- {job.task}, {question.id} (gold {question.gold!r})")
@@ -120,6 +124,9 @@ def measure(
     prices = campaign.prices()
     total = Total(sum(map(len, places)), began=time.monotonic())
     paths = []
+    for text in dict.fromkeys(job.asked.unpinned for job in jobs):
+        if text:
+            say(text)
     mathematics = any(job.asked.answer == "math" for job in jobs)
     with WorkerPool(
         campaign.check_workers, campaign.check_timeout, mathematics=mathematics
@@ -133,7 +140,9 @@ def measure(
                     if backend is not None:
                         backend.close()
                     provider = campaign.providers[job.provider]
-                    backend = make_backend(provider.backend, provider.model, **provider.options())
+                    own = [j for j in jobs if j.provider == job.provider]
+                    options = _backend_options(provider, own)
+                    backend = make_backend(provider.backend, provider.model, **options)
                     loaded = job.provider
                 assert backend is not None
                 path = folder / (shard_file(job.file, shard) if shard else job.file)
@@ -169,6 +178,16 @@ def measure(
             if backend is not None:
                 backend.close()
     return paths
+
+
+def _backend_options(provider: ProviderSpec, jobs: Sequence[Job]) -> dict[str, Any]:
+    """What the provider's engine is started with: vLLM must know then how thoughts are marked."""
+    options = provider.options()
+    budgets = [job.how for job in jobs if isinstance(job.how, ThinkingBudget)]
+    marks = next((m for how in budgets if (m := how.engine_marks()) is not None), None)
+    if provider.backend == "vllm" and marks is not None:
+        options.setdefault("thought", list(marks))
+    return options
 
 
 def _asked_settings(campaign: Campaign, job: Job) -> dict[str, Any]:
@@ -302,7 +321,7 @@ def finish(
     command: str,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
-    """All that follows the samples: summary, curve files, solutions, SOURCES.md."""
+    """All that follows the samples: summary, curve files, solutions, figures, SOURCES.md."""
     table = summary(paths, say)
     say(summary_text(table))
     files = write_curve_files(
@@ -314,9 +333,28 @@ def finish(
         path = campaign.out / "solutions.csv"
         write_atomically(path, solved.to_csv(index=False, float_format="%.8g"))
         say(f"{path}:\n{solved.to_string(index=False, float_format=lambda v: f'{v:.4g}')}")
+    draw(campaign.out, files, solved, say)
     text = sources(campaign, jobs, [*paths, *files], seconds, command)
     write_atomically(campaign.out / "SOURCES.md", text)
     return files
+
+
+def draw(
+    out: Path, files: Sequence[Path], solved: pd.DataFrame, say: Callable[[str], None] = print
+) -> None:
+    """`curves.png` and, where markets were solved, `solutions.png`; without matplotlib a line that
+    says how.
+    """
+    try:
+        if files:
+            tables = [(path.stem, plots.read_curves(path)) for path in files]
+            plots.save(plots.curves_figure(tables), out / "curves.png")
+            say(f"{out / 'curves.png'}: accuracy against billed tokens, 95% intervals")
+        if not solved.empty:
+            plots.save(plots.solutions_figure(solved), out / "solutions.png")
+            say(f"{out / 'solutions.png'}: what the market reaches, and what is possible")
+    except ImportError as error:
+        say(f"no figures were drawn ({error}); then the same command again draws them")
 
 
 def solutions(
@@ -338,6 +376,8 @@ def solutions(
         for beta in campaign.betas:
             market = load_market(str(path), alpha=alpha, beta=beta)
             found, auction = solve(market), solve(market, "auction")
+            # pure equilibria exist at list prices; the one that providers like best
+            chosen = () if found.lowest is None else found.lowest
             rows.append(
                 {
                     "curves": path.name,
@@ -346,6 +386,10 @@ def solutions(
                     "optimal_welfare": found.optimal_welfare,
                     "price_of_anarchy": found.price_of_anarchy,
                     "unique": found.unique,
+                    "levels": "; ".join(
+                        f"{provider.name} {provider.levels[i]:g}"
+                        for provider, i in zip(market.providers, chosen, strict=False)
+                    ),
                     "auction_winner": (
                         "" if auction.winner is None else market.names[auction.winner]
                     ),
@@ -382,6 +426,7 @@ def sources(
         lines.append(
             f"- Task {name} ({task.name}): {len(task.questions)} questions; the constant answer"
             f" {answer!r} is right in {100 * share:.1f}%"
+            + "".join(f"; {key} {value}" for key, value in task.origin.items())
         )
     for name, provider in campaign.providers.items():
         chosen = {k: v for k, v in provider.backend_options.items() if k in HARMLESS}

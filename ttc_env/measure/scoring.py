@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from time import monotonic
@@ -30,13 +30,13 @@ from ttc_env.measure.backends.base import MissingExtra
 from ttc_env.measure.choice import read_choice
 from ttc_env.measure.mathematics import BadGold, same_expression
 
-__all__ = ["KINDS", "BadGold", "Verdict", "WorkerPool", "check", "check_answers"]
+__all__ = ["KINDS", "BadGold", "Verdict", "WorkerPool", "check", "check_answers", "judge"]
 
 KINDS = ("exact", "choice", "math")
 #: Characters of a text that are looked at, from its end: where answers stand.
 LONGEST_TEXT = 100_000
 #: Changes whenever a rule does; stored with each run, so that old verdicts can be told from new.
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 
 _READY = "ready"
 
@@ -115,6 +115,34 @@ def check_answers(
         return pool.run(jobs)
     with WorkerPool(1, mathematics=kind == "math") as own:
         return own.run(jobs)
+
+
+def judge(
+    kind: str,
+    pattern: str | None,
+    gold: str,
+    texts: Sequence[str],
+    finished: Sequence[bool],
+    pool: WorkerPool | None = None,
+    warn: Callable[[str], None] = print,
+) -> list[Verdict]:
+    """The verdict on every sample of one question.
+
+    A sample that was cut off is wrong and has no answer; equal texts are checked once. `warn` gets
+    a line for an answer that could not be checked.
+    """
+    ended = [text for text, whole in zip(texts, finished, strict=True) if whole]
+    different = list(dict.fromkeys(ended))
+    verdicts = check_answers(kind, different, [gold] * len(different), pattern, pool)
+    judged = dict(zip(different, verdicts, strict=True))
+    for text, verdict in judged.items():
+        if verdict.problem:
+            warn(
+                f"an answer could not be checked and counts as none ({verdict.problem}): gold"
+                f" {gold!r}, text ends {text[-60:]!r}"
+            )
+    cut_off = Verdict(None, False)
+    return [judged[t] if whole else cut_off for t, whole in zip(texts, finished, strict=True)]
 
 
 class WorkerPool:

@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -45,6 +45,9 @@ class Task:
     stop: tuple[str, ...] = ()
     # how to close a thought: `end`, `prefix`, `answer_tokens`
     thinking: Mapping[str, Any] | None = None
+    # where its questions were read: `path` and `revision` of a data set, `file` and `sha256` of a
+    # local file; empty for procedural tasks
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         twice = [i for i, count in Counter(q.id for q in self.questions).items() if count > 1]
@@ -60,6 +63,19 @@ class Task:
         not over the questions.
         """
         return hashlib.sha256(json.dumps(self.format, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def unpinned(self) -> str | None:
+        """What to do about a data set whose questions may change under a trace; None if nothing."""
+        if "path" not in self.origin or self.format.get("revision"):
+            return None
+        found = self.origin["revision"]
+        pin = f'"revision": "{found or "<commit>"}"'
+        return (
+            f"task {self.name} reads {self.origin['path']} as it is today"
+            f" ({f'commit {found}' if found else 'at an unknown commit'}); pin it with the task"
+            f" option {{{pin}}}, so that its questions cannot change under a trace"
+        )
 
     @property
     def constant_baseline(self) -> tuple[str, float]:
@@ -122,12 +138,15 @@ def load_task(
     spec = _spec(base, options or {})
     source = spec["source"]
     shown: list[dict[str, str]] = []
+    origin: dict[str, Any] = {}
     if source == "rows" and data is None:
         raise ValueError("the task `rows` reads a file of yours; name it (--data)")
     if source == "rows" and not variant:
         name = f"rows:{Path(str(data)).stem}"
     if source in ("huggingface", "rows"):
-        fields, shown = _from_datasets(spec, limit, seed, data)
+        rows = _rows(spec, data)
+        fields, shown = _from_datasets(spec, rows, limit, seed)
+        origin = _origin(spec, rows, data)
     elif source == "reasoning-gym":
         fields = _from_reasoning_gym(variant, limit or 200, seed)
     elif source == "chains":
@@ -151,6 +170,7 @@ def load_task(
         spec["max_tokens"],
         tuple(spec.get("stop", ())),
         spec.get("thinking"),
+        origin,
     )
 
 
@@ -188,6 +208,8 @@ def _spec(base: str, options: Mapping[str, Any]) -> dict[str, Any]:
             f"task option {unknown[0]!r} is unknown; choose among {', '.join(sorted(_OPTIONS))}"
         )
     spec = {**formats()[base], **options}
+    if "path" in options and "revision" not in options:
+        spec.pop("revision", None)  # a commit of the data set that was replaced
     if spec["source"] == "rows":
         for name, option in (
             ("question_field", "--question-field"),
@@ -252,10 +274,9 @@ def _shot_answer(spec: Mapping[str, Any]) -> str:
 
 
 def _from_datasets(
-    spec: Mapping[str, Any], limit: int | None, seed: int, data: str | Path | None
+    spec: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], limit: int | None, seed: int
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Fields of the questions, and of the worked examples: rows set aside for all limits."""
-    rows = _rows(spec, data)
     order = list(range(len(rows)))
     random.Random(seed).shuffle(order)  # always, so that a longer run extends a shorter one
     shots = spec.get("shots", 0)
@@ -290,6 +311,20 @@ def _rows(spec: Mapping[str, Any], data: str | Path | None) -> Sequence[Mapping[
             raise ValueError(f"{data}: the file must end in one of {', '.join(kinds)}")
         rows = datasets.load_dataset(kinds[Path(data).suffix], data_files=str(data), split="train")
     return rows
+
+
+def _origin(spec: Mapping[str, Any], rows: Any, data: str | Path | None) -> dict[str, Any]:
+    """Where rows were read: the local file, or the data set at the commit that was resolved."""
+    if data is not None:
+        content = Path(data).read_bytes()
+        return {"file": Path(data).name, "sha256": hashlib.sha256(content).hexdigest()}
+    revision = spec.get("revision")
+    if revision is None:
+        # `datasets` names its downloads hf://datasets/<path>@<commit>/<file>
+        names = getattr(getattr(rows, "info", None), "download_checksums", None) or {}
+        commits = {m[1] for name in names if (m := re.search(r"@([0-9a-f]{40})/", str(name)))}
+        revision = commits.pop() if len(commits) == 1 else None
+    return {"path": spec["path"], "revision": revision}
 
 
 def _json_rows(path: Path) -> list[dict[str, Any]]:

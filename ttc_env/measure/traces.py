@@ -21,7 +21,8 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -364,32 +365,53 @@ def merge_traces(parts: Sequence[str | Path], target: str | Path, order: Sequenc
     place = {question: i for i, question in enumerate(order)}
     ids = sorted(records, key=lambda question: place.get(question, len(place)))
     sessions = [session for trace in traces for session in trace.sessions]
-    entries: list[dict[str, Any]] = [
-        {
-            "kind": "header",
-            "format": FORMAT,
-            "settings": traces[0].settings,
-            "session": sessions[0],
-        },
-        *({"kind": "session", "session": session} for session in sessions[1:]),
-        *(records[question] for question in ids),
-    ]
-    write_atomically(target, "".join(_line(entry) + "\n" for entry in entries))
+    text = trace_text(traces[0].settings, sessions, [records[question] for question in ids])
+    write_atomically(target, text)
     return len(records)
+
+
+def trace_text(
+    settings: Mapping[str, Any],
+    sessions: Sequence[Mapping[str, Any]],
+    records: Iterable[Mapping[str, Any]],
+) -> str:
+    """A whole trace file: its header, the sessions of the runs that filled it, its questions."""
+    entries: list[Mapping[str, Any]] = [
+        {"kind": "header", "format": FORMAT, "settings": settings, "session": sessions[0]},
+        *({"kind": "session", "session": session} for session in sessions[1:]),
+        *records,
+    ]
+    return "".join(_line(entry) + "\n" for entry in entries)
+
+
+@contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Hold a trace as a writer does.
+
+    Raises:
+        TraceError: another process is writing it.
+    """
+    with Path(path).open("rb") as stream:
+        if fcntl is not None:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise TraceError(f"{path} is being written by another process; wait") from None
+        yield
 
 
 def _line(entry: Mapping[str, Any]) -> str:
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def write_atomically(path: str | Path, text: str) -> None:
+def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)

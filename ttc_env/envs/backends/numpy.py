@@ -68,7 +68,7 @@ class NumpyBackend(Backend):
         extra = self._play(actions, rng, *kept, shown=True, stage=stage)
         joined = {
             name: np.concatenate([getattr(part, name) for part in extra], axis=1)
-            for name in ("price", "served", "correct")
+            for name in ("price", "paid", "served", "correct", "caught")
             if extra and getattr(extra[0], name) is not None
         }
         self._public[-2], self._public[-1] = 1.0, time_left

@@ -29,7 +29,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
     from ttc_env.game.mixed import ExpectedUtilities
     from ttc_env.game.optimum import Optimum
+    from ttc_env.game.solution import LeastRegret
     from ttc_env.game.types import Market
 
 
@@ -57,12 +58,29 @@ class UsersLike(Protocol):
     @property
     def outside_value(self) -> Any: ...
 
+    @property
+    def alpha(self) -> Any: ...
+
+    @property
+    def baseline(self) -> Any: ...
+
 
 class Users(NamedTuple):
     """Those who choose."""
 
     beta: Any  # 1/USD, a number or [b]
     outside_value: Any  # USD/query, V_0, a number or [b]
+    alpha: Any = None  # USD, value of a surely right answer, a number or [b]; None: not known
+    baseline: Any = 0.1  # share of alpha that any answer is worth, a number or [b]
+
+    @classmethod
+    def of(cls, market: Any) -> Users:
+        """Those of a `Market`, or of a `MarketBatch`, `[G]`."""
+        return cls(market.beta, market.outside_value, market.alpha, market.baseline)
+
+    def map(self, function: Callable[[Any], Any]) -> Users:
+        """The users whose numbers are `function` of these."""
+        return Users(*(None if x is None else function(x) for x in self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +200,9 @@ class Rule(ABC):
                     " would not hold for it; derive it from Rule, and call the functions you need"
                 )
 
+    searches_optimum: ClassVar[bool] = True
+    """Whether the most welfare of a large game takes a search of seconds, as by default."""
+
     # --- the definition -------------------------------------------------------------------------
 
     @abstractmethod
@@ -257,7 +278,8 @@ class Rule(ABC):
         rivals = self.rivals(offer, users)
         rivals = type(rivals)(*(summary[:, None] for summary in rivals))
         absent = xp.isnan(table.quality)
-        there = table.map(lambda x: xp.where(absent, 0.0, x))
+        # where there is none, the first action, which always exists: no rule meets a made-up offer
+        there = table.map(lambda x: xp.where(absent, x[:, :1], x))
         log_share = self.log_share(there, rivals, users)
         paid = self.payment(there, rivals, users) - there.cost - there.penalty
         profit = xp.where(log_share > -np.inf, paid, 0.0)
@@ -270,7 +292,7 @@ class Rule(ABC):
 
         Payments that are differences of other amounts leave their rounding where they tie.
         """
-        amounts = (table.quality, table.seen, table.price)
+        amounts = (table.quality, table.seen, table.price, table.paid, table.penalty)
         largest = max(float(np.nanmax(np.abs(amount))) for amount in amounts)
         return 16 * float(np.finfo(np.float64).eps) * largest
 
@@ -324,15 +346,12 @@ class Rule(ABC):
         """Best replies to rounds of G markets. table: `[n, G, a]`; users: `[G]`."""
         return EveryAction(self, table)
 
-    def continuous_replies(
-        self, prices: Any, played: Round, users: UsersLike, claims: Sequence[float]
-    ) -> Replies:
-        """The best reply where any price between two ends may be asked.
+    def continuous_replies(self, prices: Any, played: Round, users: UsersLike) -> Replies:
+        """The best reply where any price between two ends may be asked, and is what is billed.
 
         Args:
             prices: `ttc_env.game.continuous.PriceRange`, `[n, m, b]`.
             played: the round, `[n, b]`.
-            claims: factors on the true quality that may be promised.
 
         Raises:
             ValueError: the rule has no formula for it.
@@ -350,7 +369,7 @@ class Rule(ABC):
             ValueError: they are not.
         """
         if type(self).continuous_replies is Rule.continuous_replies:
-            self.continuous_replies(None, None, None, ())  # type: ignore[arg-type]
+            self.continuous_replies(None, None, None)  # type: ignore[arg-type]
 
     def expected_utilities(
         self, mixture: Array, table: Offer, users: UsersLike
@@ -380,6 +399,14 @@ class Rule(ABC):
         from ttc_env.game import enumeration
 
         return enumeration.solve(mechanism, market, tolerance=tolerance)
+
+    def least_regret(self, mechanism: Mechanism, market: Market) -> LeastRegret:
+        """The profile nearest to an equilibrium: by enumeration where there are few, else the best
+        that best-response play passes through.
+        """
+        from ttc_env.game import enumeration
+
+        return enumeration.least_regret(mechanism, market)
 
     def solve_continuous(self, mechanism: Mechanism, market: Market) -> Any:
         """The solution where any price between the lowest and the highest choice may be asked.

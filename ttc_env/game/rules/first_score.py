@@ -29,6 +29,7 @@ from ttc_env.game import draws, mixed
 from ttc_env.game.arrays import array_module
 from ttc_env.game.equilibrium import Equilibria
 from ttc_env.game.mechanisms import Mechanism, register_mechanism
+from ttc_env.game.misreports import Misreport, Misreports
 from ttc_env.game.optimum import Optimum
 from ttc_env.game.regret import assess
 from ttc_env.game.rules import scores
@@ -50,6 +51,8 @@ class FirstScore(Rule):
     for. `settlement="claimed"`: the winner gets its bid, whatever it delivers.
     `reserve`: USD/query, no score below it serves.
     """
+
+    searches_optimum = False
 
     settlement: str = "delivered"
     reserve: float = -np.inf
@@ -200,6 +203,13 @@ class FirstScoreSolution(Solution):
     # earns something when it serves, or else loses nothing (GAME.md, theorem 14)
     undominated: Profile
 
+    @property
+    def lies(self) -> np.ndarray:
+        """`[k, n]`: who serves with a lie in each of `equilibria`. How losers are shown says
+        nothing of them.
+        """
+        return super().lies & (self.at(self.equilibria.T).share.T > 0)
+
     _why_none = (
         "a first-score auction need not have one; see `complete` and `reason`, and mixed play"
         " (`ttc_env.nash_conv`)"
@@ -313,8 +323,8 @@ def _outcomes(rungs: _Rungs, table: Offer, playable: np.ndarray) -> Iterator[Pro
         """Best actions of i at a score, one for each distinct offer."""
         distinct: dict[tuple[float, ...], int] = {}
         for action in np.flatnonzero(good[i] & (rungs.rank[i] == s)).tolist():
-            offer = (x[i, action] for x in (table.quality, table.price, table.cost))
-            distinct.setdefault(tuple(map(float, offer)), action)
+            amounts = (table.quality, table.price, table.cost, table.penalty + 0.0 * table.cost)
+            distinct.setdefault(tuple(float(x[i, action]) for x in amounts), action)
         return list(distinct.values())
 
     bottom = np.array([lowest_action(i) for i in range(n)])
@@ -389,19 +399,21 @@ def _second(
 def first_score_auction(
     prices: str | ArrayLike = "grid",
     settlement: str = "delivered",
-    claims: Sequence[float] = (1.0,),
     reserve: float = -np.inf,
+    misreport: Misreport = (),
+    audit_rate: float = 1.0,
+    fine: float = 0.0,
 ) -> Mechanism:
     """The first-score auction: the winner is held to its own score (GAME.md, theorem 14).
 
     Args:
         prices: bids as markups over cost; a grid by default, since nobody gains by bidding its
             cost.
-        settlement, claims, reserve: as in `second_price_auction`.
+        settlement, reserve, misreport, audit_rate, fine: as in `second_price_auction`.
     """
-    tariff = CostPlus.of(prices)
     rule = FirstScore(settlement, float(reserve))
-    return Mechanism("first_score", tariff, rule, tuple(claims))
+    misreports = Misreports.of(misreport, audit_rate, fine)
+    return Mechanism("first_score", CostPlus.of(prices), rule, misreports)
 
 
 register_mechanism("first_score", first_score_auction)

@@ -37,6 +37,7 @@ from ttc_env.game import (
 from ttc_env.game.arrays import array_module
 from ttc_env.game.envelope import PostedEnvelope
 from ttc_env.game.mechanisms import Factory, Mechanism, register_mechanism
+from ttc_env.game.misreports import Misreports
 from ttc_env.game.regret import OVERFLOW
 from ttc_env.game.rules import posted_price_python
 from ttc_env.game.rules.base import (
@@ -50,6 +51,7 @@ from ttc_env.game.rules.base import (
     UsersLike,
     regrets,
 )
+from ttc_env.game.rules.user_types import Types, UserTypes, user_types
 from ttc_env.game.solution import Profile, Solution
 from ttc_env.game.tariffs import POSTED_TARIFFS, Offer, Tariff
 from ttc_env.game.types import Array, Market, PostedPriceGame
@@ -67,6 +69,8 @@ class Attraction(NamedTuple):
 
 class PostedPrice(Rule):
     """Users choose by logit among quality as seen minus price, and pay what is billed."""
+
+    searches_optimum = False
 
     def rivals(self, offer: Offer, users: UsersLike) -> Attraction:
         return Attraction(*demand.best_rivals(offer.score, users.beta, users.outside_value))
@@ -133,17 +137,13 @@ class PostedPrice(Rule):
         return _Envelope(PostedEnvelope.of(table.score, profit, users.beta, users.outside_value))
 
     def continuous_replies(
-        self,
-        prices: continuous.PriceRange,
-        played: Round,
-        users: UsersLike,
-        claims: Sequence[float],
+        self, prices: continuous.PriceRange, played: Round, users: UsersLike
     ) -> Replies:
         rivals = played.rivals
         z = demand.logits(played.offer.score, users.beta, users.outside_value)
         _, best = continuous.best_offers(prices, users, demand.log_rivals(z))
         log_share = self.log_share(best, rivals, users)
-        profit = best.price - best.cost
+        profit = _profit(best)
         return Replies(profit[..., None], log_share[..., None], played.profit, played.log_share)
 
     def expected_utilities(
@@ -246,10 +246,13 @@ class PostedPriceSolution(Solution):
 
     @property
     def log_sum(self) -> float:
-        """log A / beta: consumer surplus if users have tastes."""
-        return float(
-            welfare.log_sum(self.outcome.offer.score, self.market.beta, self.market.outside_value)
-        )
+        """log A / beta: consumer surplus if users have tastes; less what lies take from them."""
+        if self.no_equilibrium:
+            return float("nan")
+        offer = self.outcome.offer
+        log_sum = welfare.log_sum(offer.score, self.market.beta, self.market.outside_value)
+        lie = offer.score - (offer.quality - offer.paid)
+        return float(log_sum - (self.shares * lie).sum())
 
     @cached_property
     def collusive(self) -> Profile:
@@ -282,18 +285,31 @@ class PostedPriceSolution(Solution):
 
 
 def posted_prices(name: str, tariff: type[Tariff]) -> Factory:
-    """The factory of the mechanism with this tariff. Its options are `prices` and the tariff's."""
+    """The factory of the mechanism with this tariff. Its options are `prices`, the tariff's, those
+    of `Misreports.of`, and `types` of users, where these are not all alike
+    (`ttc_env.game.rules.user_types`).
+    """
+    lies = dict(inspect.signature(Misreports.of).parameters)
+    if "over_report" not in tariff.lies:
+        del lies["noticed"]
 
-    def factory(prices: str | ArrayLike = "fixed", **options: Any) -> Mechanism:
-        return Mechanism(name, tariff.of(prices, **options), PostedPrice())
+    def factory(
+        prices: str | ArrayLike = "fixed", *, types: Types | None = None, **options: Any
+    ) -> Mechanism:
+        misreports = Misreports.of(**{key: options.pop(key) for key in lies if key in options})
+        rule = PostedPrice() if types is None else UserTypes(user_types(types))
+        return Mechanism(name, tariff.of(prices, **options), rule, misreports)
 
     options = [
-        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
-        for field in fields(tariff)
-        if field.name != "choices"
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for key, default in [
+            *((field.name, field.default) for field in fields(tariff) if field.name != "choices"),
+            *((key, lie.default) for key, lie in lies.items()),
+        ]
     ]
-    prices = inspect.signature(factory).parameters["prices"]
-    factory.__signature__ = inspect.Signature([prices, *options])  # type: ignore[attr-defined]
+    prices, types, _ = inspect.signature(factory).parameters.values()
+    signature = inspect.Signature([prices, *options, types])
+    factory.__signature__ = signature  # type: ignore[attr-defined]
     factory.__doc__ = tariff.__doc__
     return factory
 

@@ -26,6 +26,7 @@ from ttc_env.game import continuous, draws, mixed
 from ttc_env.game.arrays import array_module
 from ttc_env.game.envelope import AuctionEnvelope
 from ttc_env.game.mechanisms import Mechanism, register_mechanism
+from ttc_env.game.misreports import Misreport, Misreports
 from ttc_env.game.optimum import Optimum
 from ttc_env.game.regret import TIE
 from ttc_env.game.rules import score_auction_python, scores
@@ -54,6 +55,8 @@ class SecondScore(Rule):
     claim can win but is not paid for. `settlement="claimed"`: as claimed, and misreporting pays.
     `reserve`: USD/query, no score below it serves.
     """
+
+    searches_optimum = False
 
     settlement: str = "delivered"
     reserve: float = -np.inf
@@ -117,7 +120,8 @@ class SecondScore(Rule):
         self, table: Offer, replies: BestReplies, users: UsersLike, noise: float
     ) -> PythonInfos:
         assert isinstance(replies, _Staircase)
-        columns = [table.score, self.settled(table), self.worth(table), table.cost]
+        burden = table.cost + table.penalty
+        columns = [table.score, self.settled(table), self.worth(table), burden]
         threshold = float(self.threshold(users))
         play = score_auction_python.infos_of(replies.envelope, threshold, noise)
         return PythonInfos(columns, play)
@@ -141,23 +145,18 @@ class SecondScore(Rule):
         return _Staircase(self, AuctionEnvelope.of(table.score, worth), worth)
 
     def continuous_replies(
-        self,
-        prices: continuous.PriceRange,
-        played: Round,
-        users: UsersLike,
-        claims: Sequence[float],
+        self, prices: continuous.PriceRange, played: Round, users: UsersLike
     ) -> Replies:
-        """At every level and claim to win, to tie, or to stay out: the bid does not change what a
-        winner pays, and only decides between these. NaN where no bid does it.
+        """With every promise to win, to tie, or to stay out: the bid does not change what a winner
+        pays, and only decides between these. NaN where no bid does it.
         """
         rivals = played.rivals
-        # [n, ..., 1, m]
-        quality, cost, low, high = (np.moveaxis(x, 1, -1)[..., None, :] for x in prices)
-        claim = quality * np.array(claims)[:, None]  # [n, ..., c, m]
-        worth = self.worth(Offer(np.broadcast_to(quality, claim.shape), claim, low, cost))
-        rival, ties = rivals.score[..., None, None], rivals.ties[..., None, None]
-        threshold = np.asarray(self.threshold(users))[..., None, None]
-        bottom, top = claim - high, claim - low  # scores within reach
+        # [n, ..., m]
+        quality, seen, cost, penalty, low, high = (np.moveaxis(x, 1, -1) for x in prices)
+        worth = self.worth(Offer(quality, seen, low, cost, penalty=penalty))
+        rival, ties = rivals.score[..., None], rivals.ties[..., None]
+        threshold = np.asarray(self.threshold(users))[..., None]
+        bottom, top = seen - high, seen - low  # scores within reach
         profit = worth - np.maximum(rival, threshold)
         nan = np.full(np.broadcast_shapes(profit.shape, rival.shape), np.nan)
         wins = np.where((top > rival) & (top >= threshold), profit, nan)
@@ -165,10 +164,9 @@ class SecondScore(Rule):
         out = np.where((bottom < rival) | (bottom < threshold), 0.0, nan)
         tie_log_share = np.broadcast_to(-np.log1p(ties), nan.shape)
         log_shares = np.zeros_like(nan), tie_log_share, np.full_like(nan, -np.inf)
-        shape = (*nan.shape[:-2], -1)
         return Replies(
-            np.concatenate([x.reshape(shape) for x in (wins, tied, out)], axis=-1),
-            np.concatenate([x.reshape(shape) for x in log_shares], axis=-1),
+            np.concatenate([wins, tied, out], axis=-1),
+            np.concatenate(log_shares, axis=-1),
             played.profit,
             played.log_share,
         )
@@ -295,14 +293,16 @@ class AuctionSolution(DominantSolution):
 
     @property
     def unique(self) -> bool:
-        """Whether each provider has one best level, and the winner is one provider: then the
-        outcome in dominant strategies is unique. What is `tied_within_rounding` is not unique: by
-        doubles alone 0.4 - 0.2 is more than 0.3 - 0.1.
+        """Whether each provider has one best level (and report, where claims are paid for), and
+        the winner is one provider: then the outcome in dominant strategies is unique. What is
+        `tied_within_rounding` is not unique: by doubles alone 0.4 - 0.2 is more than 0.3 - 0.1.
         """
-        worth = self._worth
+        rule = self.mechanism.rule
+        assert isinstance(rule, SecondScore)
+        worth = scores.best_worth(self.mechanism, self.market, rule.worth, rule.settlement)
         best = np.nanmax(worth, axis=1, keepdims=True)
-        levels = (worth >= best - self._slack).sum(axis=1)
-        return bool((levels == 1).all()) and not self.tied_within_rounding
+        equal = (worth >= best - self._slack).sum(axis=1)
+        return bool((equal == 1).all()) and not self.tied_within_rounding
 
     @property
     def tied_within_rounding(self) -> bool:
@@ -319,31 +319,29 @@ class AuctionSolution(DominantSolution):
         """USD/query: scores and worths that differ by less are equal but for rounding."""
         return TIE * float(np.abs([self.claims, self.bids]).max())
 
-    @property
-    def _worth(self) -> Array:
-        """`[n, m]` USD/query: the most that serving is worth at each level."""
-        rule = self.mechanism.rule
-        assert isinstance(rule, SecondScore)
-        worth = rule.worth(self.mechanism.offers(self.market))
-        return worth.reshape(len(worth), self.market.num_levels, -1).max(axis=2)
-
 
 def second_price_auction(
     prices: str | ArrayLike = "fixed",
     settlement: str = "delivered",
-    claims: Sequence[float] = (1.0,),
     reserve: float = -np.inf,
+    misreport: Misreport = (),
+    audit_rate: float = 1.0,
+    fine: float = 0.0,
 ) -> Mechanism:
     """The reverse second-price auction ([TTC]).
 
     Args:
         prices: bids as markups over cost; 0.0 is the truthful bid.
         settlement: `"delivered"` or `"claimed"`: which quality is paid for (`SecondScore`).
-        claims: factors on the true quality that a provider may promise.
         reserve: USD/query: no score below it serves.
+        misreport: lies that providers may tell, or lies and their sizes
+            (`ttc_env.game.misreports`).
+        audit_rate: the chance that a query is audited.
+        fine: USD per query whose lie is found.
     """
-    tariff = CostPlus.of(prices)
-    return Mechanism("auction", tariff, SecondScore(settlement, float(reserve)), tuple(claims))
+    rule = SecondScore(settlement, float(reserve))
+    misreports = Misreports.of(misreport, audit_rate, fine)
+    return Mechanism("auction", CostPlus.of(prices), rule, misreports)
 
 
 register_mechanism("auction", second_price_auction)

@@ -9,6 +9,7 @@ Functions alone: rules share these, and never a class. Axis 0 is the provider.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -86,13 +87,14 @@ def dominant_actions(
     mechanism: Mechanism, market: Market, worth: Array, settlement: str
 ) -> NDArray[np.intp]:
     """`[n]` flat actions of the dominant strategies where payments follow the second score: the
-    level and claim at which serving is worth most, and a bid at cost, so that the score is that
-    worth (under settlement on delivered quality with the true claim).
+    level and report with which serving is worth most, and a bid at cost (expected fine included),
+    so that the score is that worth. Of equally good reports the truth, under settlement on
+    delivered quality always: nothing else is paid for.
 
     worth: `[n, a]` USD/query, of every action.
 
     Raises:
-        ValueError: the grid leaves out the truthful bid, or the true claim.
+        ValueError: the grid leaves out the truthful bid.
     """
     choices, neutral = mechanism.tariff.choices, mechanism.tariff.neutral
     truth = np.flatnonzero(np.isclose(choices, neutral, rtol=0, atol=1e-12))
@@ -101,18 +103,22 @@ def dominant_actions(
             f"the auction's bid grid {choices} leaves out the truthful bid {neutral}, so that no"
             " strategy is dominant; add it"
         )
-    claims = np.arange(len(mechanism.claims))[::-1]  # of equally good ones the largest
-    if settlement == "delivered":
-        if 1.0 not in mechanism.claims:
-            raise ValueError(
-                f"the auction's claims {mechanism.claims} leave out the truth, 1.0, so that no"
-                " strategy is dominant; add it"
-            )
-        claims = np.array([mechanism.claims.index(1.0)])
-    levels = np.arange(market.num_levels)[:, None]
-    # flat actions of each level and claim
-    at_truth = mechanism.join(levels, truth[0], claims, market=market).reshape(-1)
-    return np.asarray(at_truth[np.nanargmax(worth[:, at_truth], axis=1)])
+    reports = np.arange(len(mechanism.reports(market)) if settlement == "claimed" else 1)[:, None]
+    levels = np.arange(market.num_levels)
+    # flat actions of each report and level
+    at_cost = mechanism.join(levels, truth[0], reports, market=market).reshape(-1)
+    return np.asarray(at_cost[np.nanargmax(worth[:, at_cost], axis=1)])
+
+
+def best_worth(
+    mechanism: Mechanism, market: Market, worth: Callable[[Offer], Any], settlement: str
+) -> Array:
+    """`[n, k]` USD/query: what serving is worth at each level, told truly; where claims are paid
+    for, with each report. NaN where there is none.
+    """
+    table = np.asarray(worth(mechanism.offers(market)))
+    by_part = table.reshape(len(table), *mechanism.grid(market))[:, :, 0]  # bids change nothing
+    return by_part[:, :, : None if settlement == "claimed" else 1].reshape(len(table), -1)
 
 
 def best_allocation(

@@ -20,7 +20,6 @@ provider is alone, and there is no game to solve.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from numpy.typing import ArrayLike
 from ttc_env.game import continuous, demand, mixed
 from ttc_env.game.arrays import array_module
 from ttc_env.game.mechanisms import Mechanism, register_mechanism
+from ttc_env.game.misreports import Misreport, Misreports
 from ttc_env.game.optimum import Optimum
 from ttc_env.game.regret import TIE
 from ttc_env.game.rules import scores
@@ -53,6 +53,8 @@ class TasteAuction(Rule):
     `settlement="delivered"`: quality is settled as delivered in expectation; `"claimed"`: as
     claimed, and misreporting pays.
     """
+
+    searches_optimum = False
 
     settlement: str = "delivered"
 
@@ -110,33 +112,25 @@ class TasteAuction(Rule):
         return EveryAction(self, table)
 
     def continuous_replies(
-        self,
-        prices: continuous.PriceRange,
-        played: Round,
-        users: UsersLike,
-        claims: Sequence[float],
+        self, prices: continuous.PriceRange, played: Round, users: UsersLike
     ) -> Replies:
-        """At every level and claim the score that is nearest to what serving is worth: U_i rises up
-        to there and falls from there.
+        """With every promise the score that is nearest to what serving is worth: U_i rises up to
+        there and falls from there.
         """
         _check(users)
-        # [n, ..., 1, m]
-        quality, cost, low, high = (np.moveaxis(x, 1, -1)[..., None, :] for x in prices)
-        claim = quality * np.array(claims)[:, None]  # [n, ..., c, m]
-        worth = self.worth(Offer(np.broadcast_to(quality, claim.shape), claim, low, cost))
-        bid = np.clip(claim - worth, low, high)
-        log_rivals, reference = (np.asarray(x)[..., None, None] for x in played.rivals)
-        beta = np.asarray(users.beta)[..., None, None]
-        wide = Users(beta, np.asarray(users.outside_value)[..., None, None])
-        best = Offer(np.broadcast_to(quality, claim.shape), claim, bid, cost)
+        # [n, ..., m]
+        quality, seen, cost, penalty, low, high = (np.moveaxis(x, 1, -1) for x in prices)
+        worth = self.worth(Offer(quality, seen, low, cost, penalty=penalty))
+        bid = np.clip(seen - worth, low, high)
+        log_rivals, reference = (np.asarray(x)[..., None] for x in played.rivals)
+        beta = np.asarray(users.beta)[..., None]
+        wide = Users(beta, np.asarray(users.outside_value)[..., None])
+        best = Offer(quality, seen, bid, cost, penalty=penalty)
         rivals = Odds(log_rivals, reference)
         with np.errstate(invalid="ignore"):  # NaN where a level does not exist
-            profit = self.payment(best, rivals, wide) - cost
+            profit = self.payment(best, rivals, wide) - cost - penalty
             log_share = self.log_share(best, rivals, wide)
-        shape = (*profit.shape[:-2], -1)
-        return Replies(
-            profit.reshape(shape), log_share.reshape(shape), played.profit, played.log_share
-        )
+        return Replies(profit, log_share, played.profit, played.log_share)
 
     def expected_utilities(
         self, mixture: Array, table: Offer, users: UsersLike
@@ -240,11 +234,12 @@ class TasteSolution(DominantSolution):
 
     @property
     def unique(self) -> bool:
-        """Whether each provider has one best level, none within rounding (`regret.TIE`) of it."""
+        """Whether each provider has one best level (and report, where claims are paid for), none
+        within rounding (`regret.TIE`) of it.
+        """
         rule = self.mechanism.rule
         assert isinstance(rule, TasteAuction)
-        worth = rule.worth(self.mechanism.offers(self.market))
-        worth = worth.reshape(len(worth), self.market.num_levels, -1).max(axis=2)
+        worth = scores.best_worth(self.mechanism, self.market, rule.worth, rule.settlement)
         best = np.nanmax(worth, axis=1, keepdims=True)
         return bool(((worth >= best - TIE * np.abs(best)).sum(axis=1) == 1).all())
 
@@ -252,15 +247,17 @@ class TasteSolution(DominantSolution):
 def second_score_with_tastes(
     prices: str | ArrayLike = "fixed",
     settlement: str = "delivered",
-    claims: Sequence[float] = (1.0,),
+    misreport: Misreport = (),
+    audit_rate: float = 1.0,
+    fine: float = 0.0,
 ) -> Mechanism:
     """The second-score auction with tastes, held for every user (GAME.md, theorem 16).
 
     Args:
-        prices, settlement, claims: as in `second_price_auction`.
+        prices, settlement, misreport, audit_rate, fine: as in `second_price_auction`.
     """
-    tariff = CostPlus.of(prices)
-    return Mechanism("taste_auction", tariff, TasteAuction(settlement), tuple(claims))
+    misreports = Misreports.of(misreport, audit_rate, fine)
+    return Mechanism("taste_auction", CostPlus.of(prices), TasteAuction(settlement), misreports)
 
 
 register_mechanism("taste_auction", second_score_with_tastes)

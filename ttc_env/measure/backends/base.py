@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 Message: TypeAlias = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}
 
@@ -52,6 +53,8 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0  # 1 for none
+    # the engine itself closes the thought after so many tokens; for backends with `thought_marks`
+    thinking_budget: int | None = None
 
     def settings(self) -> dict[str, Any]:
         """What a trace's header records: what is off by default is named only where it is on, so
@@ -107,12 +110,34 @@ class Sample:
     finish: Literal["stop", "length"]  # "length": cut off at max_tokens
     # the generated tokens, where the engine tells them: what a thought is cut and continued by
     token_ids: tuple[int, ...] | None = None
+    # of each of those tokens; asked for with a `thinking_budget` alone
+    token_logprobs: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of an engine at one time; `seeds[i]` belongs to `prompts[i]`."""
+
+    prompts: tuple[Prompt, ...]
+    sampling: Sampling
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ThoughtMarks:
+    """What opens and closes a thought, for engines with a thinking budget of their own."""
+
+    start: str
+    end: str
+    end_id: int  # `end` is a single token
 
 
 class Backend(Protocol):
     """Anything that draws samples.
 
-    Same prompts, sampling and seeds: same samples, as far as the engine can promise that.
+    Same prompts, sampling and seeds: same samples, as far as the engine can promise that. An engine
+    that can work on many requests at once is a `Stream` too; a server has `lanes` alone, and is
+    asked from as many threads.
     """
 
     model: str
@@ -139,6 +164,79 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free the engine's memory."""
         ...
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """A backend that is given requests as there is room for them, so that it is never idle while
+    the slowest answer of a batch is written.
+    """
+
+    def lanes(self, n: int) -> int:
+        """Questions of n samples to keep under way."""
+        ...
+
+    def submit(self, request: Request) -> int:
+        """Begin; the ticket that its samples will bear."""
+        ...
+
+    def advance(self) -> list[tuple[int, list[list[Sample]]]]:
+        """Work for a moment; what has ended since the last call, perhaps nothing."""
+        ...
+
+    def abandon(self) -> None:
+        """Give up all that is under way."""
+        ...
+
+
+class OneByOne:
+    """A stream for engines that work on one request at a time, in the order of submission."""
+
+    def __init__(self) -> None:
+        self._tickets = itertools.count()
+        self._waiting: deque[tuple[int, Request]] = deque()
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Sample]]:
+        raise NotImplementedError
+
+    def lanes(self, n: int) -> int:
+        return 1
+
+    def submit(self, request: Request) -> int:
+        ticket = next(self._tickets)
+        self._waiting.append((ticket, request))
+        return ticket
+
+    def advance(self) -> list[tuple[int, list[list[Sample]]]]:
+        if not self._waiting:
+            return []
+        ticket, request = self._waiting.popleft()
+        return [(ticket, self.generate(request.prompts, request.sampling, request.seeds))]
+
+    def abandon(self) -> None:
+        self._waiting.clear()
+
+
+def gather(
+    stream: Stream, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
+) -> list[list[Sample]]:
+    """`Backend.generate` by a stream that has nothing else under way: a request a prompt."""
+    check_seeds(prompts, seeds, sampling.n)
+    place = {
+        stream.submit(Request((prompt,), sampling, (seed,))): i
+        for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
+    }
+    drawn: list[list[Sample]] = [[] for _ in prompts]
+    try:
+        while place:
+            for ticket, (samples,) in stream.advance():
+                drawn[place.pop(ticket)] = samples
+    except BaseException:
+        stream.abandon()
+        raise
+    return drawn
 
 
 def prompt_ids(tokenizer: Any, prompt: Prompt, template: Mapping[str, Any]) -> list[int]:

@@ -7,15 +7,26 @@ sampling, where prompts are independent.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from ttc_env.measure.backends.base import Prompt, Sample, Sampling, check_seeds
+from ttc_env.measure.backends.base import (
+    Backend,
+    OneByOne,
+    Prompt,
+    Request,
+    Sample,
+    Sampling,
+    Stream,
+    ThoughtMarks,
+    gather,
+)
 
 #: Seconds that a copy gets to leave, and again to stop.
 PATIENCE = 5.0
@@ -38,7 +49,7 @@ def device_slices(copies: int, each: int, visible: str | None) -> list[str]:
 
 
 class Replicas:
-    """`copies` copies of the backend `name`; prompt i goes to copy i modulo `copies`.
+    """`copies` copies of the backend `name`; a request goes to the copy that has the least to do.
 
     A prompt's samples depend on its seed, not on the copy that draws them.
 
@@ -65,9 +76,14 @@ class Replicas:
             process.start()
             theirs.close()
             self._workers.append((process, ours))
+        self._tickets = itertools.count()
+        self._load = [0] * copies  # samples under way
+        self._running: dict[int, tuple[int, int]] = {}  # ticket -> copy, samples
+        self._ended: list[tuple[int, list[list[Sample]]]] = []
         try:
-            facts = [self._receive(connection) for _, connection in self._workers]  # all are up
-            self._facts: dict[str, Any] = facts[0]
+            told = [self._receive(c) for c in range(copies)]  # all are up
+            self._facts: dict[str, Any] = told[0][0]
+            self.thought_marks: ThoughtMarks | None = told[0][1]
         except BaseException:
             self.close()
             raise
@@ -75,28 +91,64 @@ class Replicas:
     def describe(self) -> dict[str, Any]:
         return {**self._facts, "hardware": f"{len(self._workers)} x {self._facts['hardware']}"}
 
+    def lanes(self, n: int) -> int:
+        """As many as the copies together, and one more each, to be at hand when another ends."""
+        self._workers[0][1].send(("lanes", n))
+        return len(self._workers) * (int(self._answer()) + 1)
+
+    def submit(self, request: Request) -> int:
+        ticket = next(self._tickets)
+        copy = self._load.index(min(self._load))
+        samples = len(request.prompts) * request.sampling.n
+        self._load[copy] += samples
+        self._running[ticket] = (copy, samples)
+        self._workers[copy][1].send(("submit", (ticket, request)))
+        return ticket
+
+    def advance(self) -> list[tuple[int, list[list[Sample]]]]:
+        if not self._ended and self._running:
+            ready = wait([connection for _, connection in self._workers], timeout=0.5)
+            for copy, (_, connection) in enumerate(self._workers):
+                if connection in ready:
+                    self._sort(self._receive(copy))
+        ended, self._ended = self._ended, []
+        return ended
+
+    def abandon(self) -> None:
+        self._running.clear()
+        self._ended.clear()
+        self._load = [0] * len(self._workers)
+        for _, connection in self._workers:
+            connection.send(("abandon", None))
+
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Sample]]:
-        check_seeds(prompts, seeds, sampling.n)
-        copies = len(self._workers)
-        busy = [c for c in range(copies) if len(prompts) > c]
-        for c in busy:
-            self._workers[c][1].send((list(prompts[c::copies]), sampling, list(seeds[c::copies])))
-        drawn: list[list[Sample]] = [[] for _ in prompts]
-        for c in busy:
-            drawn[c::copies] = self._receive(self._workers[c][1])
-        return drawn
+        return gather(self, prompts, sampling, seeds)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        connection = self._workers[0][1]
-        connection.send(list(token_ids))
-        return str(self._receive(connection))
+        self._workers[0][1].send(("decode", list(token_ids)))
+        return str(self._answer())
 
-    def _receive(self, connection: Connection) -> Any:
+    def _answer(self) -> Any:
+        """The first copy's answer to a question; samples that come before it are kept."""
+        while True:
+            kind, value = self._receive(0)
+            if kind == "answer":
+                return value
+            self._sort((kind, value))
+
+    def _sort(self, message: tuple[str, Any]) -> None:
+        ticket, samples = message[1]
+        if ticket in self._running:  # else it was given up
+            copy, count = self._running.pop(ticket)
+            self._load[copy] -= count
+            self._ended.append((ticket, samples))
+
+    def _receive(self, copy: int) -> Any:
         try:
-            problem, value = connection.recv()
-        except EOFError:
+            problem, value = self._workers[copy][1].recv()
+        except (EOFError, ConnectionResetError):
             raise RuntimeError(
                 f"a copy of {self.model} died; its own messages stand above. Start the run again to"
                 " resume it"
@@ -130,12 +182,33 @@ def _serve(
 
     try:
         backend = make_backend(name, model, **options)
-        connection.send((None, backend.describe()))
+        stream = backend if isinstance(backend, Stream) else _AsStream(backend)
+        marks = getattr(backend, "thought_marks", None)
+        connection.send((None, (backend.describe(), marks)))
+        tickets: dict[int, int] = {}  # the stream's ticket -> the parent's
         while True:
-            job = connection.recv()
-            answer = backend.decode(job) if isinstance(job, list) else backend.generate(*job)
-            connection.send((None, answer))
+            while not tickets or connection.poll():
+                order, value = connection.recv()
+                if order == "submit":
+                    tickets[stream.submit(value[1])] = value[0]
+                elif order == "decode":
+                    connection.send((None, ("answer", backend.decode(value))))
+                elif order == "lanes":
+                    connection.send((None, ("answer", stream.lanes(value))))
+                else:
+                    stream.abandon()
+                    tickets.clear()
+            for ticket, samples in stream.advance():
+                connection.send((None, ("samples", (tickets.pop(ticket), samples))))
     except (EOFError, BrokenPipeError):
         return
     except Exception as error:
         connection.send((f"{type(error).__name__}: {error}", None))
+
+
+class _AsStream(OneByOne):
+    """Any backend as a stream."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__()
+        self.generate = backend.generate  # type: ignore[method-assign]

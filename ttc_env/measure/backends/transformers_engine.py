@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ttc_env.measure.backends.base import (
     MissingExtra,
+    OneByOne,
     Prompt,
     Sample,
     Sampling,
@@ -20,7 +21,7 @@ from ttc_env.measure.backends.base import (
 )
 
 
-class TransformersBackend:
+class TransformersBackend(OneByOne):
     """A causal language model run by `model.generate`, one prompt (n samples) at a time.
 
     Args:
@@ -45,6 +46,7 @@ class TransformersBackend:
             raise MissingExtra(
                 "transformers (with torch)", "by the transformers backend"
             ) from error
+        super().__init__()
         self._torch = torch
         self.model, self.revision = model, revision
         self._template = dict(chat_template_kwargs or {})

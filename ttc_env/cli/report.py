@@ -1,0 +1,47 @@
+"""Write a page that shows a solved market, or rules compared: one HTML file, opened from disk.
+
+    ttc-env report gsm8k --beta 200 -o report.html
+    ttc-env report curves.csv --alpha 0.01 --mechanism flat_fee
+    ttc-env report --compare results/compare
+
+The page has interactive charts and needs no network. In a checkout, `python -m scripts.report`
+takes the same options, and `--run DIR` for a run of `python -m scripts.train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ttc_env.cli._market import add_market_options, check_mechanism, read_market
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_market_options(parser)
+    parser.add_argument(
+        "--compare", type=Path, metavar="DIR", help="show a folder of `ttc-env compare` instead"
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("report.html"), help="file (default report.html)"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    write(args.out, page(args))
+
+
+def page(args: argparse.Namespace) -> str:
+    """The page that the options ask for."""
+    from ttc_env.report.pages import comparison_page, market_page
+
+    if args.compare is not None:
+        return comparison_page(args.compare)
+    return market_page(read_market(args), check_mechanism(args.mechanism))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page, whole or not at all, and say where it is."""
+    from ttc_env.measure.traces import write_atomically
+
+    write_atomically(path, text)
+    print(f"written to {path}: open it in a browser")

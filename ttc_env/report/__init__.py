@@ -1,0 +1,1 @@
+"""Pages that show a solved game: see `ttc_env.report.pages`, and `ttc-env report`."""
