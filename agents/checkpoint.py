@@ -6,29 +6,32 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import struct
 import zipfile
-from collections.abc import Callable
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ttc_env.atomic import write_atomically
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place in one move, so that a
-    killed run leaves the old file or the new.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+#: What NumPy, zipfile and json make of a damaged file.
+_DAMAGED = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    EOFError,
+    OSError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,  # NotImplementedError and RecursionError with it
+    SyntaxError,  # an array's header
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 def save(path: Path, content: dict[str, Any], *, compress: bool = False) -> None:
@@ -57,11 +60,11 @@ def load(path: Path) -> dict[str, Any]:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         skeleton = json.loads(arrays.pop("skeleton").tobytes().decode())
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+        return _fill(skeleton, arrays)
+    except _DAMAGED as error:
         raise ValueError(
             f"{path} is not a checkpoint of this program ({error}); delete it to start again"
         ) from error
-    return _fill(skeleton, arrays)
 
 
 def _strip(value: Any, arrays: dict[str, np.ndarray]) -> Any:

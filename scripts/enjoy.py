@@ -19,8 +19,8 @@ import numpy as np
 
 import ttc_env
 from agents import Policies, load_policies
-from agents.checkpoint import write_atomically
 from scripts.train import failed
+from ttc_env.atomic import write_atomically
 
 
 def played(policies: Policies, rounds: int, seed: int, render_mode: str) -> Iterator[Any]:

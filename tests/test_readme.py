@@ -34,6 +34,8 @@ def test_every_id_is_in_the_table_and_can_be_made():
     assert set(re.findall(r"^\| `(ttc_env/\S+-v\d+)`", README, flags=re.MULTILINE)) >= set(
         PETTINGZOO_IDS
     )
+    if not hasattr(pettingzoo, "make"):
+        pytest.skip("PettingZoo before 1.27 has no ids")
     for name in PETTINGZOO_IDS:
         for kind in ("parallel", "aec"):
             assert len(pettingzoo.make(kind, name).possible_agents) == 9

@@ -44,7 +44,10 @@ WORLDS = {
         "misreport": {"over_claim": (0.8, 1.25)},
     },
     "two part": {"shocks": MOVING, "price_period": 3, "mechanism": "two_part"},
-    "tastes": {"shocks": MOVING, "mechanism": "taste_auction", "prices": "grid", "price_period": 2},
+    "tastes": {
+        "shocks": MOVING, "mechanism": "taste_auction", "price_period": 2, **FEW,
+        "prices": (-0.2, 0.0, 1.0),
+    },
     "uneven": {"shocks": ttc_env.Shocks(cost=COST, entry=0.5, exit=0.5), "market": UNEVEN},
     "fixed": {"shocks": MOVING, "prices": "fixed", "information": "own"},
     "lies": {"shocks": MOVING, "price_period": 3, "market": UNEVEN, **LIES},

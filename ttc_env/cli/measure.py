@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttc_env.cli._curves import add_curve_options, json_object, reward_options, whole_numbers
+from ttc_env.cli._workers import read_shard
 
 if TYPE_CHECKING:
     from ttc_env.measure.campaign import Campaign
@@ -150,7 +151,7 @@ def run(args: argparse.Namespace) -> None:
         print((folder / "paper.toml").read_text("utf-8"), end="")
         return
     campaign = _campaign(args)
-    shard = _shard(args.shard)
+    shard = read_shard(args.shard)
     if shard and args.merge:
         raise ValueError("--shard draws and --merge puts together; give one of them")
     tasks = campaign.load_tasks()
@@ -186,15 +187,6 @@ def run(args: argparse.Namespace) -> None:
         print(f'{path}: ttc_env.load_market("{path}")')
 
 
-def _shard(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    number, slash, of = text.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise ValueError(f"--shard is {text!r}; give I/N with I from 1 to N, such as 3/8")
-    return int(number), int(of)
-
-
 def _campaign(args: argparse.Namespace) -> Campaign:
     """What the file or the options describe."""
     import dataclasses
@@ -213,6 +205,12 @@ def _campaign(args: argparse.Namespace) -> Campaign:
         if args.models or args.task:
             raise ValueError("give a campaign file or --models and --task, not both")
         campaign = read_campaign(args.campaign)
+        if campaign.remote_code and not (args.dry_run or args.trust_remote_code):
+            raise ValueError(
+                f"{args.campaign}: {', '.join(campaign.remote_code)} would run code of a model's"
+                " repository with your rights, and a file alone cannot decide that; read the code"
+                " at a fixed revision, then add --trust-remote-code"
+            )
         return campaign if args.out is None else dataclasses.replace(campaign, out=args.out)
     for name in ("models", "task", "out"):
         if not getattr(args, name):

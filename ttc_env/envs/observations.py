@@ -165,7 +165,9 @@ def symmetric_log(x: Any, smallest: Any, largest: Any, xp: Any = np) -> Any:
     return xp.sign(x) * xp.log1p(xp.abs(x) / smallest) / xp.log1p(largest / smallest)
 
 
-def scales(offer: Offer, list_price: Array, outside_value: Array) -> dict[str, Array]:
+def scales(
+    offer: Offer, list_price: Array, outside_value: Array, beyond: Any = 0.0
+) -> dict[str, Array]:
     """What observations of G markets are measured in, `[G]` each, USD/query: `quality`, `profit`,
     and `smallest` and `largest` amounts of money.
 
@@ -173,6 +175,7 @@ def scales(offer: Offer, list_price: Array, outside_value: Array) -> dict[str, A
         offer: `[n, G, a]`, every action's, NaN where it does not exist.
         list_price: `[n, G, m]`, NaN likewise.
         outside_value: `[G]`.
+        beyond: USD/query, by which payments may exceed all of these (`Rule.most_beyond`).
     """
     quality, price, cost = offer.quality, offer.price, offer.cost
     paid, penalty = offer.paid, offer.penalty + np.zeros_like(cost)
@@ -189,7 +192,7 @@ def scales(offer: Offer, list_price: Array, outside_value: Array) -> dict[str, A
     # Nobody can be paid more than the largest price, bid or settled quality, nor lose more than
     # cost, fine and rivals' score.
     amounts = largest(quality, offer.seen, price, paid, cost)
-    profit = 2.0 * amounts + largest(penalty) + np.abs(outside_value)
+    profit = 2.0 * amounts + largest(penalty) + np.abs(outside_value) + beyond
     money = np.where(none[:, None], 1.0, money)
     return {
         "quality": or_one(largest(quality)),
@@ -336,6 +339,13 @@ class BatchObservation:
             else:
                 out.masked_fill_(self.hidden, 0.0)  # an index would have to be counted, on the host
         return out
+
+    def of(self, provider: int) -> Any:
+        """`[num_envs, d]`: one provider's rows of `full()`, without those of the others."""
+        at = slice(provider, provider + 1)
+        hidden = None if self.hidden is None else self.hidden[at]
+        alone = replace(self, static=self.static[:, at], own=self.own[:, at], hidden=hidden)
+        return alone.full()[:, 0]
 
     def state(self) -> Any:
         """`[num_envs, state_size]`: the global state, as `MarketEnv.state` gives it."""

@@ -66,3 +66,4 @@ class GameOptions(MarketOptions, MechanismOptions, total=False):
     max_cycles: int
     shocks: Shocks | None
     price_period: int
+    agent_names: Sequence[str] | None

@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 
 from ttc_env.envs.config import EnvConfig, describe
+from ttc_env.envs.generators import checked_seed
 from ttc_env.envs.market import MarketEnv
 from ttc_env.envs.market_source import Markets
 from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
@@ -393,18 +394,13 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         )
         self.render_mode = render_mode
         agents = self._env.possible_agents
-        if not 0 <= provider < len(agents):
-            raise ValueError(
-                f"provider is {provider}; this market has providers 0..{len(agents) - 1}:"
-                f" {', '.join(self._env.market.names)}"
-            )
-        self.provider = int(provider)
+        self.provider = check_provider(self._env.market, provider)
         self._me = agents[self.provider]
-        self._indices = tuple(i for i in range(len(agents)) if i != self.provider)
+        self._indices = rivals_of(self._env.market, self.provider)
         self._others = tuple(agents[i] for i in self._indices)
         self.observation_space = self._env.observation_space(self._me)
         self.action_space = self._env.action_space(self._me)
-        self._opponents = _opponents(opponent)
+        self._opponents = make_opponents(opponent)
         self._watched = not isinstance(self._opponents, FixedOpponents)
         # What cannot be played should fail here, not at the first reset.
         self._opponents.start(self.config, self._indices, 0)
@@ -438,7 +434,12 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode; a seed starts the opponents anew and sets all randomness."""
+        """Start an episode; a seed starts the opponents anew and sets all randomness.
+
+        Raises:
+            ValueError: a seed that is no whole number >= 0.
+        """
+        seed = checked_seed(seed)
         super().reset(seed=seed)
         before = self.config
         self._observations, infos = self._env.reset(seed=seed, options=options)
@@ -465,7 +466,7 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         """
         if not self._env.agents:
             raise RuntimeError("no episode is running; call reset() first")
-        mine = self._parsed(action)
+        mine = self.config.parsed(self.provider, action)
         if self.config.moves and isinstance(self._opponents, StageWatcher):
             self._opponents.watch(self._env.stage(self._env.round))
         actions = {
@@ -483,19 +484,16 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
             )
         return self._observations[self._me], rewards[self._me], False, over, self._own(infos)
 
-    def _parsed(self, action: Any) -> Any:
-        """The own action as the market takes it fastest."""
-        config = self.config
-        if not config.continuous:
-            return config.discrete_actions[config.parse(self.provider, action)]
-        numbers = np.asarray(action, dtype=np.float64)
-        shape = self.action_space.shape
-        if numbers.shape != shape or np.isnan(numbers).any():
-            raise ValueError(
-                f"{self._me}: action {action!r} is not in {self.action_space}; give an array of"
-                f" shape {shape} without NaN (numbers beyond the ends are clipped)"
-            )
-        return numbers
+    def action_masks(self) -> np.ndarray:
+        """`[k]` bool, which choices exist: `action_mask` as sb3-contrib's MaskablePPO asks for it.
+
+        Raises:
+            ValueError: continuous actions, which have no mask.
+        """
+        mask = self._env.action_masks()[self.provider]
+        if mask is None:
+            raise ValueError("continuous actions have no mask; use actions='discrete' or 'flat'")
+        return mask.astype(bool)
 
     def _flat(self, actions: Mapping[str, Any]) -> np.ndarray:
         """Everybody's flat actions `[n]`."""
@@ -507,7 +505,31 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         return self._env.render()
 
 
-def _opponents(opponent: str | Policy | Opponents) -> Opponents:
+def check_provider(market: Market, provider: int) -> int:
+    """A provider's index.
+
+    Raises:
+        ValueError: the market has no such provider.
+    """
+    if not 0 <= provider < market.num_providers:
+        raise ValueError(
+            f"provider is {provider}; this market has providers 0..{market.num_providers - 1}:"
+            f" {', '.join(market.names)}"
+        )
+    return int(provider)
+
+
+def rivals_of(market: Market, provider: int) -> tuple[int, ...]:
+    """The indices of all the others."""
+    return tuple(i for i in range(market.num_providers) if i != provider)
+
+
+def make_opponents(opponent: str | Policy | Opponents) -> Opponents:
+    """Opponents by name, of a policy, or a copy of the object given.
+
+    Raises:
+        ValueError: none of these.
+    """
     if isinstance(opponent, str):
         if opponent not in OPPONENTS:
             raise ValueError(

@@ -95,7 +95,11 @@ class StageGame:
     @cached_property
     def mechanism(self) -> Mechanism:
         """The mechanism, without the actions that a price which may not be changed leaves out."""
-        held, mechanism = [self.held[i] for i in self.providers], self.game.mechanism
+        return self._holding(self.game.mechanism)
+
+    def _holding(self, mechanism: Mechanism) -> Mechanism:
+        """A mechanism without those actions."""
+        held = [self.held[i] for i in self.providers]
         if not self.holds:
             return mechanism
         fields = mechanism.name, mechanism.tariff, mechanism.rule, mechanism.misreports
@@ -114,7 +118,7 @@ class StageGame:
             mechanism = dataclasses.replace(mechanism, misreports=misreports)
         return dataclasses.replace(
             self.config, market=self.market, mechanism=mechanism, shocks=None, price_period=1,
-            users=self.arrivals,
+            users=self.arrivals, agents=tuple(self.config.agents[i] for i in self.providers),
         )  # fmt: skip
 
     def best_reply(self, provider: int, actions: np.ndarray) -> int:
@@ -178,7 +182,8 @@ class StageGame:
         """The most welfare that any profile reaches, USD per arriving user."""
         if not self.providers:
             return self.config.market.outside_value
-        return self.mechanism.rule.optimal_welfare(self.mechanism, self.market)
+        planned = self._holding(self.game.planned)
+        return planned.rule.optimal_welfare(planned, self.market)
 
     def solve(self, *, search: bool = True) -> Solution | AuctionSolution | ContinuousSolution:
         """The exact solution; profiles are about `providers`, and hold flat actions.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,14 @@ class StageInfos(RoundInfos):
         super().__init__(tables, num_envs)
         self._optima: dict[Any, float] = {}
 
-    def of(self, played: Played) -> dict[str, np.ndarray]:
-        infos, stage = super().of(played), _stage(played)
+    @property
+    def _width(self) -> int:
+        return self.tables.num_actions
+
+    def _of(self, played: Played, at: slice) -> dict[str, np.ndarray]:
+        part = copy.copy(self)  # of these environments alone
+        part.market, part.users = self.market[at], self._users(at)
+        infos, stage = super(StageInfos, part)._of(played, slice(None)), _stage(played)
         if stage.present is not None:
             infos["present"] = stage.present
             absent: dict[str, float] = {"level": -1, "action": -1, "report": -1}
@@ -44,7 +51,7 @@ class StageInfos(RoundInfos):
         arrivals = _stage(played).arrivals
         return self.config.users if arrivals is None else arrivals
 
-    def best_welfare(self, played: Played) -> Array:
+    def best_welfare(self, played: Played, at: slice = slice(None)) -> Array:
         stage, config = _stage(played), self.config
         found = np.empty(played.index.shape[1])
         for b, market in enumerate(self.market.tolist()):
@@ -126,11 +133,13 @@ class StageInfos(RoundInfos):
         price, paid = played.price, played.paid
         return Offer(offer.quality, offer.seen, price, offer.cost, paid, offer.penalty)
 
-    def round(self, played: Played) -> Round:
+    def round(self, played: Played, at: slice = slice(None)) -> Round:
         offer = self.offer(played)
         return play_present(self.mechanism.rule, offer, self.users, _stage(played).present)
 
-    def regrets(self, played: Played, expected: Round) -> tuple[Array, Array]:
+    def regrets(
+        self, played: Played, expected: Round, at: slice = slice(None)
+    ) -> tuple[Array, Array]:
         stage, rule = _stage(played), self.mechanism.rule
         regret, relative = (np.zeros(played.index.shape) for _ in range(2))
         table = None if self.config.continuous_prices else self.table(stage)
