@@ -21,7 +21,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("code, shown", BLOCKS, ids=["one game", "many games"])
+@pytest.mark.parametrize("code, shown", BLOCKS, ids=["one game", "a moving world", "many games"])
 def test_python_blocks_print_what_is_shown(code, shown):
     assert 5 <= len(code.strip().splitlines()) <= 14
     printed = io.StringIO()

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from ttc_env.envs.config import EnvConfig
 
 
-def text(config: EnvConfig, history: list[Round], levels: list[np.ndarray]) -> str:
-    """A table of the last round, one line per provider."""
+def text(
+    config: EnvConfig, history: list[Round], levels: list[np.ndarray], optima: list[float]
+) -> str:
+    """A table of the last round, one line per provider. optima: the most welfare of each round."""
     market = config.market
     title = (
         f"{config.mechanism.name}  {market.benchmark or 'own curves'} {market.method or ''}  beta"
@@ -35,13 +37,15 @@ def text(config: EnvConfig, history: list[Round], levels: list[np.ndarray]) -> s
             f"{outcome.offer.cost[i]:>11.6f}{outcome.share[i]:>8.1%}{outcome.utility[i]:>11.2e}"
         )
     lines.append(
-        f"welfare {float(outcome.welfare):.6f} of {config.optimal_welfare:.6f}   users' value"
+        f"welfare {float(outcome.welfare):.6f} of {optima[-1]:.6f}   users' value"
         f" {float(outcome.user_value):.6f}"
     )
     return "\n".join(lines)
 
 
-def figure(config: EnvConfig, history: list[Round], levels: list[np.ndarray]) -> np.ndarray:
+def figure(
+    config: EnvConfig, history: list[Round], levels: list[np.ndarray], optima: list[float]
+) -> np.ndarray:
     """`[height, width, 3]` uint8: levels, prices and shares of the last round, and welfare over the
     episode.
 
@@ -102,7 +106,11 @@ def figure(config: EnvConfig, history: list[Round], levels: list[np.ndarray]) ->
         marker=".",
         label="users' value",
     )
-    welfare.axhline(config.optimal_welfare, color="#4f8f5b", linestyle="--", label="social optimum")
+    if config.moves:
+        welfare.plot(rounds, optima, color="#4f8f5b", linestyle="--", label="social optimum")
+    else:
+        optimum = config.optimal_welfare
+        welfare.axhline(optimum, color="#4f8f5b", linestyle="--", label="social optimum")
     welfare.set_xlim(0.5, max(len(history), 2) + 0.5)
     welfare.set_xlabel("round", fontsize=8)
     welfare.set_ylabel("USD per arriving user", fontsize=8)
