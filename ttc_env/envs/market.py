@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from functools import cached_property, partial
 from operator import itemgetter
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from gymnasium import spaces
@@ -30,6 +30,9 @@ from ttc_env.game.rules.base import Round
 from ttc_env.game.rules.score_auction import AuctionSolution
 from ttc_env.game.solution import Solution
 from ttc_env.game.types import Market
+
+if TYPE_CHECKING:
+    from ttc_env.envs.render import Frames
 
 
 class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
@@ -206,6 +209,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._last: OneRound | None = None  # the round played last
         self._history: list[Round] = []
         self._levels: list[np.ndarray] = []
+        self._frames: Frames | None = None  # made by the first `rgb_array`
 
     def _generator(self, seed: int | None) -> Any:
         return self._game.backend.batch.generator(seed)
@@ -343,7 +347,9 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
                 " the environment"
             )
         if self.render_mode == "rgb_array":
-            return render.figure(self.config, self._history, self._levels)
+            if self._frames is None or self._frames.config is not self.config:
+                self._frames = render.Frames(self.config)
+            return self._frames.draw(self._history, self._levels)
         text = render.text(self.config, self._history, self._levels)
         if self.render_mode == "human":
             print(text)
