@@ -24,6 +24,7 @@ from ttc_env.envs.python_infos import PlainInfos
 from ttc_env.envs.round_infos import RoundInfos, columns
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game.continuous import ContinuousSolution
+from ttc_env.game.display import Columns, as_html, offers_of
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import Mechanism
 from ttc_env.game.rules.base import Round
@@ -32,6 +33,8 @@ from ttc_env.game.solution import Solution
 from ttc_env.game.types import Market
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ttc_env.envs.render import Frames
 
 
@@ -231,6 +234,27 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """The market that is played."""
         return self.config.market
 
+    def to_frame(self) -> pd.DataFrame:
+        """The last round in expectation as a pandas DataFrame, one row a provider: what it offered,
+        its share of users and its profit (USD per arriving user).
+
+        Raises:
+            RuntimeError: none has been played since `reset`.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(dict(self._last_offers()))
+
+    def _last_offers(self) -> Columns:
+        last = self.last_round  # says so where there is none
+        return offers_of(self.market, self._last_levels(), last)
+
+    def _repr_html_(self) -> str:
+        """The last round; before the first, the market."""
+        if self._last is None:
+            return as_html(f"{self!r}, before the first round", {}) + self.market._repr_html_()
+        return as_html(f"{self!r}, round {self._t} of {self.max_cycles}", self._last_offers())
+
     def observation_space(self, agent: str) -> spaces.Box:
         return self._observation_spaces[agent]
 
@@ -319,10 +343,15 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             raise RuntimeError("no round has been played; call step() first")
         return columns(self._game.round_infos.round(self._last.played()), 0)
 
+    def _last_levels(self) -> np.ndarray:
+        """`[n]` indices of the levels that were played."""
+        assert self._last is not None
+        return self._game.tables.level.reshape(-1)[self._last.played().index[:, 0]]
+
     def _record(self) -> None:
         assert self._last is not None
         self._history.append(self.last_round)
-        self._levels.append(self._game.tables.level.reshape(-1)[self._last.played().index[:, 0]])
+        self._levels.append(self._last_levels())
         if self.render_mode == "human":
             self.render()
 
@@ -374,6 +403,13 @@ class MarketAEC(OrderEnforcingWrapper[str, np.ndarray, Any]):
 
     def __repr__(self) -> str:
         return f"MarketAEC({describe(self.unwrapped.config)})"
+
+    def _repr_html_(self) -> str:
+        return self.unwrapped._repr_html_()
+
+    def to_frame(self) -> pd.DataFrame:
+        """As `MarketEnv.to_frame`."""
+        return self.unwrapped.to_frame()
 
     @property
     def unwrapped(self) -> MarketEnv:  # type: ignore[override]
