@@ -87,7 +87,8 @@ def record_gif(frames: Iterable[np.ndarray], path: Path, per_second: float) -> N
     except ImportError as error:
         raise ImportError("--gif needs Pillow: pip install 'ttc-env[plot]'") from error
     images = [Image.fromarray(frame) for frame in frames]
-    colours = images[-1].quantize(64)  # one palette for all: what does not change is stored once
+    # One palette for all, white among it: what does not change is then stored once.
+    colours = images[-1].quantize(64, method=Image.Quantize.MAXCOVERAGE)
     images = [image.quantize(palette=colours, dither=Image.Dither.NONE) for image in images]
     each = 1000.0 / per_second
     write_atomically(

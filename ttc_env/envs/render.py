@@ -104,6 +104,7 @@ class Frames:
         best = welfare.axhline(config.optimal_welfare, color=_GREEN, linestyle="--")
         best.set_label("social optimum")
         welfare.set_xlabel("round", fontsize=8)
+        welfare.xaxis.get_major_locator().set_params(integer=True)
         welfare.set_ylabel("USD per arriving user", fontsize=8)
         handles = [*self._lines.values(), best]
         welfare.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=3,
