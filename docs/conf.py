@@ -25,3 +25,6 @@ html_theme_options = {
     "dark_css_variables": {"color-brand-primary": "#8db8e3", "color-brand-content": "#8db8e3"},
     "top_of_page_buttons": [],
 }
+
+# MyST tells MathJax to look at its formulas alone, but not yet the MathJax 4 of Sphinx 9.
+mathjax4_config = {"options": {"processHtmlClass": "tex2jax_process|mathjax_process|math"}}
