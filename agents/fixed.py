@@ -8,6 +8,7 @@ import numpy as np
 
 from agents.base import Actions, Agent, Role, pure, sample
 from ttc_env.game.rules.score_auction import AuctionSolution
+from ttc_env.game.solution import Solution
 from ttc_env.game.types import Array
 
 
@@ -130,16 +131,20 @@ class Shaded(Fixed):
 
 class Equilibrium(Fixed):
     """Plays its part of an equilibrium: market `which` = "worst" (in welfare), "lowest" or
-    "highest" PNE; auction: the dominant strategy.
+    "highest" PNE, or "nearest", the profile of least regret, which exists in every game; auction:
+    the dominant strategy.
+
+    Raises:
+        ValueError: the game has no such equilibrium.
     """
 
     name = "equilibrium"
     sees_solver = True
 
     def __init__(self, role: Role, which: str = "worst"):
-        if which not in ("worst", "lowest", "highest"):
+        if which not in ("worst", "lowest", "highest", "nearest"):
             raise ValueError(
-                f"equilibrium: which is {which!r}; choose 'worst', 'lowest' or 'highest'"
+                f"equilibrium: which is {which!r}; choose 'worst', 'lowest', 'highest' or 'nearest'"
             )
         self._which = which
         super().__init__(role)
@@ -147,11 +152,22 @@ class Equilibrium(Fixed):
     def choose(self) -> Actions:
         assert self.role.config is not None
         solution = self.role.config.solve()
-        profile = (
-            solution.actions
-            if isinstance(solution, AuctionSolution)
-            else getattr(solution, self._which)
-        )
+        if isinstance(solution, AuctionSolution):
+            return solution.actions[list(self.role.index)]
+        if self._which == "nearest" and isinstance(solution, Solution):
+            profile = solution.least_regret.profile
+        elif isinstance(solution, Solution) and solution.no_equilibrium:
+            raise ValueError(
+                f"equilibrium: {solution.no_equilibrium}; play equilibrium:which=nearest, the"
+                " profile of least regret"
+            )
+        else:
+            profile = getattr(solution, self._which)
+        if profile is None:
+            raise ValueError(
+                f"equilibrium: no equilibrium is the {self._which} for every provider here; choose"
+                " which=worst or which=nearest"
+            )
         return np.asarray(profile)[list(self.role.index)]
 
 

@@ -25,6 +25,9 @@ Columns (unit; without one they are ratios):
 - `shading` (auction): share-weighted markup of bid over cost, 0 = truth. `efficient_winner`: share
   served by the provider with the largest surplus w.
 
+Where the game has no pure equilibrium, as with several user types, distances to it and ratios to its
+welfare are NaN; regrets are what they always are.
+
 Regrets are exact. For mixed play the other columns are means over `DRAWS` profiles drawn from a
 fixed seed.
 """
@@ -40,6 +43,7 @@ from agents.base import pure, sample
 from ttc_env.envs.config import EnvConfig
 from ttc_env.game.optimum import joint_profit_maximum
 from ttc_env.game.regret import assess
+from ttc_env.game.rules.posted_price import PostedPriceSolution
 from ttc_env.game.rules.score_auction import AuctionSolution
 from ttc_env.game.solution import Solution
 from ttc_env.game.types import Array
@@ -83,7 +87,10 @@ class Evaluator:
         """Joint profit at the worst PNE, and at the joint-profit maximum."""
         s = self.solution
         assert isinstance(s, Solution)
-        return float(s.provider_profit.sum()), joint_profit_maximum(s.game).profit
+        joint = float("nan")  # the largest is known of users of one type alone
+        if isinstance(s, PostedPriceSolution):
+            joint = joint_profit_maximum(s.game).profit
+        return float(s.provider_profit.sum()), joint
 
     def levels(self, actions: Array) -> Array:
         """Level indices of flat actions; any shape."""
@@ -113,13 +120,14 @@ class Evaluator:
         s = self.solution
         # Distance to each equilibrium, the nearest one counts.
         # [e, n]
-        gap = np.abs(self.levels(profiles)[None] - self.levels(self.equilibria)[:, :, None]).mean(
-            axis=2
-        )
-        nearest = int((gap * weight).sum(axis=1).argmin())
-        equal = (self.levels(profiles) == self.levels(self.equilibria)[nearest][:, None]).mean(
-            axis=1
-        )
+        played, at_equilibria = self.levels(profiles), self.levels(self.equilibria)
+        gap = np.abs(played[None] - at_equilibria[:, :, None]).mean(axis=2)
+        levels_off = levels_exact = float("nan")
+        if len(gap):
+            nearest = int((gap * weight).sum(axis=1).argmin())
+            equal = (played == at_equilibria[nearest][:, None]).mean(axis=1)
+            levels_off = float((gap[nearest] * weight).sum())
+            levels_exact = float(equal[counted].mean()) if counted.any() else 1.0
         row = {
             "nash_conv": regret.nash_conv,
             "relative_regret": float((weight * regret.relative).sum()),
@@ -131,8 +139,8 @@ class Evaluator:
             "largest_counted_regret": (
                 float(regret.relative[counted].max()) if counted.any() else 0.0
             ),
-            "levels_off": float((gap[nearest] * weight).sum()),
-            "levels_exact": float(equal[counted].mean()) if counted.any() else 1.0,
+            "levels_off": levels_off,
+            "levels_exact": levels_exact,
             "welfare": welfare,
             "welfare_ratio": (
                 welfare / config.optimal_welfare if config.optimal_welfare > 0 else float("nan")
@@ -166,6 +174,8 @@ class Evaluator:
         return row
 
     def _inside(self, strategy: Array, s: Solution) -> float:
+        if not isinstance(s, PostedPriceSolution) or s.lowest is None:
+            return float("nan")
         value = s.game.value
         rows = np.arange(len(value))
         low, high = value[rows, s.lowest], value[rows, s.highest]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from agents.checkpoint import write_atomically
+from ttc_env.atomic import write_atomically, write_text
 
 __all__ = ["manifest", "write_atomically", "write_csv", "write_json", "write_text"]
 
@@ -27,16 +27,7 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(
-        path,
-        lambda temporary: temporary.write_text(
-            json.dumps(content, indent=1, sort_keys=True) + "\n"
-        ),
-    )
-
-
-def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def manifest(**facts: Any) -> dict[str, Any]:

@@ -43,14 +43,17 @@ are `results/*.md`."""
 
 NAVIGATION = {
     "Start": ("first-steps", "environments", "report-and-explorer"),
-    "How to": ("train", "compare-rules", "many-games", "measure-your-models", "add-a-rule"),
+    "How to": (
+        "train", "compare-rules", "many-games", "many-runs", "other-libraries",
+        "measure-your-models", "add-a-rule",
+    ),
     "Reference": (
         "options", "solvers", "notation", "Theory <theory>", "api/*",
         "Measuring, in detail <measuring>", "Data <sources>",
     ),
     "Results": (
-        "paper", "Learners <results/learners>", "Frontier models <results/frontier>",
-        "results/*",
+        "paper", "Learners <results/learners>", "Pricing rules <results/mechanisms>",
+        "Frontier models <results/frontier>", "results/*",
     ),
     "Project": ("explorer", "contributing", "changelog", "security"),
 }  # fmt: skip

@@ -39,11 +39,16 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "solving": (
         "API: solving",
         ("solve", "Solution", "AuctionSolution", "sweep", "Sweep", "auction_gain", "regret",
-         "relative_regret", "nash_conv", "audit", "Audit", "deterrence", "Deterrence", "who_pays"),
+         "relative_regret", "nash_conv", "compare", "Comparison", "first_best", "fit_beta",
+         "audit", "Audit", "deterrence", "Deterrence", "who_pays"),
+    ),
+    "exchange": (
+        "API: other libraries",
+        ("export.payoffs", "export.Payoffs"),
     ),
     "mechanisms": (
         "API: mechanisms",
-        ("mechanisms", "make_mechanism", "register_mechanism", "Mechanism", "Rule"),
+        ("mechanisms", "make_mechanism", "register_mechanism", "Mechanism", "Rule", "UserType"),
     ),
 }  # fmt: skip
 """Pages of the reference. A public name that stands in none of them is on the page `more`."""

@@ -22,9 +22,9 @@ import numpy as np
 import ttc_env
 from agents import Arena, Policies, load_policies, make_agents
 from agents.base import Actions
-from agents.checkpoint import write_atomically
 from baselines.training import TrainConfig
 from scripts.train import failed
+from ttc_env.atomic import write_atomically
 
 
 def played(policies: Policies, rounds: int, seed: int, render_mode: str) -> Iterator[Any]:

@@ -71,6 +71,7 @@ def test_ids_work_whichever_is_imported_first(first):
         " 'ttc_env/Market-v0' in pettingzoo.parallel_registry,"
         " 'ttc_env/Market-v0' in pettingzoo.aec_registry"
     )
+    pytest.importorskip("pettingzoo.env_registry", reason="PettingZoo before 1.27 has no ids")
     assert run(f"{first}; print({known})") == "True True True"
 
 

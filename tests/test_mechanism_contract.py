@@ -10,10 +10,23 @@ from pettingzoo.test import parallel_api_test
 import ttc_env
 from ttc_env.game import enumeration
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.mechanisms import make_mechanism
+from ttc_env.game.mechanisms import make_mechanism, mechanism_options
 from ttc_env.game.rules.base import EveryAction, Users
 
-NAMES = ttc_env.mechanisms()
+TYPES = [
+    ttc_env.UserType(0.6, beta=3.0),
+    ttc_env.UserType(0.4, beta=60.0, alpha=1.5, baseline=0.2),
+]
+#: Every mechanism, and every one that takes user types once more with them: name and options.
+CASES = {
+    **{name: (name, {}) for name in ttc_env.mechanisms()},
+    **{
+        f"{name}, user types": (name, {"types": TYPES})
+        for name in ttc_env.mechanisms()
+        if "types" in mechanism_options(name)
+    },
+}
+every_mechanism = pytest.mark.parametrize(("name", "options"), CASES.values(), ids=CASES)
 
 
 def market(seed=0, beta=5.0):
@@ -37,16 +50,18 @@ def grid(name):
 
 
 def test_the_built_in_mechanisms_are_there():
-    assert {"market", "auction", "flat_fee", "pay_per_correct", "two_part"} <= set(NAMES)
-    assert {"price_cap", "per_character"} <= set(NAMES)
+    names = set(ttc_env.mechanisms())
+    assert {"market", "auction", "flat_fee", "pay_per_correct", "two_part"} <= names
+    assert {"price_cap", "per_character"} <= names
+    assert "flat_fee, user types" in CASES
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_known_of_the_game_is_what_enumeration_finds(name):
+@every_mechanism
+def test_what_is_known_of_the_game_is_what_enumeration_finds(name, options):
     rng = np.random.default_rng(1)
     for seed in range(15):
         world = market(seed, beta=float(rng.choice([0.5, 5.0, 50.0])))
-        mechanism = make_mechanism(name, grid(name))
+        mechanism = make_mechanism(name, grid(name), **options)
         rule, table = mechanism.rule, mechanism.offers(world)
         exhaustive = enumeration.solve(mechanism, world)
         solution = ttc_env.solve(world, mechanism)
@@ -55,7 +70,8 @@ def test_what_is_known_of_the_game_is_what_enumeration_finds(name):
         listed = getattr(solution, "equilibria", None)  # rules with dominant strategies list none
         for profile in [*ends, *(() if listed is None else np.atleast_2d(listed))]:
             assert tuple(profile) in every
-        assert ends or len(listed)
+        # A game of several user types may have none; all others here have.
+        assert ends or len(listed) or ("types" in options and not every)
         assert rule.optimal_welfare(mechanism, world) == pytest.approx(
             enumeration.optimum(mechanism, world).welfare, rel=1e-12
         )
@@ -68,18 +84,19 @@ def test_what_is_known_of_the_game_is_what_enumeration_finds(name):
         )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_best_replies_are_those_of_every_action(name):
+@every_mechanism
+def test_best_replies_are_those_of_every_action(name, options):
     rng = np.random.default_rng(2)
-    mechanism, batch = make_mechanism(name, grid(name)), MarketBatch.of([market(k) for k in (0, 1)])
+    mechanism = make_mechanism(name, grid(name), **options)
+    batch = MarketBatch.of([market(k) for k in (0, 1)])
     raw = batch.offers(mechanism)
-    users = Users(batch.beta, batch.outside_value)
+    users = Users.of(batch)
     at = rng.integers(0, 2, 50)
     action = np.stack(
         [[rng.choice(np.flatnonzero(~np.isnan(raw.quality[i, g]))) for g in at] for i in range(3)]
     )
     offer = raw.map(lambda table: table[np.arange(3)[:, None], at, action])
-    chosen = Users(batch.beta[at], batch.outside_value[at])
+    chosen = users.map(lambda x: x[at])
     played = mechanism.play(offer, chosen)
     noise = np.array([mechanism.rule.noise(raw.map(lambda x, g=g: x[:, g])) for g in at])
     found = mechanism.rule.best_replies(raw, users).regrets(action, played, chosen, at, noise)
@@ -88,10 +105,10 @@ def test_best_replies_are_those_of_every_action(name):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_prices_and_rounds_are_equal_in_torch(name):
+@every_mechanism
+def test_prices_and_rounds_are_equal_in_torch(name, options):
     torch = pytest.importorskip("torch")
-    mechanism, world = make_mechanism(name, grid(name)), market()
+    mechanism, world = make_mechanism(name, grid(name), **options), market()
     terms = mechanism.tariff.terms(world)
     for choice in (0.3, 1.0, 7.0):
         found = mechanism.tariff.price(
@@ -102,8 +119,8 @@ def test_prices_and_rounds_are_equal_in_torch(name):
         )
     profiles = np.random.default_rng(3).integers(0, 6, (3, 40))
     offer = mechanism.offers(world).take(profiles)
-    users = Users(np.full(40, world.beta), np.full(40, 0.1))
-    found = mechanism.play(offer.map(torch.as_tensor), Users(*map(torch.as_tensor, users)))
+    users = Users.of(world.replace(outside_value=0.1)).map(lambda x: np.full(40, x))
+    found = mechanism.play(offer.map(torch.as_tensor), users.map(torch.as_tensor))
     expected = mechanism.play(offer, users)
     for field in ("log_share", "outside_share", "payment", "profit", "user_value", "welfare"):
         np.testing.assert_allclose(
@@ -111,25 +128,26 @@ def test_prices_and_rounds_are_equal_in_torch(name):
         )
 
 
-def continuous(name):
+def continuous(name, options):
     """Options for continuous prices, with regrets where the rule has a formula for them."""
     try:
-        make_mechanism(name).rule.check_continuous()
+        make_mechanism(name, **options).rule.check_continuous()
     except ValueError:
         return {"actions": "continuous", "infos": "basic"}
     return {"actions": "continuous", "infos": "full"}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_plays_in_pettingzoo_and_gymnasium(name):
-    for options in ({}, {"prices": "fixed"}, continuous(name), {"demand": "sampled"}):
-        env = ttc_env.parallel_env(mechanism=name, market=market(), max_cycles=4, **options)
+@every_mechanism
+def test_it_plays_in_pettingzoo_and_gymnasium(name, options):
+    for more in ({}, {"prices": "fixed"}, continuous(name, options), {"demand": "sampled"}):
+        env = ttc_env.parallel_env(mechanism=name, market=market(), max_cycles=4, **options, **more)
         parallel_api_test(env, num_cycles=10)
     view = gymnasium.make(
         "ttc_env/Provider-v0",
         mechanism=name,
         market=market(),
         opponent=lambda seen: np.array([0, 1]),
+        **options,
     )
     view.reset(seed=0)
     assert np.isfinite(view.step(np.array([1, 1]))[1])
@@ -137,15 +155,16 @@ def test_it_plays_in_pettingzoo_and_gymnasium(name):
 
 @pytest.mark.parametrize("actions", ["discrete", "continuous"])
 @pytest.mark.parametrize("backend", ["numpy", "numba", "torch"])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_batch_plays_as_one_environment_does(name, backend, actions):
+@every_mechanism
+def test_a_batch_plays_as_one_environment_does(name, options, backend, actions):
     if backend != "numpy":
         pytest.importorskip(backend)
     if (backend, actions) == ("numba", "continuous"):
         pytest.skip("numba plays discrete actions")
-    options = {"mechanism": name, "prices": grid(name), "infos": "full"}
+    own = options
+    options = {"mechanism": name, "prices": grid(name), "infos": "full", **own}
     if actions == "continuous":
-        options.update(continuous(name))
+        options.update(continuous(name, own))
     markets = [market(0), market(1)]
     try:
         batch = ttc_env.vector_env(4, market=markets, backend=backend, **options)
@@ -183,15 +202,15 @@ def test_a_batch_plays_as_one_environment_does(name, backend, actions):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba", "torch"])
-@pytest.mark.parametrize("name", NAMES)
-def test_lies_play_alike_everywhere(name, backend):
+@every_mechanism
+def test_lies_play_alike_everywhere(name, options, backend):
     """Every lie that makes sense under it, against the pure functions and in one environment."""
     if backend != "numpy":
         pytest.importorskip(backend)
     lies = make_mechanism(name).tariff.lies
     options = {
         "mechanism": name, "prices": grid(name), "misreport": lies, "audit_rate": 0.5,
-        "fine": 0.1, "actions": "flat", "infos": "full",
+        "fine": 0.1, "actions": "flat", "infos": "full", **options,
     }  # fmt: skip
     markets = [market(0), market(1)]
     try:

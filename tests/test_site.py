@@ -6,13 +6,14 @@
 import contextlib
 import inspect
 import io
+import json
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import get_type_hints
 
+import pettingzoo
 import pytest
 
 import ttc_env
@@ -43,8 +44,6 @@ for code, shown in json.load(sys.stdin):
 @pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: path.stem)
 def test_blocks_print_what_is_shown(path, tmp_path):
     """In a process of their own: a page may register rules, and write files where it is run."""
-    import json
-
     blocks = BLOCK.findall(path.read_text())
     run = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{RUNNER}"],
@@ -63,27 +62,10 @@ def test_blocks_are_found_on_the_pages_that_teach():
 
 @pytest.mark.parametrize("name", docs_reference.environment_ids())
 def test_the_example_of_every_id_runs(name):
+    if not hasattr(pettingzoo, "make"):
+        pytest.skip("PettingZoo before 1.27 has no ids")
     with contextlib.redirect_stdout(io.StringIO()):
         exec(docs_reference.example(name), {})
-
-
-def shell_lines():
-    for path in [*OWN, ROOT / "README.md"]:
-        for block in re.findall(r"```sh\n(.*?)```", path.read_text(), flags=re.DOTALL):
-            for line in block.splitlines():
-                words = shlex.split(line, comments=True)
-                if words[:1] == ["ttc-env"] and words[1] in ("solve", "play", "report", "history"):
-                    yield tuple(words[1:])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("words", sorted(set(shell_lines())), ids=" ".join)
-def test_shell_lines_run(words, tmp_path, monkeypatch):
-    from ttc_env.cli import main
-
-    monkeypatch.chdir(tmp_path)
-    with contextlib.redirect_stdout(io.StringIO()):
-        assert main(list(words)) in (0, None)
 
 
 def test_every_id_is_in_the_table_and_has_a_page():

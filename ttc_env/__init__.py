@@ -17,12 +17,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import ttc_env.export as export  # noqa: F401
+    import ttc_env.testing as testing  # noqa: F401
     from ttc_env.envs.market import MarketAEC, MarketEnv, env, parallel_env
     from ttc_env.envs.provider import ProviderEnv
     from ttc_env.envs.vector import VectorMarketEnv, vector_env
     from ttc_env.game.audit import Audit, audit
+    from ttc_env.game.comparison import Comparison, compare
     from ttc_env.game.curves import load_market
     from ttc_env.game.deterrence import Deterrence, deterrence, who_pays
+    from ttc_env.game.fit_beta import fit_beta
     from ttc_env.game.list_prices import prices_from
     from ttc_env.game.market_batch import MarketBatch
     from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanisms, register_mechanism
@@ -31,16 +35,19 @@ if TYPE_CHECKING:
     from ttc_env.game.resampling import resample
     from ttc_env.game.rules.base import Rule
     from ttc_env.game.rules.score_auction import AuctionSolution
+    from ttc_env.game.rules.user_types import UserType
     from ttc_env.game.solution import Solution
     from ttc_env.game.solve import auction_gain, solve
     from ttc_env.game.sweep import Sweep, sweep
     from ttc_env.game.types import Market, Provider, QualityFunction
+    from ttc_env.game.yardstick import first_best
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AuctionSolution",
     "Audit",
+    "Comparison",
     "Deterrence",
     "Market",
     "MarketAEC",
@@ -53,11 +60,15 @@ __all__ = [
     "Rule",
     "Solution",
     "Sweep",
+    "UserType",
     "VectorMarketEnv",
     "auction_gain",
     "audit",
+    "compare",
     "deterrence",
     "env",
+    "first_best",
+    "fit_beta",
     "load_market",
     "make_mechanism",
     "mechanisms",
@@ -80,7 +91,9 @@ _NAMES = {
     "ttc_env.envs.provider": ("ProviderEnv",),
     "ttc_env.envs.vector": ("VectorMarketEnv", "vector_env"),
     "ttc_env.game.audit": ("Audit", "audit"),
+    "ttc_env.game.comparison": ("Comparison", "compare"),
     "ttc_env.game.curves": ("load_market",),
+    "ttc_env.game.fit_beta": ("fit_beta",),
     "ttc_env.game.deterrence": ("Deterrence", "deterrence", "who_pays"),
     "ttc_env.game.list_prices": ("prices_from",),
     "ttc_env.game.market_batch": ("MarketBatch",),
@@ -95,17 +108,22 @@ _NAMES = {
     "ttc_env.game.regret": ("nash_conv", "regret", "relative_regret"),
     "ttc_env.game.rules.base": ("Rule",),
     "ttc_env.game.rules.score_auction": ("AuctionSolution",),
+    "ttc_env.game.rules.user_types": ("UserType",),
     "ttc_env.game.solution": ("Solution",),
     "ttc_env.game.solve": ("auction_gain", "solve"),
     "ttc_env.game.sweep": ("Sweep", "sweep"),
     "ttc_env.game.types": ("Market", "Provider", "QualityFunction"),
+    "ttc_env.game.yardstick": ("first_best",),
 }
+_MODULES = ("export", "testing")  # read as ttc_env.export.payoffs
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
 
 if not TYPE_CHECKING:  # a type checker would take every name for one that exists
 
     def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
@@ -114,7 +132,7 @@ if not TYPE_CHECKING:  # a type checker would take every name for one that exist
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})
 
 
 try:

@@ -40,15 +40,26 @@ PETTINGZOO_IDS: dict[str, dict[str, Any]] = {
 }
 """Multi-agent ids and the options that each sets."""
 
-GYMNASIUM_IDS: dict[str, str] = {"ttc_env/Provider-v0": "ttc_env.envs.provider:ProviderEnv"}
-"""Single-agent ids: the market as one provider sees it."""
+GYMNASIUM_IDS: dict[str, tuple[str, str]] = {
+    "ttc_env/Provider-v0": (
+        "ttc_env.envs.provider:ProviderEnv",
+        "ttc_env.envs.provider_vector:ProviderVectorEnv",
+    )
+}
+"""Single-agent ids, the market as one provider sees it: one environment, and a batch."""
 
 
 def register() -> None:
     """Enter all ids into the registries; safe to call again."""
     import gymnasium
-    from pettingzoo.env_registry import registration
 
+    for name, (one, many) in GYMNASIUM_IDS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(name, entry_point=one, vector_entry_point=many)
+    try:
+        from pettingzoo.env_registry import registration
+    except ImportError:
+        return  # PettingZoo before 1.27 has no registry: `ttc_env.parallel_env` makes environments
     for name, options in PETTINGZOO_IDS.items():
         if name not in registration.parallel_registry:
             registration.register(
@@ -56,6 +67,3 @@ def register() -> None:
             )
         if name not in registration.aec_registry:
             registration.register("aec", name, "ttc_env.envs.market:env", kwargs=options)
-    for name, entry_point in GYMNASIUM_IDS.items():
-        if name not in gymnasium.registry:
-            gymnasium.register(name, entry_point=entry_point)

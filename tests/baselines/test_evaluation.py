@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agents import make_agents
 from baselines.evaluation import Evaluator
+from baselines.training import TrainConfig
 from ttc_env.envs.config import make_config
 from ttc_env.game.regret import assess
 
@@ -72,3 +74,35 @@ def test_shading_is_the_winners_markup() -> None:
     row = j.score_actions(actions)
     assert row["efficient_winner"] == 1
     assert row["shading"] == pytest.approx(0.25)
+
+
+def test_without_equilibrium_distances_to_it_are_nan_and_regrets_are_not() -> None:
+    types = "weight=0.5 beta=1000; weight=0.5 beta=10000"
+    j = Evaluator(make_config("market", prices="fixed", types=types, infos="basic"))
+    mixed = np.full((9, 6), 1 / 6)
+    for row in (j.score_actions(np.full(9, 3)), j.score(mixed)):
+        for name in ("levels_off", "levels_exact", "welfare_to_equilibrium", "collusion"):
+            assert np.isnan(row[name]), name
+        assert np.isnan(row["inside_bracket"])
+        assert row["nash_conv"] > 0
+        assert 0 < row["welfare_ratio"] <= 1
+    # regrets of mixed play are those of the profiles it mixes, in expectation
+    expected = assess(mixed, j.config.mechanism, j.config.market).nash_conv
+    assert j.score(mixed)["nash_conv"] == pytest.approx(expected)
+
+
+def test_the_equilibrium_player_says_that_there_is_none_and_plays_the_nearest() -> None:
+    types = [{"weight": 0.5}, {"weight": 0.5, "beta": 1e4}]
+    config = make_config("market", prices="fixed", types=types, infos="basic")
+    with pytest.raises(ValueError, match=r"no pure Nash equilibrium.*which=nearest"):
+        make_agents(config, "equilibrium", seeds=[0], horizon=1)[0].act()
+    agents = make_agents(config, "equilibrium:which=nearest", seeds=[0], horizon=1)
+    nearest = config.solve().least_regret.profile
+    played = np.concatenate([np.ravel(agent.act()) for agent in agents])
+    np.testing.assert_array_equal(played, nearest)
+
+
+def test_types_are_an_option_of_training() -> None:
+    config = TrainConfig(options="types=weight=0.5 beta=10; weight=0.5 beta=1000")
+    rule = config.environment().mechanism.rule
+    assert [kind.beta for kind in rule.types] == [10.0, 1000.0]

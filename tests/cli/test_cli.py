@@ -1,4 +1,4 @@
-"""The command line: subcommands are found, errors are one line, and README's commands work from an
+"""The command line: subcommands are found, errors are one line, and commands on pages work from an
 installed wheel in another folder.
 """
 
@@ -70,11 +70,56 @@ def test_solve_prints_the_solution(capsys):
     assert [row["share"] for row in found["providers"]] == solution.shares.tolist()
     code, out, _ = call(capsys, "solve", "--mechanism", "auction", "--json")
     auction = ttc_env.solve(ttc_env.load_market("gsm8k"), "auction")
-    assert json.loads(out)["winner"] == auction.market.names[auction.winner]
-    assert json.loads(out)["payment"] == auction.payment
+    found = json.loads(out)
+    assert found["winner"] == auction.market.names[auction.winner]
+    assert found["payment"] == auction.payment
+    assert sum(found["winners"].values()) == pytest.approx(1)
+    assert found["winners"][found["winner"]] > 0.5
+    assert found["first_best"] == pytest.approx(auction.welfare)
+    for name, (low, high) in found["bands"].items():
+        assert low <= found[name] <= high
+    none = call(capsys, "solve", "gsm8k", "--resamples", 0)[1]
+    assert "[" not in none.split("equilibria")[1]
     assert call(capsys, "solve", "--list")[1].split()[0] == solution.market.names[0]
     two = call(capsys, "solve", "--providers", "Qwen2-7B,Llama-3-8B", "--json")[1]
     assert [row["provider"] for row in json.loads(two)["providers"]] == ["Qwen2-7B", "Llama-3-8B"]
+
+
+def test_solve_and_play_carry_games_without_equilibrium(capsys):
+    types = "weight=0.5 beta=1000; weight=0.5 beta=10000"
+    code, out, _ = call(capsys, "solve", "--types", types)
+    assert code == 0
+    assert re.search(r"^equilibria +0$", out, re.MULTILINE)
+    assert "no equilibrium         this game has no pure Nash equilibrium" in out
+    assert "the profile of least regret: the best change gains 8.14%" in out
+    found = json.loads(call(capsys, "solve", "--types", types, "--json")[1])
+    assert found["welfare"] is None
+    assert found["equilibria"] == []
+    assert found["least_regret"]["exact"]
+    assert len(found["least_regret"]["actions"]) == len(found["providers"]) == 9
+    code, _, error = call(capsys, "play", "--types", types, "--policy", "equilibrium")
+    assert code == 2
+    assert "--policy nearest" in error
+    code, out, _ = call(capsys, "play", "--types", types, "--policy", "nearest", "--quiet")
+    assert code == 0
+    for command in ("solve", "play"):
+        code, _, error = call(capsys, command, "--mechanism", "auction", "--types", types)
+        assert code == 2
+        assert "no --types; these have: flat_fee, market" in error
+    assert "write 'weight=0.5 beta=10" in call(capsys, "solve", "--types", "many")[2]
+
+
+def test_lies_may_be_told_in_solve_and_play(capsys):
+    told = ("--misreport", "over_report=2", "--fine")
+    found = json.loads(call(capsys, "solve", *told, 1e-6, "--resamples", 0, "--json")[1])
+    assert {row["report"] for row in found["providers"]} == {"over_report 2"}
+    honest = json.loads(call(capsys, "solve", *told, 9, "--resamples", 0, "--json")[1])
+    assert {row["report"] for row in honest["providers"]} == {"truth"}
+    for policy in ("random", "equilibrium", "truthful"):
+        assert call(capsys, "play", *told, 0, "--policy", policy, "--rounds", 1)[0] == 0
+    code, _, error = call(capsys, "play", "--reserve", 1)
+    assert code == 2
+    assert "has no --reserve; these have: auction" in error
 
 
 @pytest.mark.parametrize("mechanism", ["market", "auction"])
@@ -176,10 +221,19 @@ def commands_of(readme: str) -> list[str]:
     ]
 
 
+PAGES_WITH_COMMANDS = (
+    "docs/first-steps.md",
+    "docs/compare-rules.md",
+    "docs/many-runs.md",
+    "docs/measure-your-models.md",
+    "ttc_env/measure/README.md",
+)
+
+
 @pytest.mark.slow
-def test_readmes_commands_work_from_the_wheel_in_another_folder(tmp_path):
-    """What follows `pip install` in README is in the wheel. A virtual environment sees this one's
-    packages, but not the checkout.
+def test_pages_commands_work_from_the_wheel_in_another_folder(tmp_path):
+    """What follows `pip install` on these pages is in the wheel. A virtual environment sees this
+    one's packages, but not the checkout.
     """
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--wheel-dir", tmp_path, ROOT], check=True)
@@ -202,7 +256,7 @@ def test_readmes_commands_work_from_the_wheel_in_another_folder(tmp_path):
     assert where.stdout.startswith(str(place)), where.stdout
     found = [
         command
-        for page in ("README.md", "ttc_env/measure/README.md")
+        for page in PAGES_WITH_COMMANDS
         for command in commands_of((ROOT / page).read_text())
     ]
     assert len(found) >= 5

@@ -1,7 +1,6 @@
 """Actions and their masks, in the forms that learning libraries read."""
 
 import numpy as np
-import pettingzoo
 import pytest
 from gymnasium import spaces
 
@@ -61,7 +60,7 @@ def test_masks_are_one_flat_array_in_every_face(options, masks, infos):
 
 
 def test_turns_show_the_same_masks():
-    env = pettingzoo.make("aec", "ttc_env/MarketFlat-v0", market=UNEVEN)
+    env = ttc_env.env(actions="flat", market=UNEVEN)
     env.reset(seed=0)
     for agent in env.agent_iter(max_iter=6):
         *_, info = env.last()

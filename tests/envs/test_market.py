@@ -65,18 +65,21 @@ VARIANTS = {
 }
 
 
+HAS_IDS = hasattr(pettingzoo, "make")  # from PettingZoo 1.27 on
+
+
 def make(variant, **more):
     options = {"max_cycles": 6, **VARIANTS[variant], **more}
-    if variant in PETTINGZOO_IDS:
+    if variant in PETTINGZOO_IDS and HAS_IDS:
         return pettingzoo.make("parallel", variant, **options)
-    return ttc_env.parallel_env(**options)
+    return ttc_env.parallel_env(**{**PETTINGZOO_IDS.get(variant, {}), **options})
 
 
 def make_aec(variant, **more):
     options = {"max_cycles": 6, **VARIANTS[variant], **more}
-    if variant in PETTINGZOO_IDS:
+    if variant in PETTINGZOO_IDS and HAS_IDS:
         return pettingzoo.make("aec", variant, **options)
-    return ttc_env.env(**options)
+    return ttc_env.env(**{**PETTINGZOO_IDS.get(variant, {}), **options})
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -470,3 +473,21 @@ def test_step_before_reset_and_render_without_mode():
         env.step({})
     with pytest.raises(ValueError, match="render_mode"):
         env.render()
+
+
+def test_agents_can_have_other_names():
+    names = ("a", "b", "c")
+    check_env(lambda: ttc_env.parallel_env(market=UNEVEN, agent_names=names, max_cycles=3))
+    env = ttc_env.parallel_env(market=UNEVEN, agent_names=names, prices="fixed")
+    assert env.possible_agents == list(names)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="b: action 9 is not in"):
+        env.step({"a": 0, "b": 9, "c": 0})
+    games = ttc_env.vector_env(2, market=UNEVEN, agent_names=names, prices="fixed")
+    assert games.possible_agents == list(names)
+    games.reset()
+    with pytest.raises(ValueError, match="environment 1, c: action 9"):
+        games.step(np.array([[0, 0, 0], [0, 0, 9]]))
+    for wrong in (("a", "b"), ("a", "b", "b"), "abc", (0, 1, 2)):
+        with pytest.raises(ValueError, match="give 3 different names"):
+            ttc_env.parallel_env(market=UNEVEN, agent_names=wrong)

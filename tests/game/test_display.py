@@ -91,6 +91,16 @@ def test_the_best_levels_stand_beside_the_equilibrium(market):
     assert float(first[head.index("optimal level")]) == chosen["optimum"]
 
 
+def test_a_comparison_is_its_rows(market):
+    compared = ttc_env.compare(market, ["market", "auction"], resamples=0)
+    frame = compared.to_frame()
+    assert len(frame) == len(compared.rows)
+    assert list(frame.welfare) == [row["welfare"] for row in compared.rows]
+    head, *rows = Page(compared._repr_html_()).rows
+    assert {row[head.index("mechanism")] for row in rows} == {"market", "auction"}
+    assert repr(compared).endswith(f"2 rules in {len(frame)} rows)")
+
+
 def test_continuous_prices_show_both_ends():
     env = ttc_env.parallel_env(beta=200, actions="continuous")
     solution = env.solve()

@@ -202,7 +202,7 @@ def test_definitions_are_equal_in_torch():
         parts[2][:, ::3] = parts[2][0, ::3]  # some ties
         offer = Offer(*parts)
         users = Users(np.full(50, 7.0), np.full(50, 0.1))
-        found = rule.play(offer.map(torch.as_tensor), Users(*map(torch.as_tensor, users)))
+        found = rule.play(offer.map(torch.as_tensor), users.map(torch.as_tensor))
         expected = rule.play(offer, users)
         for name in ("log_share", "outside_share", "payment", "profit", "user_value", "welfare"):
             np.testing.assert_allclose(
@@ -225,9 +225,11 @@ def test_names_and_options_are_checked():
     with pytest.raises(TypeError, match="its options are prices, settlement, reserve, misreport"):
         ttc_env.make_mechanism("auction", fee=3)
     with pytest.raises(
-        TypeError, match="its options are prices, misreport, audit_rate, fine, noticed"
+        TypeError, match="its options are prices, misreport, audit_rate, fine, noticed, types"
     ):
         ttc_env.make_mechanism("market", reserve=3)
+    with pytest.raises(TypeError, match="only option is prices"):
+        ttc_env.make_mechanism("luce", reserve=3)
     with pytest.raises(ValueError, match="registered already"):
         ttc_env.register_mechanism("market", luce)
     with pytest.raises(TypeError, match="a parameter `prices`"):

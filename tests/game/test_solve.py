@@ -175,8 +175,17 @@ def test_a_game_without_equilibrium_says_so():
     assert np.isnan(
         [solution.welfare, solution.price_of_anarchy, solution.price_of_stability]
     ).all()
+    assert np.isnan([solution.user_value, solution.log_sum, *solution.shares]).all()
+    assert "loses money whatever it does" in solution.no_equilibrium
+    assert solution.ratio_reason == solution.no_equilibrium
+    nearest = solution.least_regret
+    assert nearest.exact
+    every = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    regrets = [ttc_env.relative_regret(solution.market, profile).max() for profile in every]
+    assert nearest.relative == min(regrets) > 0
+    assert tuple(nearest.profile) == tuple(every[np.argmin(regrets)])
     with pytest.raises(ValueError, match="no pure Nash equilibrium"):
-        _ = solution.shares
+        _ = solution.worst
 
 
 def test_every_benchmark_of_a_solution_is_there():

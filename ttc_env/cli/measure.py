@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttc_env.cli._curves import add_curve_options, json_object, reward_options, whole_numbers
+from ttc_env.cli._workers import read_shard
 
 if TYPE_CHECKING:
     from ttc_env.measure.campaign import Campaign
@@ -150,7 +151,7 @@ def run(args: argparse.Namespace) -> None:
         print((folder / "paper.toml").read_text("utf-8"), end="")
         return
     campaign = _campaign(args)
-    shard = _shard(args.shard)
+    shard = read_shard(args.shard)
     if shard and args.merge:
         raise ValueError("--shard draws and --merge puts together; give one of them")
     tasks = campaign.load_tasks()
@@ -184,15 +185,6 @@ def run(args: argparse.Namespace) -> None:
     command = "ttc-env measure" + (f" {args.campaign.name}" if args.campaign else "")
     for path in runner.finish(campaign, jobs, paths, time.monotonic() - began, command):
         print(f'{path}: ttc_env.load_market("{path}")')
-
-
-def _shard(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    number, slash, of = text.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise ValueError(f"--shard is {text!r}; give I/N with I from 1 to N, such as 3/8")
-    return int(number), int(of)
 
 
 def _campaign(args: argparse.Namespace) -> Campaign:

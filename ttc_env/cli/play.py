@@ -5,8 +5,8 @@
     ttc-env play aime --policy equilibrium --rounds 1
 
 Policies: `random` (uniform over the actions that exist), `equilibrium` (the worst equilibrium,
-or the auction's dominant strategies), `truthful` (list price or cost, at the level of largest
-surplus).
+or the auction's dominant strategies), `nearest` (the same, or the profile of least regret where
+there is no equilibrium), `truthful` (list price or cost, at the level of largest surplus).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ttc_env.cli._market import add_market_options, check_mechanism, read_market
+from ttc_env.cli._market import add_market_options, check_mechanism, mechanism_options, read_market
 
-POLICIES = ("random", "equilibrium", "truthful")
+POLICIES = ("random", "equilibrium", "nearest", "truthful")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
         market=read_market(args),
         mechanism=check_mechanism(args.mechanism),
         prices="fixed",
+        **mechanism_options(args),
         max_cycles=args.rounds,
         render_mode="ansi",
     )
@@ -63,20 +64,27 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _policy(env: Any, args: argparse.Namespace) -> Any:
-    """A function from infos to the actions of all agents (levels, prices being fixed)."""
+    """A function from infos to the actions of all agents (prices being fixed)."""
     import numpy as np
 
-    agents = env.possible_agents
-    market = env.unwrapped.market
+    agents, config = env.possible_agents, env.unwrapped.config
+    market, mechanism = config.market, config.mechanism
     if args.policy == "random":
         rng = np.random.default_rng(args.seed)
-        counts = market.available.sum(axis=1)
-        return lambda infos: {a: int(rng.integers(counts[i])) for i, a in enumerate(agents)}
+        exist = [np.flatnonzero(~np.isnan(row)) for row in config.table.quality]
+        return lambda infos: {
+            agent: config.action_of(i, int(rng.choice(exist[i]))) for i, agent in enumerate(agents)
+        }
     if args.policy == "equilibrium":
         solution = env.unwrapped.solve()
-        if hasattr(solution, "equilibria") and not len(solution.equilibria):
-            raise ValueError("this market has no pure equilibrium to play; choose another --policy")
+        if why := getattr(solution, "no_equilibrium", ""):
+            raise ValueError(f"{why}. Choose --policy nearest, the profile of least regret")
         profile = solution.worst if hasattr(solution, "worst") else solution.actions
+    elif args.policy == "nearest":
+        solution = env.unwrapped.solve()
+        nearest = getattr(solution, "least_regret", None)
+        profile = solution.actions if nearest is None else nearest.profile
     else:
-        profile = np.nanargmax(np.where(market.available, market.quality - market.cost, -np.inf), 1)
-    return lambda infos: {a: int(profile[i]) for i, a in enumerate(agents)}
+        surplus = np.where(market.available, market.quality - market.cost, -np.inf)
+        profile = mechanism.join(surplus.argmax(axis=1), market=market)
+    return lambda infos: {a: config.action_of(i, int(profile[i])) for i, a in enumerate(agents)}

@@ -46,14 +46,11 @@ class EnvConfig:
     information: str  # one of INFORMATION
     max_cycles: int  # rounds per episode
     infos: str  # "full" | "basic"
+    agents: tuple[str, ...]  # [n] ids of the providers
 
     def __getstate__(self) -> dict[str, Any]:
         # What is worked out from the fields is worked out again.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
-    @cached_property
-    def agents(self) -> tuple[str, ...]:
-        return tuple(f"provider_{i}" for i in range(self.market.num_providers))
 
     @cached_property
     def table(self) -> Offer:
@@ -155,7 +152,7 @@ class EnvConfig:
             inside = False
         if not inside:
             raise ValueError(
-                f"provider_{provider}: action {action!r} is not in {self.action_space()}, whose"
+                f"{self.agents[provider]}: action {action!r} is not in {self.action_space()}, whose"
                 f" actions are {len(grid)} integer{'s' * (len(grid) > 1)}"
             )
         return self._existing[provider][flat]
@@ -272,6 +269,7 @@ def make_config(
     information: str = "full",
     max_cycles: int = 100,
     infos: str = "full",
+    agent_names: Sequence[str] | None = None,
     **options: Any,
 ) -> EnvConfig:
     """Validate options and build the config. The environment's class docstring says what each
@@ -324,10 +322,20 @@ def make_config(
         information=information,
         max_cycles=int(max_cycles),
         infos=infos,
+        agents=_agents(agent_names, market.num_providers),
     )
     if config.continuous_prices and infos == "full":
         config.mechanism.check_continuous(market)
     return config
+
+
+def _agents(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(f"provider_{i}" for i in range(count))
+    given = (names,) if isinstance(names, str) else tuple(names)
+    if len(given) != count or len(set(given)) < count or not all(isinstance(x, str) for x in given):
+        raise ValueError(f"agent_names are {list(given)}; give {count} different names, as strings")
+    return given
 
 
 def describe(config: EnvConfig, market: str | None = None) -> str:

@@ -51,6 +51,10 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
       rationality `beta`.
     - `mechanism="flat_fee"`, `"pay_per_correct"`, `"two_part"`, `"price_cap"`, `"per_character"`:
       the same users, and another price of a level (`ttc_env.game.tariffs`).
+    - `types=[...]`, with any of these: users of several types, each with a share of all users and
+      its own beta, alpha and baseline. `quality` in infos and observations stays in the market's
+      alpha; `welfare` and `user_value` count every user in its own
+      (`ttc_env.game.rules.user_types`). `solve()` may find no pure equilibrium.
     - `mechanism="auction"`: a reverse second-price auction. Providers bid a price and claim their
       quality; the best score (claim minus bid) serves everybody and is paid so that users keep the
       runner-up's score.
@@ -64,8 +68,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     ## Agents
 
-    `provider_0` ... `provider_{n-1}`, in the order of `market.providers`. All act at once; none
-    leaves early.
+    `provider_0` ... `provider_{n-1}`, in the order of `market.providers`, or `agent_names`. All act
+    at once; none leaves early.
 
     ## Action Space
 
@@ -148,6 +152,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `prices` | `"grid"` | `"grid"`, `"fixed"`, or price choices as numbers |
     | `base` | `"list"` | pay_per_correct only: what a right answer costs, by the provider's list price, or by its `"value"` |
     | `cap` | the list price at the efficient level | price_cap only: USD/query, one for all |
+    | `types` | users are alike | posted prices only: `ttc_env.UserType` objects, dicts or columns of weight, beta, alpha, baseline; what is None is the market's |
     | `settlement` | `"delivered"` | auction only: pay on `"delivered"` or `"claimed"` quality |
     | `misreport` | none | lies that may be told: `"over_report"`, `"under_serve"`, `"over_claim"`, several, or `{lie: sizes}`; see `ttc_env.game.misreports` |
     | `audit_rate`, `fine` | 1, 0 | the chance that a query is audited; USD per query whose lie is found |
@@ -158,6 +163,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `demand` | `"expected"` | or `"sampled"` |
     | `information` | `"full"` | `"full"`, `"prices"`, `"own"` |
     | `max_cycles` | 100 | rounds per episode |
+    | `agent_names` | `provider_0`, ... | other ids, for libraries that group agents by their names |
     | `infos` | `"full"` | or `"basic"` |
     | `render_mode` | None | `"ansi"` (a table), `"human"` (prints it), `"rgb_array"` (a figure; needs the extra `plot`) |
 

@@ -296,6 +296,13 @@ class BatchObservation:
                 out.masked_fill_(self.hidden, 0.0)  # an index would have to be counted, on the host
         return out
 
+    def of(self, provider: int) -> Any:
+        """`[num_envs, d]`: one provider's rows of `full()`, without those of the others."""
+        at = slice(provider, provider + 1)
+        hidden = None if self.hidden is None else self.hidden[at]
+        alone = replace(self, static=self.static[:, at], own=self.own[:, at], hidden=hidden)
+        return alone.full()[:, 0]
+
     def state(self) -> Any:
         """`[num_envs, state_size]`: the global state, as `MarketEnv.state` gives it."""
         b, n, own = self.own.shape

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 from ttc_env.game.misreports import Misreport
+from ttc_env.game.rules.user_types import Types
 from ttc_env.game.types import QualityFunction
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class MechanismOptions(TypedDict, total=False):
     reserve: float
     base: Literal["list", "value"]
     cap: float | None
+    types: Types | None
 
 
 class GameOptions(MarketOptions, MechanismOptions, total=False):
@@ -61,3 +63,4 @@ class GameOptions(MarketOptions, MechanismOptions, total=False):
     demand: Literal["expected", "sampled"]
     information: Literal["full", "prices", "own"]
     max_cycles: int
+    agent_names: Sequence[str] | None

@@ -148,8 +148,7 @@ def _equilibrium(config: EnvConfig) -> list[Any]:
         assert isinstance(solution, Solution)
         if len(solution.equilibria) == 0:
             raise ValueError(
-                "opponent is 'equilibrium', but this game has no pure equilibrium"
-                f"{'' if solution.complete else ' that was found'}; choose 'best_response',"
+                f"opponent is 'equilibrium', but {solution.no_equilibrium}; choose 'best_response',"
                 " 'truthful' or a policy"
             )
         flat = solution.worst
@@ -332,18 +331,13 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         )
         self.render_mode = render_mode
         agents = self._env.possible_agents
-        if not 0 <= provider < len(agents):
-            raise ValueError(
-                f"provider is {provider}; this market has providers 0..{len(agents) - 1}:"
-                f" {', '.join(self._env.market.names)}"
-            )
-        self.provider = int(provider)
+        self.provider = check_provider(self._env.market, provider)
         self._me = agents[self.provider]
-        self._indices = tuple(i for i in range(len(agents)) if i != self.provider)
+        self._indices = rivals_of(self._env.market, self.provider)
         self._others = tuple(agents[i] for i in self._indices)
         self.observation_space = self._env.observation_space(self._me)
         self.action_space = self._env.action_space(self._me)
-        self._opponents = _opponents(opponent)
+        self._opponents = make_opponents(opponent)
         self._watched = not isinstance(self._opponents, FixedOpponents)
         # What cannot be played should fail here, not at the first reset.
         self._opponents.start(self.config, self._indices, 0)
@@ -417,6 +411,17 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
             )
         return self._observations[self._me], rewards[self._me], False, over, self._own(infos)
 
+    def action_masks(self) -> np.ndarray:
+        """`[k]` bool, which choices exist: `action_mask` as sb3-contrib's MaskablePPO asks for it.
+
+        Raises:
+            ValueError: continuous actions, which have no mask.
+        """
+        mask = self.config.action_masks[self.provider]
+        if mask is None:
+            raise ValueError("continuous actions have no mask; use actions='discrete' or 'flat'")
+        return mask.astype(bool)
+
     def _parsed(self, action: Any) -> Any:
         """The own action as the market takes it fastest."""
         config = self.config
@@ -448,7 +453,31 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         return self._env.render()
 
 
-def _opponents(opponent: str | Policy | Opponents) -> Opponents:
+def check_provider(market: Market, provider: int) -> int:
+    """A provider's index.
+
+    Raises:
+        ValueError: the market has no such provider.
+    """
+    if not 0 <= provider < market.num_providers:
+        raise ValueError(
+            f"provider is {provider}; this market has providers 0..{market.num_providers - 1}:"
+            f" {', '.join(market.names)}"
+        )
+    return int(provider)
+
+
+def rivals_of(market: Market, provider: int) -> tuple[int, ...]:
+    """The indices of all the others."""
+    return tuple(i for i in range(market.num_providers) if i != provider)
+
+
+def make_opponents(opponent: str | Policy | Opponents) -> Opponents:
+    """Opponents by name, of a policy, or a copy of the object given.
+
+    Raises:
+        ValueError: none of these.
+    """
     if isinstance(opponent, str):
         if opponent not in OPPONENTS:
             raise ValueError(

@@ -4,6 +4,7 @@ for one environment and for many.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -36,7 +37,7 @@ class RoundInfos:
         self.mechanism = tables.config.mechanism
         batch = tables.batch
         self.market = np.arange(num_envs) % len(batch)  # which each environment plays
-        self.users = Users(batch.beta[self.market], batch.outside_value[self.market])
+        self.users = Users.of(batch).map(lambda x: x[self.market])
 
     @cached_property
     def _optimal_welfare(self) -> Array:
@@ -102,7 +103,7 @@ class RoundInfos:
             self._regrets(
                 played.index[:, at],
                 columns(expected, at),
-                Users(*(x[at] for x in self.users)),
+                self.users.map(operator.itemgetter(at)),
                 self.market[at],
                 self._noise[at],
             )

@@ -57,7 +57,7 @@ class BatchRounds:
         self._market = np.arange(num_envs) % len(batch)
         at = slice(None) if len(batch) == 1 else self._market
         # [1] or [num_envs]
-        self._users = Users(self.put(batch.beta[at]), self.put(batch.outside_value[at]))
+        self._users = Users.of(batch).map(lambda x: self.put(x[at]))
         self.profit_scale = self.put(tables.profit_scale[at])
         # [n, 1] or [n, num_envs]
         self.level_counts = self.put(tables.level_counts[:, at])
@@ -115,7 +115,7 @@ class BatchRounds:
 
     def users(self, columns: slice = slice(None)) -> Users:
         """The users of some environments, `[1]` or `[b]`."""
-        return Users(*(self._of(x, columns) for x in self._users))
+        return self._users.map(lambda x: self._of(x, columns))
 
     def markets(self, columns: slice = slice(None)) -> np.ndarray:
         """`[b]`: which of the G markets each environment plays."""

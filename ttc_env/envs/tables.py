@@ -107,7 +107,7 @@ class RoundTables:
     @cached_property
     def users(self) -> Users:
         """`[G a]`: the users of each entry's market."""
-        return Users(*map(self.per_action, (self.batch.beta, self.batch.outside_value)))
+        return Users.of(self.batch).map(self.per_action)
 
     @cached_property
     def numbers(self) -> dict[str, np.ndarray] | None:
@@ -121,7 +121,7 @@ class RoundTables:
     @cached_property
     def best_replies(self) -> BestReplies:
         """Best replies to any round (`Rule.best_replies`)."""
-        users = Users(self.batch.beta, self.batch.outside_value)
+        users = Users.of(self.batch)
         return self.config.mechanism.rule.best_replies(self.raw, users)
 
     @cached_property

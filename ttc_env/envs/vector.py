@@ -134,7 +134,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         )
         self.backend, self.rounds = backend, self._backend.rounds
         self.layout = ObservationLayout(config)
-        self.agents = tuple(f"provider_{i}" for i in range(batch.num_providers))
+        self.agents = config.agents
         self.single_observation_space = spaces.Box(
             -1.0, 1.0, (batch.num_providers, self.layout.size), np.float32
         )

@@ -18,6 +18,7 @@ import numpy as np
 
 from ttc_env.game.curves import load_market, release_dates
 from ttc_env.game.frontier import last_day
+from ttc_env.game.mechanisms import Mechanism
 from ttc_env.game.resampling import resample
 from ttc_env.game.solve import solve
 from ttc_env.game.types import Array, Market
@@ -41,9 +42,10 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class MarketFacts:
-    """One market at list prices, at its worst pure Nash equilibrium, and as an auction.
+    """One market under posted prices, at its worst pure Nash equilibrium, and as an auction.
 
-    Money in USD per arriving user.
+    Money in USD per arriving user. Without a pure equilibrium all that is about it is NaN, and
+    `no_equilibrium` says why.
     """
 
     price_of_anarchy: float  # W* / W
@@ -59,15 +61,16 @@ class MarketFacts:
     best_accuracy: float  # the highest of any model and level
     winner_accuracy: float  # of the auction's winner at the level it serves; 0 without a winner
     unique: bool  # the equilibrium is certified to be the only one
-    leader: int  # provider with the largest share
+    leader: int | None  # provider with the largest share
     leader_share: float
     leader_level: int
     winner: int | None  # who would win the auction; None: nobody
     winner_level: int
+    no_equilibrium: str = ""  # why there is no pure equilibrium; '' if there is one
 
 
-def market_facts(market: Market) -> MarketFacts:
-    """Solve a market of curves.
+def market_facts(market: Market, mechanism: str | Mechanism = "market") -> MarketFacts:
+    """Solve a market of curves. mechanism: posted prices, by the token unless it says otherwise.
 
     Over-compute is measured in money, since the frontier's curves have no token counts: list price
     and cost are proportional to tokens within a provider who bills by the token.
@@ -78,14 +81,17 @@ def market_facts(market: Market) -> MarketFacts:
     curves = [provider.curve for provider in market.providers if provider.curve is not None]
     if len(curves) < market.num_providers:
         raise ValueError("these markets need accuracy curves; load them with ttc_env.load_market")
-    solution, auction = solve(market), solve(market, "auction")
+    solution, auction = solve(market, mechanism), solve(market, "auction")
     rows = np.arange(market.num_providers)
-    worst, optimum = solution.worst, solution.optimum
+    optimum = solution.split(solution.optimum)[0]
     share = solution.shares
-    optimal_share = solution.at(optimum).share
+    # Without an equilibrium shares are NaN, and so is what is weighted by them.
+    none = bool(solution.no_equilibrium)
+    worst = optimum if none else solution.split(solution.worst)[0]
+    optimal_share = solution.at(solution.optimum).share
     served = share / share.sum()
     prices = np.log2(market.price[rows, worst] / market.price[rows, optimum])
-    leader = int(share.argmax())
+    leader = 0 if none else int(share.argmax())
     winner = auction.winner
     level = 0 if winner is None else int(auction.levels[winner])
     return MarketFacts(
@@ -105,11 +111,12 @@ def market_facts(market: Market) -> MarketFacts:
         best_accuracy=float(max(curve.accuracy.max() for curve in curves)),
         winner_accuracy=0.0 if winner is None else float(curves[winner].accuracy[level]),
         unique=solution.unique,
-        leader=leader,
+        leader=None if none else leader,
         leader_share=float(share[leader]),
         leader_level=int(worst[leader]),
         winner=winner,
         winner_level=level,
+        no_equilibrium=solution.no_equilibrium,
     )
 
 
@@ -121,7 +128,8 @@ class HistoryPoint:
     date: datetime.date
     market: Market
     facts: MarketFacts
-    bands: dict[str, tuple[float, float]]  # of `MEASURES`, over the redrawn markets
+    # of `MEASURES`, over the redrawn markets; NaN where one of these has no pure equilibrium
+    bands: dict[str, tuple[float, float]]
     unique: float  # share of redrawn markets with a unique equilibrium; NaN without any
     winners: dict[str, float]  # how often each provider wins the auction of a redrawn market
 
@@ -139,8 +147,10 @@ class HistoryPoint:
         return row | {
             "unique": facts.unique,
             "unique_redrawn": self.unique,
-            "leader": names[facts.leader],
-            "leader_effort": self._effort(facts.leader, facts.leader_level),
+            "leader": "no pure equilibrium" if facts.leader is None else names[facts.leader],
+            "leader_effort": ""
+            if facts.leader is None
+            else self._effort(facts.leader, facts.leader_level),
             "leader_share": facts.leader_share,
             "winner": "" if facts.winner is None else names[facts.winner],
             "winner_effort": ""
@@ -160,6 +170,7 @@ class HistoryPoint:
 def history(
     benchmark: str = "arc_agi_2",
     *,
+    mechanism: str | Mechanism = "market",
     dates: Iterable[str | datetime.date] | None = None,
     resamples: int = 200,
     seed: int = 0,
@@ -172,6 +183,7 @@ def history(
 
     Args:
         benchmark: `arc_agi_1` or `arc_agi_2`.
+        mechanism: posted prices (`market_facts`).
         dates: when; default every day on which a model was released, from the first with
             `least_models` models on.
         resamples: markets with redrawn accuracies at each date (`ttc_env.resample`), for the bands;
@@ -195,8 +207,8 @@ def history(
         market = load_market(benchmark, as_of=date, **options)
         day = date if isinstance(date, datetime.date) else _last(released, date)
         rng = np.random.default_rng([seed, _models(released, day)])
-        facts = market_facts(market)
-        redrawn = [market_facts(drawn) for drawn in resample(market, resamples, rng)]
+        facts = market_facts(market, mechanism)
+        redrawn = [market_facts(drawn, mechanism) for drawn in resample(market, resamples, rng)]
         points.append(
             HistoryPoint(
                 benchmark,

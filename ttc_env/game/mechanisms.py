@@ -16,6 +16,9 @@ says who serves and who pays what (`ttc_env.game.rules`, one file each).
 | `first_score`: the same, held to its own score | `CostPlus` | `FirstScore` |
 | `taste_auction`: second score, user by user | `CostPlus` | `TasteAuction` |
 
+Where users differ, every posted price takes `types=[ttc_env.UserType(...), ...]`, and its rule is
+`UserTypes`.
+
 The file of a rule registers its mechanisms; posted prices do so for every tariff in
 `tariffs.POSTED_TARIFFS`. One of your own is registered by name as well, and every face of the
 package then knows it:

@@ -23,6 +23,25 @@ Profile = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
+class LeastRegret:
+    """The profile nearest to an equilibrium: nobody gains much by leaving it."""
+
+    profile: Profile  # [n] flat actions
+    relative: float  # 1 - U_i / max U_i, the largest of any provider
+    nash_conv: float  # USD per arriving user: sum of what they would gain
+    exact: bool  # no profile has less relative regret; False: the least that was found
+
+    @classmethod
+    def of(
+        cls, profile: Profile, mechanism: Mechanism, market: Market, *, exact: bool
+    ) -> LeastRegret:
+        """What is lost at a profile."""
+        found = assess(profile, mechanism, market)
+        relative = float(found.relative.max()) + 0.0  # no negative zero
+        return cls(profile, relative, found.nash_conv, exact)
+
+
+@dataclass(frozen=True, eq=False)
 class Solution(Tabular):
     """A game, solved. USD per arriving user, unless it says otherwise.
 
@@ -30,8 +49,9 @@ class Solution(Tabular):
     (PNE), the one with the least welfare; `at(profile)` gives the same for any profile. With a
     price grid, profiles hold flat actions: `split` gives levels and prices.
 
-    Where there is no PNE, `equilibria` is empty, `welfare` and the ratios are NaN, and the rest
-    raises ValueError.
+    Where there is no PNE, `equilibria` is empty, these numbers are NaN, and `no_equilibrium` says
+    why; `worst`, `best` and `outcome` raise ValueError. `least_regret` then is the profile nearest
+    to an equilibrium.
     """
 
     market: Market
@@ -40,6 +60,9 @@ class Solution(Tabular):
     best_possible: optimum.Optimum  # the social optimum and how it was found
 
     def __repr__(self) -> str:
+        if self.no_equilibrium:
+            how = "no PNE" if self.complete else "no PNE found"
+            return f"Solution({self.market!r}: {how}, optimal welfare {self.optimal_welfare:.6g})"
         count = (
             f"{len(self.equilibria)}{'' if self.complete else ' or more'}"
             f" PNE{' (unique)' if self.unique else ''}"
@@ -77,7 +100,7 @@ class Solution(Tabular):
     @property
     def lowest(self) -> Profile | None:
         """`[n]`: the PNE in which every provider offers the least value of all PNE: providers'
-        favourite. None without PNE.
+        favourite. None where there is no such PNE.
         """
         return self.pne.lowest
 
@@ -85,7 +108,7 @@ class Solution(Tabular):
     def highest(self) -> Profile | None:
         """`[n]`: the PNE in which every provider offers the most value: users' favourite.
 
-        None without PNE.
+        None where there is no such PNE.
         """
         return self.pne.highest
 
@@ -169,13 +192,33 @@ class Solution(Tabular):
     def _table(self) -> Offer:
         return self.mechanism.offers(self.market)
 
-    # Why there may be no pure equilibrium, said where one is asked for.
-    _why_none = "none was found; see `complete` and `reason`, and mixed play (`ttc_env.nash_conv`)"
+    # Why there may be no pure equilibrium where the list of them is complete.
+    _why_none = "in every profile some provider gains by changing its action"
+
+    @property
+    def no_equilibrium(self) -> str:
+        """Why `equilibria` is empty; '' if it is not."""
+        if len(self.equilibria):
+            return ""
+        if self.complete:
+            return f"this game has no pure Nash equilibrium: {self._why_none}"
+        return f"no pure Nash equilibrium was found, and there may be one: {self.reason}"
+
+    @cached_property
+    def least_regret(self) -> LeastRegret:
+        """The worst PNE; without PNE the profile nearest to one, which is worked out when it is
+        first asked for.
+        """
+        if len(self.equilibria):
+            return LeastRegret.of(self.worst, self.mechanism, self.market, exact=True)
+        return self.mechanism.rule.least_regret(self.mechanism, self.market)
 
     @cached_property
     def _welfares(self) -> Array:
-        if not len(self.equilibria):
-            raise ValueError(f"this game has no pure Nash equilibrium: {self._why_none}")
+        if self.no_equilibrium:
+            raise ValueError(
+                f"{self.no_equilibrium}. See `least_regret`, and mixed play (`ttc_env.nash_conv`)"
+            )
         return self.at(self.equilibria.T).welfare
 
     @cached_property
@@ -223,6 +266,8 @@ class Solution(Tabular):
         return self._ratio(self.welfare)[1]
 
     def _ratio(self, equilibrium_welfare: float) -> tuple[float, str]:
+        if self.no_equilibrium:
+            return float("nan"), self.no_equilibrium
         if not self.complete:
             return float("nan"), (
                 "the list of equilibria may not be right, so that a ratio of welfares is no more"
@@ -231,29 +276,36 @@ class Solution(Tabular):
         return welfare.price_of_anarchy(self.optimal_welfare, equilibrium_welfare)
 
     @property
+    def _blank(self) -> Array:
+        """`[n]` NaN: what providers' numbers are without PNE."""
+        return np.full(self.market.num_providers, np.nan)
+
+    @property
     def shares(self) -> Array:
-        """`[n]` chance that a user picks i."""
-        return self.outcome.share
+        """`[n]` chance that a user picks i; NaN without PNE, as all that follows."""
+        return self._blank if self.no_equilibrium else self.outcome.share
 
     @property
     def outside_share(self) -> float:
         """Chance that a user buys from nobody."""
-        return float(self.outcome.outside_share)
+        return float("nan") if self.no_equilibrium else float(self.outcome.outside_share)
 
     @property
     def user_value(self) -> float:
         """Share-weighted V: consumer surplus if users err."""
-        return float(self.outcome.user_value)
+        return float("nan") if self.no_equilibrium else float(self.outcome.user_value)
 
     @property
     def mean_price(self) -> float:
         """Share-weighted payment: what an arriving user pays on average."""
+        if self.no_equilibrium:
+            return float("nan")
         return float((self.shares * self.outcome.payment).sum())
 
     @property
     def provider_profit(self) -> Array:
         """`[n]` expected profit U."""
-        return self.outcome.utility
+        return self._blank if self.no_equilibrium else self.outcome.utility
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,13 +346,19 @@ class DominantSolution(Tabular):
 
     @property
     def lowest(self) -> Profile:
-        """`[n]`: the dominant strategies, as `highest` and `optimum` are."""
+        """`[n]`: the dominant strategies, as `highest` is."""
         return self.actions
 
     highest = lowest
     worst = lowest
     best = lowest
-    optimum = lowest
+
+    @property
+    def optimum(self) -> Profile:
+        """`[n]`: a profile of largest welfare (`Rule.optimum`): the dominant strategies, unless a
+        reserve or claims that are paid for stand in the way.
+        """
+        return self.mechanism.rule.optimum(self.mechanism, self.market).profile
 
     @cached_property
     def equilibria(self) -> Profile:

@@ -38,7 +38,8 @@ class Sweep(Tabular):
     """
 
     betas: Array  # [M, K] 1/USD
-    lowest: Index  # [M, K, n] the equilibrium of least value to users; -1 where there is none
+    # [M, K, n] the equilibrium of least value to users; -1 where there is none such
+    lowest: Index
     highest: Index  # [M, K, n] of most value to users
     optimum: Index  # [M, K, n] the planner's profile
     welfare: Array  # [M, K] at the equilibrium with the least welfare; NaN where there is none
@@ -70,6 +71,13 @@ class Sweep(Tabular):
                 )
             },
         }  # fmt: skip
+
+    @property
+    def no_equilibrium(self) -> NDArray[np.bool_]:
+        """`[M, K]` certified: no pure equilibrium. Where welfare is NaN and `complete` is False,
+        none was found.
+        """
+        return self.complete & np.isnan(self.welfare)
 
     @property
     def price_of_anarchy(self) -> Array:

@@ -124,7 +124,7 @@ class Backend(ABC):
 def refused(actions: Any, b: int, i: int, config: EnvConfig) -> str:
     """What is wrong with an action outside its space."""
     shown = actions[b, i].tolist()
-    return f"environment {b}, provider_{i}: action {shown} is not in {config.action_space()}"
+    return f"environment {b}, {config.agents[i]}: action {shown} is not in {config.action_space()}"
 
 
 def parts_of(actions: Any) -> list[Any]:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
     from ttc_env.game.mixed import ExpectedUtilities
     from ttc_env.game.optimum import Optimum
+    from ttc_env.game.solution import LeastRegret
     from ttc_env.game.types import Market
 
 
@@ -57,12 +58,29 @@ class UsersLike(Protocol):
     @property
     def outside_value(self) -> Any: ...
 
+    @property
+    def alpha(self) -> Any: ...
+
+    @property
+    def baseline(self) -> Any: ...
+
 
 class Users(NamedTuple):
     """Those who choose."""
 
     beta: Any  # 1/USD, a number or [b]
     outside_value: Any  # USD/query, V_0, a number or [b]
+    alpha: Any = None  # USD, value of a surely right answer, a number or [b]; None: not known
+    baseline: Any = 0.1  # share of alpha that any answer is worth, a number or [b]
+
+    @classmethod
+    def of(cls, market: Any) -> Users:
+        """Those of a `Market`, or of a `MarketBatch`, `[G]`."""
+        return cls(market.beta, market.outside_value, market.alpha, market.baseline)
+
+    def map(self, function: Callable[[Any], Any]) -> Users:
+        """The users whose numbers are `function` of these."""
+        return Users(*(None if x is None else function(x) for x in self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +184,15 @@ class EveryAction(BestReplies):
         return Replies(profit, log_share, played.profit, played.log_share)
 
 
+class UserKind(NamedTuple):
+    """Users who are alike (`Rule.kinds_of_users`)."""
+
+    weight: float  # share of all users
+    market: Market  # as they see it: their beta, and what answers are worth to them
+    share: Any = None  # [n, ...] chance that one of them picks i, in a round
+    outside_share: Any = None  # [...] and that it buys from nobody
+
+
 class Rule(ABC):
     """Who serves, and who pays. See the module's docstring.
 
@@ -181,6 +208,10 @@ class Rule(ABC):
                     f"{cls.__name__} is a subclass of the rule {base.__name__}, whose closed forms"
                     " would not hold for it; derive it from Rule, and call the functions you need"
                 )
+
+    #: Whether `user_value` and `welfare` count what tastes are worth to users. If they do not,
+    #: users who do not take the best offer err.
+    counts_tastes: bool = False
 
     # --- the definition -------------------------------------------------------------------------
 
@@ -216,6 +247,21 @@ class Rule(ABC):
         """
         served = (share * (offer.quality - offer.cost)).sum(axis=0)
         return served + outside * users.outside_value
+
+    def value_with_tastes(self, played: Round, users: UsersLike) -> Any:
+        """`[...]` USD per arriving user: what users get if the noise in their choices is taste
+        (GAME.md, theorem 20). None: not known of this rule.
+        """
+        return played.user_value if self.counts_tastes else None
+
+    def kinds_of_users(self, market: Market, played: Round | None = None) -> list[UserKind]:
+        """Users who are alike, together. One kind by default.
+
+        played: a round in the market, for `share` and `outside_share`.
+        """
+        if played is None:
+            return [UserKind(1.0, market)]
+        return [UserKind(1.0, market, played.share, played.outside_share)]
 
     # --- what follows from it -------------------------------------------------------------------
 
@@ -375,6 +421,14 @@ class Rule(ABC):
         from ttc_env.game import enumeration
 
         return enumeration.solve(mechanism, market, tolerance=tolerance)
+
+    def least_regret(self, mechanism: Mechanism, market: Market) -> LeastRegret:
+        """The profile nearest to an equilibrium: by enumeration where there are few, else the best
+        that best-response play passes through.
+        """
+        from ttc_env.game import enumeration
+
+        return enumeration.least_regret(mechanism, market)
 
     def solve_continuous(self, mechanism: Mechanism, market: Market) -> Any:
         """The solution where any price between the lowest and the highest choice may be asked.

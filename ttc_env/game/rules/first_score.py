@@ -85,6 +85,10 @@ class FirstScore(Rule):
     def outside_share(self, offer: Offer, share: Any, users: UsersLike) -> Any:
         return scores.outside_share(offer.score, self.threshold(users))
 
+    def value_with_tastes(self, played: Round, users: UsersLike) -> Any:
+        """As without: nobody chooses, and the tastes of those who are served are 0 on average."""
+        return played.user_value
+
     # --- rounds -----------------------------------------------------------------------------------
 
     def tabulate(self, table: Offer, users: UsersLike, arrivals: int) -> dict[str, Array]:

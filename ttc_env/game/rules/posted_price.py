@@ -51,6 +51,7 @@ from ttc_env.game.rules.base import (
     UsersLike,
     regrets,
 )
+from ttc_env.game.rules.user_types import Types, UserTypes, user_types
 from ttc_env.game.solution import Profile, Solution
 from ttc_env.game.tariffs import POSTED_TARIFFS, Offer, Tariff
 from ttc_env.game.types import Array, Market, PostedPriceGame
@@ -81,6 +82,13 @@ class PostedPrice(Rule):
 
     def outside_share(self, offer: Offer, share: Any, users: UsersLike) -> Any:
         return demand.outside_share(offer.score, users.beta, users.outside_value)
+
+    def value_with_tastes(self, played: Round, users: UsersLike) -> Any:
+        """log A / beta: users choose the best score plus taste; less what they did not see."""
+        offer = played.offer
+        unseen = (offer.quality - played.payment) - offer.score
+        log_sum = welfare.log_sum(offer.score, users.beta, users.outside_value)
+        return log_sum + (played.share * unseen).sum(axis=0)
 
     # --- rounds -----------------------------------------------------------------------------------
 
@@ -244,6 +252,8 @@ class PostedPriceSolution(Solution):
     @property
     def log_sum(self) -> float:
         """log A / beta: consumer surplus if users have tastes; less what lies take from them."""
+        if self.no_equilibrium:
+            return float("nan")
         offer = self.outcome.offer
         log_sum = welfare.log_sum(offer.score, self.market.beta, self.market.outside_value)
         lie = offer.score - (offer.quality - offer.paid)
@@ -280,16 +290,20 @@ class PostedPriceSolution(Solution):
 
 
 def posted_prices(name: str, tariff: type[Tariff]) -> Factory:
-    """The factory of the mechanism with this tariff. Its options are `prices`, the tariff's, and
-    those of `Misreports.of`.
+    """The factory of the mechanism with this tariff. Its options are `prices`, the tariff's, those
+    of `Misreports.of`, and `types` of users, where these are not all alike
+    (`ttc_env.game.rules.user_types`).
     """
     lies = dict(inspect.signature(Misreports.of).parameters)
     if "over_report" not in tariff.lies:
         del lies["noticed"]
 
-    def factory(prices: str | ArrayLike = "fixed", **options: Any) -> Mechanism:
+    def factory(
+        prices: str | ArrayLike = "fixed", *, types: Types | None = None, **options: Any
+    ) -> Mechanism:
         misreports = Misreports.of(**{key: options.pop(key) for key in lies if key in options})
-        return Mechanism(name, tariff.of(prices, **options), PostedPrice(), misreports)
+        rule = PostedPrice() if types is None else UserTypes(user_types(types))
+        return Mechanism(name, tariff.of(prices, **options), rule, misreports)
 
     options = [
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default)
@@ -298,8 +312,9 @@ def posted_prices(name: str, tariff: type[Tariff]) -> Factory:
             *((key, lie.default) for key, lie in lies.items()),
         ]
     ]
-    prices = inspect.signature(factory).parameters["prices"]
-    factory.__signature__ = inspect.Signature([prices, *options])  # type: ignore[attr-defined]
+    prices, types, _ = inspect.signature(factory).parameters.values()
+    signature = inspect.Signature([prices, *options, types])
+    factory.__signature__ = signature  # type: ignore[attr-defined]
     factory.__doc__ = tariff.__doc__
     return factory
 

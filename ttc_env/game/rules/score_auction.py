@@ -87,6 +87,10 @@ class SecondScore(Rule):
     def outside_share(self, offer: Offer, share: Any, users: UsersLike) -> Any:
         return scores.outside_share(offer.score, self.threshold(users))
 
+    def value_with_tastes(self, played: Round, users: UsersLike) -> Any:
+        """As without: nobody chooses, and the tastes of those who are served are 0 on average."""
+        return played.user_value
+
     # --- rounds -----------------------------------------------------------------------------------
 
     def tabulate(self, table: Offer, users: UsersLike, arrivals: int) -> dict[str, Array]:
@@ -180,13 +184,30 @@ class SecondScore(Rule):
     # --- solutions --------------------------------------------------------------------------------
 
     def optimal_welfare(self, mechanism: Mechanism, market: Market) -> float:
-        """Everybody served by the best provider, or by nobody if V_0 is better."""
-        return max(float(np.nanmax(market.quality - market.cost)), market.outside_value)
+        """The most that the grid can reach: `scores.best_allocation`. It is the first best unless a
+        reserve, or a grid that leaves bids out, stands in the way.
+        """
+        return self._best_allocation(mechanism, market)[1]
 
     def optimum(self, mechanism: Mechanism, market: Market) -> Optimum:
-        """Everybody at its dominant strategy."""
-        solution = self.solve(mechanism, market, tolerance=0.0)
-        return Optimum(solution.actions, solution.welfare, 0, True, 0.0)
+        """Everybody at its dominant strategy, if that reaches the most that the grid can; else a
+        profile that does.
+        """
+        profile, welfare = self._best_allocation(mechanism, market)
+        try:
+            truth = self.solve(mechanism, market, tolerance=0.0)
+        except ValueError:  # the truth is not on the grid
+            pass
+        else:
+            if truth.welfare >= welfare - 1e-12 * abs(welfare):
+                profile, welfare = truth.actions, truth.welfare
+        return Optimum(profile, welfare, 1, True, 0.0)
+
+    def _best_allocation(self, mechanism: Mechanism, market: Market) -> tuple[Any, float]:
+        table = mechanism.offers(market)
+        threshold = float(self.threshold(market))
+        surplus = table.quality - table.cost
+        return scores.best_allocation(table.score, surplus, threshold, market.outside_value)
 
     def solve(self, mechanism: Mechanism, market: Market, *, tolerance: float) -> AuctionSolution:
         """Each bidder's dominant strategy: make winning worth as much as it can be, and bid so that

@@ -1,0 +1,64 @@
+"""Train many learners on many games, by many workers, into one table: benchmarks x rules x prices x
+betas x learners x seeds.
+
+    python -m scripts.sweep --example > learners.toml
+    python -m scripts.sweep learners.toml --workers 2
+
+The options say who computes, as in `ttc-env sweep`: processes of this machine, one shard of any
+scheduler's, an array of jobs, a Ray cluster. Every run is a file in cells/, so that the same
+command goes on after a stop; a killed worker loses the run it was at. The table has the columns of
+final.csv (python -m scripts.train), and is written by whoever finishes last. Exit status: 0, 2 for
+a bad option or runs that failed, 130 if interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from baselines.sweeps import LearnerSweepConfig
+from scripts.train import failed
+from ttc_env import settings
+from ttc_env.cli._workers import add_worker_options, run_cells
+from ttc_env.cli.sweep import EXAMPLE
+
+LEARNERS = """\
+learners = ["best_response", "hedge", "provider_0=ucb,rest=best_response"]
+seeds = [0, 1, 2, 3, 4]
+steps = 0                                # rounds a provider; 0: the learner's own default
+"""
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.sweep",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", type=Path, nargs="?", help="a TOML file; see --example")
+    parser.add_argument("--out", type=Path, help="folder, in place of the file's own")
+    parser.add_argument("--example", action="store_true", help="print a file that explains itself")
+    add_worker_options(parser)
+    args = parser.parse_args(None if arguments is None else list(arguments))
+    if args.example:
+        games = EXAMPLE.replace("ttc-env sweep sweep.toml", "python -m scripts.sweep learners.toml")
+        before, out, after = games.partition('out = "results/sweep"')
+        print(before + LEARNERS + out.replace("sweep", "learners") + after, end="")
+        return 0
+    try:
+        if args.config is None:
+            raise ValueError("give a TOML file; python -m scripts.sweep --example prints one")
+        config = settings.load(LearnerSweepConfig, args.config)
+        run_cells(config.cells(), args.out or Path(config.out), args)
+    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
+        return failed(error, 2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

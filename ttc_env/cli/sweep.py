@@ -1,0 +1,185 @@
+"""Solve many games, by many workers: benchmarks x rules x prices x betas, into one table.
+
+    ttc-env sweep --example > sweep.toml
+    ttc-env sweep sweep.toml --workers 4         # processes of this machine
+    ttc-env sweep sweep.toml --shard 3/8         # one of 8 workers that any scheduler starts
+    ttc-env sweep sweep.toml --submitit 8 --submitit-options '{"timeout_min": 60}'    # Slurm
+    ttc-env sweep sweep.toml --ray auto --workers 8    # a Ray cluster; `--ray local` for one here
+
+Every game is a file in cells/, so that the same command goes on after a stop, and a larger sweep
+computes what is new. Workers may come and go: a killed one loses the game it was at, which another
+takes. Whoever finishes last writes table.parquet (table.csv without pyarrow). In a checkout,
+`python -m scripts.sweep` does the same with learners and seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ttc_env.cli._workers import add_worker_options, run_cells
+
+EXAMPLE = """\
+# ttc-env sweep sweep.toml: every entry of every list with every other one.
+benchmarks = ["gsm8k/majority", "aime/best_of_n", "gpqa/reasoning"]  # benchmark/method, or a CSV
+mechanisms = ["market", "auction"]                                   # any registered rule
+prices = ["fixed"]                       # fixed (list prices, truthful bids), or grid
+betas = [200.0, 1000.0, 100000.0]        # 1/USD
+out = "results/sweep"
+# alpha = 0.01                           # USD value of a right answer: a curve file needs it
+# providers = ["Qwen2-7B", "Qwen2.5-7B"] # names to keep
+"""
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Which games are solved; see `EXAMPLE`."""
+
+    benchmarks: list[str] = field(default_factory=lambda: ["gsm8k/majority"])
+    mechanisms: list[str] = field(default_factory=lambda: ["market"])
+    prices: list[str] = field(default_factory=lambda: ["fixed"])
+    betas: list[float] = field(default_factory=lambda: [1000.0])
+    alpha: float | None = None
+    providers: list[str] | None = None
+    out: str = "results/sweep"
+
+    def __post_init__(self) -> None:
+        for name in ("benchmarks", "mechanisms", "prices", "betas"):
+            values = list(getattr(self, name))
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name} is {values}; give at least one entry, each once")
+
+    def games(self) -> list[Game]:
+        """All games, in the order of the lists.
+
+        Raises:
+            ValueError: an unknown mechanism.
+            OSError: a curve file that cannot be read.
+        """
+        from ttc_env.game.mechanisms import make_mechanism
+
+        for mechanism in self.mechanisms:
+            for prices in self.prices:
+                make_mechanism(mechanism, prices)
+        return [
+            Game(benchmark, mechanism, prices, beta, self.alpha, self.providers, source(benchmark))
+            for benchmark in self.benchmarks
+            for mechanism in self.mechanisms
+            for prices in self.prices
+            for beta in self.betas
+        ]
+
+
+@dataclass(frozen=True)
+class Game:
+    """One game to be solved: a cell of a sweep (`ttc_env.cells`)."""
+
+    benchmark: str  # benchmark/method, or a path
+    mechanism: str
+    prices: str
+    beta: float
+    alpha: float | None = None
+    providers: list[str] | None = None
+    source: str = ""  # what else decides its numbers: version, and the curve file's hash
+
+    @property
+    def name(self) -> str:
+        where = Path(self.benchmark).stem if self.source.count(" ") else self.benchmark
+        return cell_name(self, where, self.mechanism, self.prices, f"{self.beta:g}")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Arguments of `ttc_env.parallel_env`."""
+        benchmark, _, method = self.benchmark.partition("/")
+        if self.benchmark.endswith(".csv"):
+            benchmark, method = self.benchmark, ""
+        return {
+            "mechanism": self.mechanism,
+            "benchmark": benchmark,
+            "method": method or None,
+            "prices": self.prices,
+            "beta": self.beta,
+            "alpha": self.alpha,
+            "providers": self.providers,
+        }
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The columns that name it."""
+        given = self.environment
+        names = ("benchmark", "method", "mechanism", "prices", "beta")
+        return {name: given[name] for name in names}
+
+    def run(self) -> list[dict[str, Any]]:
+        """Its exact solution (`ttc_env.sweep`); profiles are flat actions with spaces between."""
+        import ttc_env
+
+        given = self.environment
+        mechanism = ttc_env.make_mechanism(given.pop("mechanism"), given.pop("prices"))
+        found = ttc_env.sweep(ttc_env.load_market(**given), mechanism=mechanism)
+        numbers = {
+            name: getattr(found, name)[0, 0].item()
+            for name in (
+                "welfare",
+                "best_welfare",
+                "optimal_welfare",
+                "price_of_anarchy",
+                "price_of_stability",
+                "unique",
+                "complete",
+                "converged",
+            )
+        }
+        profiles = {
+            name: " ".join(map(str, getattr(found, name)[0, 0]))
+            for name in ("lowest", "highest", "optimum")
+        }
+        return [{**self.key, **numbers, **profiles}]
+
+
+def source(benchmark: str) -> str:
+    """What else than its options decides a game's numbers: this version, and a file's content."""
+    import ttc_env
+
+    if not benchmark.endswith(".csv"):
+        return ttc_env.__version__
+    content = Path(benchmark).read_bytes()
+    return f"{ttc_env.__version__} {hashlib.sha256(content).hexdigest()}"
+
+
+def cell_name(cell: Any, *words: str) -> str:
+    """A file name: words to read, and a hash of everything, so that no two cells share a file."""
+    facts = json.dumps(asdict(cell), sort_keys=True)
+    text = "_".join("".join(c if c.isalnum() or c in ".-" else "-" for c in w) for w in words)
+    return f"{text}_{hashlib.sha256(facts.encode()).hexdigest()[:10]}"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, nargs="?", help="a TOML file; see --example")
+    parser.add_argument("--out", type=Path, help="folder, in place of the file's own")
+    parser.add_argument("--example", action="store_true", help="print a file that explains itself")
+    add_worker_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    from ttc_env import settings
+
+    if args.example:
+        print(EXAMPLE, end="")
+        return
+    if args.config is None:
+        raise ValueError("give a TOML file; ttc-env sweep --example prints one")
+    try:
+        config = settings.load(SweepConfig, args.config)
+    except ValueError as error:
+        if "'learners'" in str(error) or "'seeds'" in str(error):
+            raise ValueError(
+                f"{error}. Learners are not part of the package: in a checkout, run"
+                f" python -m scripts.sweep {args.config}"
+            ) from None
+        raise
+    run_cells(config.games(), args.out or Path(config.out), args)
