@@ -44,5 +44,5 @@ def test_links_to_files_exist():
 def test_every_page_that_teaches_is_linked():
     """From here, or from the site's first page, so that none is lost."""
     pages = README + (ROOT / "docs/index.md").read_text()
-    for path in (ROOT / "docs").glob("*.md"):
+    for path in set((ROOT / "docs").glob("*.md")) - {ROOT / "docs/index.md"}:
         assert path.name in pages, path

@@ -65,6 +65,7 @@ class Frames:
         try:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
+            from matplotlib.ticker import MaxNLocator
         except ImportError as error:
             raise ImportError(
                 "render_mode='rgb_array' needs matplotlib: pip install 'ttc-env[plot]'"
@@ -104,7 +105,7 @@ class Frames:
         best = welfare.axhline(config.optimal_welfare, color=_GREEN, linestyle="--")
         best.set_label("social optimum")
         welfare.set_xlabel("round", fontsize=8)
-        welfare.xaxis.get_major_locator().set_params(integer=True)
+        welfare.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
         welfare.set_ylabel("USD per arriving user", fontsize=8)
         handles = [*self._lines.values(), best]
         welfare.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=3,
