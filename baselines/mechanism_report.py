@@ -18,9 +18,9 @@ from baselines.comparison import (
 )
 from baselines.figures import TITLES
 from baselines.records import write_csv, write_text
+from ttc_env.atomic import write_bytes
 from ttc_env.cli import _compare
 from ttc_env.cli._output import png_bytes
-from ttc_env.cli._output import write as write_bytes
 from ttc_env.game.curves import BENCHMARKS, METHODS
 from ttc_env.report.facts import LABELS
 

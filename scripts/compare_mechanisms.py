@@ -21,9 +21,10 @@ from pathlib import Path
 from agents import agent_class
 from baselines import comparison, mechanism_report
 from baselines.records import manifest, write_csv, write_json
+from ttc_env.atomic import write_bytes
 from ttc_env.cli import _compare
 from ttc_env.cli._market import add_market_options, read_market
-from ttc_env.cli._output import need_matplotlib, png_bytes, progress, write
+from ttc_env.cli._output import need_matplotlib, png_bytes, progress
 
 
 def parse(arguments: Iterable[str] | None) -> argparse.Namespace:
@@ -109,7 +110,7 @@ def compare_one(options: argparse.Namespace) -> None:
     title = f"{market.benchmark or 'own curves'} {market.method or ''}, beta {market.beta:g}"
     if not options.no_figure:
         chart = _compare.figure({"": rows}, f"Who gets the first best, by pricing rule: {title}")
-        write(out / "comparison.png", png_bytes(chart))
+        write_bytes(out / "comparison.png", png_bytes(chart))
     if not options.quiet:
         _compare.show(title, rows)
         print(f"written to {out}")

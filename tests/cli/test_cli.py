@@ -2,6 +2,7 @@
 installed wheel in another folder.
 """
 
+import errno
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ttc_env import cli
+from ttc_env.measure.traces import read_trace
 
 ROOT = Path(__file__).parents[2]
 
@@ -208,6 +210,44 @@ def test_measure_by_options_and_by_a_file(capsys, tmp_path):
     assert [line for line in lines[0] if '"question"' in line] == [
         line for line in lines[1] if '"question"' in line
     ]
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(capsys, tmp_path, monkeypatch):
+    command = [
+        "measure", "--backend", "fake", "--models", "x/weak", "--task", "chains", "--limit", 5,
+        "--samples", 2, "--out", tmp_path / "a",
+    ]  # fmt: skip
+    sync, left = os.fsync, [4]
+
+    def full(handle):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = call(capsys, *command)
+    told = [line for line in err.splitlines() if line.startswith("ttc-env")]
+    trace = tmp_path / "a" / "traces" / "weak--chains--n2-t1.jsonl"
+    assert code == 2
+    assert told == [
+        f"ttc-env measure: {trace}: No space left on device; make room: what is stored stays, and"
+        " the same command goes on from there"
+    ]
+    monkeypatch.setattr(os, "fsync", sync)
+    assert call(capsys, *command)[0] == 0
+    assert len(read_trace(trace).records) == 5
+    # curve files, too
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = call(
+        capsys, "estimate", trace, "--methods", "majority", "--levels", 1, "--out", tmp_path / "b"
+    )
+    assert code == 2
+    assert f"{tmp_path / 'b' / 'chains-majority.csv'}: No space left" in err
+    assert list((tmp_path / "b").iterdir()) == []
+    code, _, err = call(capsys, "estimate", trace, "--levels", 1, "--out", trace)
+    assert code == 2
+    assert err == f"ttc-env estimate: {trace}: File exists; name another file or folder\n"
 
 
 def commands_of(readme: str) -> list[str]:

@@ -11,7 +11,6 @@ from pettingzoo.test import parallel_api_test
 import ttc_env
 from tests.game.test_mechanisms import markets
 from ttc_env.game import enumeration
-from ttc_env.game.mechanisms import Mechanism
 from ttc_env.game.rules import first_score, scores
 from ttc_env.game.rules.base import EveryAction, Users
 from ttc_env.game.rules.first_score import first_score_auction
@@ -309,7 +308,7 @@ def test_what_other_auctions_can_reach_is_the_best_of_all_profiles():
         market, first = random_game(rng)
         rule = first.rule
         for other in (SecondScore(rule.settlement, rule.reserve), TasteAuction(rule.settlement)):
-            mechanism = Mechanism("other", first.tariff, other, first.claims)
+            mechanism = replace(first, name="other", rule=other)
             expected = enumeration.optimum(mechanism, market).welfare
             found = other.optimum(mechanism, market)
             assert found.converged

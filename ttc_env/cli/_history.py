@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ttc_env.atomic import write_bytes, write_text
 from ttc_env.cli._output import (
     clean,
     csv_bytes,
@@ -20,7 +21,6 @@ from ttc_env.cli._output import (
     png_bytes,
     progress,
     rounded,
-    write,
 )
 from ttc_env.game.curves import load_market
 from ttc_env.game.frontier import ALPHA, TASKS
@@ -136,7 +136,7 @@ def run(options: argparse.Namespace) -> None:
         )
     out: Path = options.out
     every = [point for of_benchmark in points.values() for point in of_benchmark]
-    write(out / "history.csv", csv_bytes([rounded(point.row()) for point in every]))
+    write_bytes(out / "history.csv", csv_bytes([rounded(point.row()) for point in every]))
     winners = [
         {
             "benchmark": point.benchmark,
@@ -147,14 +147,14 @@ def run(options: argparse.Namespace) -> None:
         for point in every
         for name, chance in point.winners.items()
     ]
-    write(out / "winners.csv", csv_bytes(winners))
+    write_bytes(out / "winners.csv", csv_bytes(winners))
     assumed = sensitivity()
-    write(out / "sensitivity.csv", csv_bytes([rounded(row) for row in assumed]))
+    write_bytes(out / "sensitivity.csv", csv_bytes([rounded(row) for row in assumed]))
     if not options.no_figures:
-        write(out / "frontier.png", png_bytes(headline(points)))
-        write(out / "details.png", png_bytes(details(points)))
+        write_bytes(out / "frontier.png", png_bytes(headline(points)))
+        write_bytes(out / "details.png", png_bytes(details(points)))
     command = f"python -m scripts.frontier --resamples {options.resamples} --seed {options.seed}"
-    write(out / "README.md", report(points, assumed, command, options.resamples).encode())
+    write_text(out / "README.md", report(points, assumed, command, options.resamples))
     if not options.quiet:
         print(f"{len(every)} markets solved; written to {out}")
 

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     import ttc_env
+    from ttc_env.atomic import write_bytes
     from ttc_env.cli import _compare
     from ttc_env.cli._output import (
         csv_bytes,
@@ -44,7 +45,6 @@ def run(args: argparse.Namespace) -> None:
         png_bytes,
         progress,
         rounded,
-        write,
     )
 
     for name in ("resamples", "seed"):
@@ -66,12 +66,12 @@ def run(args: argparse.Namespace) -> None:
             "no rule can be played on this market: "
             + "; ".join(f"{name}: {why}" for name, why in found.left_out.items())
         )
-    write(args.out / "table.csv", csv_bytes([rounded(row) for row in found.rows]))
+    write_bytes(args.out / "table.csv", csv_bytes([rounded(row) for row in found.rows]))
     title = f"{market.benchmark or 'own curves'} {market.method or ''}, beta {market.beta:g}"
     if not args.no_figure:
         panels = {"": found.rows}
         chart = _compare.figure(panels, f"Who gets the first best, by pricing rule: {title}")
-        write(args.out / "comparison.png", png_bytes(chart))
+        write_bytes(args.out / "comparison.png", png_bytes(chart))
     if not args.quiet:
         _compare.show(title, found.rows)
         for name, why in found.left_out.items():

@@ -43,7 +43,7 @@ def page(args: argparse.Namespace) -> str:
 
 def write(path: Path, text: str) -> None:
     """Write a page, whole or not at all, and say where it is."""
-    from ttc_env.measure.traces import write_atomically
+    from ttc_env.atomic import write_text
 
-    write_atomically(path, text)
+    write_text(path, text)
     print(f"written to {path}: open it in a browser")

@@ -321,6 +321,16 @@ class Rule(ABC):
         largest = max(float(np.nanmax(np.abs(amount))) for amount in amounts)
         return 16 * float(np.finfo(np.float64).eps) * largest
 
+    def most_beyond(self, users: UsersLike) -> Any:
+        """USD/query by which a payment can exceed all amounts on offer, a number or `[G]`; 0 where
+        payments are made of these amounts.
+        """
+        return 0.0
+
+    def largest_logit(self, amount: Any, users: UsersLike) -> Any:
+        """|beta (V - V_0)| at the most, with offers and V_0 of up to `amount`, USD/query: `[G]`."""
+        return users.beta * amount
+
     def tabulate(self, table: Offer, users: UsersLike, arrivals: int) -> dict[str, Array] | None:
         """What rounds look up per action, by name; None: the definition plays.
 

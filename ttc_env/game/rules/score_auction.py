@@ -187,27 +187,20 @@ class SecondScore(Rule):
         """The most that the grid can reach: `scores.best_allocation`. It is the first best unless a
         reserve, or a grid that leaves bids out, stands in the way.
         """
-        return self._best_allocation(mechanism, market)[1]
+        return scores.optimum(mechanism, market, float(self.threshold(market))).welfare
 
     def optimum(self, mechanism: Mechanism, market: Market) -> Optimum:
         """Everybody at its dominant strategy, if that reaches the most that the grid can; else a
         profile that does.
         """
-        profile, welfare = self._best_allocation(mechanism, market)
+        best = scores.optimum(mechanism, market, float(self.threshold(market)))
         try:
             truth = self.solve(mechanism, market, tolerance=0.0)
         except ValueError:  # the truth is not on the grid
-            pass
-        else:
-            if truth.welfare >= welfare - 1e-12 * abs(welfare):
-                profile, welfare = truth.actions, truth.welfare
-        return Optimum(profile, welfare, 1, True, 0.0)
-
-    def _best_allocation(self, mechanism: Mechanism, market: Market) -> tuple[Any, float]:
-        table = mechanism.offers(market)
-        threshold = float(self.threshold(market))
-        surplus = table.quality - table.cost
-        return scores.best_allocation(table.score, surplus, threshold, market.outside_value)
+            return best
+        if truth.welfare >= best.welfare - 1e-12 * abs(best.welfare):
+            return Optimum(truth.actions, truth.welfare, 1, True, 0.0)
+        return best
 
     def solve(self, mechanism: Mechanism, market: Market, *, tolerance: float) -> AuctionSolution:
         """Each bidder's dominant strategy: make winning worth as much as it can be, and bid so that
@@ -327,11 +320,14 @@ class AuctionSolution(DominantSolution):
     def tied_within_rounding(self) -> bool:
         """Whether several providers have the highest score, or one within `regret.TIE` of it,
         relative to the amounts that scores are differences of, so that which of them is the
-        `winner` is a matter of rounding.
+        `winner` is a matter of rounding; or the highest score is as near to h, the larger of V_0
+        and the reserve, so that whether there is a winner at all is one.
         """
-        if self.winner is None:
-            return False
-        return bool((self.scores >= self.scores.max() - self._slack).sum() > 1)
+        rule, best = self.mechanism.rule, float(self.scores.max())
+        assert isinstance(rule, SecondScore)
+        at_threshold = abs(best - float(rule.threshold(self.market))) <= self._slack
+        several = (self.scores >= best - self._slack).sum() > 1
+        return bool(at_threshold or (several and self.winner is not None))
 
     @property
     def _slack(self) -> float:

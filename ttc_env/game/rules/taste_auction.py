@@ -106,6 +106,15 @@ class TasteAuction(Rule):
         surplus = xp.sum(share * (offer.quality - offer.cost - offer.score), axis=0)
         return reference[0] + _over(log_total, users.beta) + surplus
 
+    # --- rounds -----------------------------------------------------------------------------------
+
+    def most_beyond(self, users: UsersLike) -> Any:
+        """(1 + log 2) / beta: a served user pays at most q - d + (1 - log(1 - s)) / beta, and
+        -log(1 - s) is at most log 2 + beta max(0, d - V_0).
+        """
+        _check(users)
+        return (1.0 + np.log(2.0)) / np.asarray(users.beta)
+
     # --- best replies and mixed play --------------------------------------------------------------
 
     def best_replies(self, table: Offer, users: Users) -> BestReplies:

@@ -203,6 +203,15 @@ class UserTypes(Rule):
         """V, USD/query: an offer as type k sees it."""
         return self.quality(k, offer.seen, users) - offer.price
 
+    def largest_logit(self, amount: Any, users: UsersLike) -> Any:
+        return np.max(
+            [
+                self.beta(k, users) * np.maximum(amount, np.abs(self.quality(k, amount, users)))
+                for k in range(len(self.types))
+            ],
+            axis=0,
+        )
+
     # --- the definition ---------------------------------------------------------------------------
 
     def rivals(self, offer: Offer, users: UsersLike) -> TypeAttractions:
