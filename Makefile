@@ -10,7 +10,7 @@ CORE := -m "not slow and not gpu" --ignore=tests/agents --ignore=tests/baselines
 	--ignore=tests/browser
 
 .PHONY: demo test test-all test-measure test-gpu test-oldest test-browser slow lint coverage mutants \
-	build explorer clean
+	build docs explorer clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m scripts.reproduce
@@ -56,6 +56,10 @@ mutants: $(VENV)/.mutants
 	$(ONE_THREAD) $(BIN)/mutmut run $(MODULES)
 	$(BIN)/mutmut results
 
+# The documentation site: build/docs/html/index.html. A warning is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m scripts.build_docs
+
 # The solver in a web page, offline: explorer/README.md. Needs npm the first time.
 explorer: $(VENV)/.demo
 	$(BIN)/python -m scripts.build_explorer
@@ -85,7 +89,11 @@ $(VENV)/.train: $(VENV)/.dev
 	@if [ -n "$(TORCH)" ]; then \
 		$(BIN)/python -m pip install --quiet $(TORCH) || $(BIN)/python -m pip install --quiet torch; \
 	fi
-	$(BIN)/python -m pip install --quiet --editable ".[dev,train,tasks]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,train,tasks,docs]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 $(VENV)/.browser: $(VENV)/.dev

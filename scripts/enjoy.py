@@ -1,8 +1,9 @@
-"""Watch what a run has learned: play an episode and print every round, or record it.
+"""Watch what a run has learned, or learners while they learn: print every round, or record it.
 
     python -m scripts.enjoy results/train/<name>                        # every round as text
     python -m scripts.enjoy results/train/<name> --gif episode.gif      # an animation (extra plot)
     python -m scripts.enjoy results/train/<name> --video videos         # an MP4 (extra video)
+    python -m scripts.enjoy --learner hedge --beta 200                  # as it learns
 
 Exit status: 0; 1 if there is no run, or an extra is missing.
 """
@@ -11,14 +12,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import ttc_env
-from agents import Policies, load_policies
+from agents import Arena, Policies, load_policies, make_agents
+from agents.base import Actions
+from baselines.training import TrainConfig
 from scripts.train import failed
 from ttc_env.atomic import write_atomically
 
@@ -40,8 +44,40 @@ def played(policies: Policies, rounds: int, seed: int, render_mode: str) -> Iter
     env.close()
 
 
+class _Watched(Arena):
+    """An arena that remembers what was played last."""
+
+    played: Actions
+
+    def play(self, actions: Actions) -> Any:
+        self.played = actions
+        return super().play(actions)
+
+
+def learning(config: TrainConfig, rounds: int, seed: int, render_mode: str) -> Iterator[Any]:
+    """Learners' first episode, in which they learn: yields what is rendered after every round.
+
+    Args:
+        config: who learns in which game.
+        rounds: the episode's length, over which schedules (exploration) run.
+        seed: of learners and environment.
+        render_mode: as `ttc_env.parallel_env` takes it.
+    """
+    options = {**config.environment_options(), "infos": "basic", "max_cycles": rounds}
+    env = ttc_env.parallel_env(render_mode=render_mode, **options)
+    env.reset(seed=seed)
+    agents = make_agents(env.config, config.learner, seeds=[seed], horizon=rounds)
+    arena = _Watched(env.config, agents, [seed])
+    while env.agents:
+        arena.step()
+        chosen = arena.played[:, 0].tolist()
+        env.step({a: env.config.action_of(i, chosen[i]) for i, a in enumerate(env.agents)})
+        yield env.render()
+    env.close()
+
+
 def record_gif(frames: Iterable[np.ndarray], path: Path, per_second: float) -> None:
-    """Write `[height, width, 3]` frames as an animation that repeats.
+    """Write `[height, width, 3]` frames as an animation that repeats, after two seconds' rest.
 
     Raises:
         ImportError: Pillow is missing.
@@ -50,7 +86,11 @@ def record_gif(frames: Iterable[np.ndarray], path: Path, per_second: float) -> N
         from PIL import Image
     except ImportError as error:
         raise ImportError("--gif needs Pillow: pip install 'ttc-env[plot]'") from error
-    images = [Image.fromarray(frame).quantize(64) for frame in frames]
+    images = [Image.fromarray(frame) for frame in frames]
+    # One palette for all, white among it: what does not change is then stored once.
+    colours = images[-1].quantize(64, method=Image.Quantize.MAXCOVERAGE)
+    images = [image.quantize(palette=colours, dither=Image.Dither.NONE) for image in images]
+    each = 1000.0 / per_second
     write_atomically(
         path,
         lambda temporary: images[0].save(
@@ -58,7 +98,7 @@ def record_gif(frames: Iterable[np.ndarray], path: Path, per_second: float) -> N
             format="GIF",
             save_all=True,
             append_images=images[1:],
-            duration=1000.0 / per_second,
+            duration=[*[each] * (len(images) - 1), each + 2000.0],
             loop=0,
         ),
     )
@@ -92,13 +132,32 @@ def record_video(policies: Policies, rounds: int, seed: int, folder: Path, provi
     return folder
 
 
+def show(episode: Callable[[str], Iterator[Any]], options: argparse.Namespace) -> None:
+    """Record an episode, given its render mode, or print it."""
+    if options.gif is None:
+        for text in episode("ansi"):
+            print(f"\n{text}")
+    else:
+        record_gif(episode("rgb_array"), options.gif, options.fps)
+        print(f"written to {options.gif}")
+
+
 def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.enjoy",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, help="folder of a run")
+    parser.add_argument("run", type=Path, nargs="?", help="folder of a run")
+    parser.add_argument("--learner", help="in place of a run: learners that start to learn")
+    for name in ("mechanism", "benchmark", "method", "prices", "beta"):
+        field = TrainConfig.__dataclass_fields__[name]
+        parser.add_argument(
+            f"--{name}",
+            type=type(field.default),
+            default=field.default,
+            help=f"with --learner: {field.metadata['help']} (default {field.default or 'none'})",
+        )
     parser.add_argument(
         "--seed", type=int, default=None, help="whose policies (default: the first)"
     )
@@ -112,21 +171,25 @@ def main(arguments: Iterable[str] | None = None) -> int:
     options = parser.parse_args(None if arguments is None else list(arguments))
     if options.rounds < 1 or options.fps <= 0:
         parser.error("--rounds must be at least 1, and --fps positive")
+    if (options.run is None) == (options.learner is None):
+        parser.error("give the folder of a run, or --learner")
+    if options.learner is not None and options.video is not None:
+        parser.error("--video plays a run; with --learner use --gif")
     try:
+        if options.learner is not None:
+            names = ("learner", "mechanism", "benchmark", "method", "prices", "beta")
+            config = TrainConfig(**{name: getattr(options, name) for name in names})
+            show(partial(learning, config, options.rounds, options.seed or 0), options)
+            return 0
         policies = load_policies(options.run, seed=options.seed, draws=options.env_seed)
         learners = ", ".join(f"{agent}: {policies[agent].learner}" for agent in policies)
         print(f"seed {policies.seed} after {policies.step} steps; {learners}")
         if options.video is not None:
             record_video(policies, options.rounds, options.env_seed, options.video, 0)
             print(f"written to {options.video}")
-        if options.gif is not None:
-            frames = played(policies, options.rounds, options.env_seed, "rgb_array")
-            record_gif(frames, options.gif, options.fps)
-            print(f"written to {options.gif}")
-        if options.gif is None and options.video is None:
-            for text in played(policies, options.rounds, options.env_seed, "ansi"):
-                print(f"\n{text}")
-    except (ValueError, ImportError, OSError) as error:
+        if options.gif is not None or options.video is None:
+            show(partial(played, policies, options.rounds, options.env_seed), options)
+    except (ValueError, TypeError, ImportError, OSError) as error:
         return failed(error, 1)
     return 0
 

@@ -45,7 +45,7 @@ def result(printed):
 def test_an_example_is_short_and_says_what_it_needs(path):
     assert needs(path).startswith("pip install ttc-env")
     assert len(path.read_text().splitlines()) <= 70
-    assert path.stem in (ROOT / "README.md").read_text()
+    assert path.stem in (ROOT / "docs/other-libraries.md").read_text()
 
 
 @pytest.mark.slow

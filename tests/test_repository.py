@@ -37,7 +37,7 @@ def test_yaml_can_be_read(path):
 
 def test_workflows_run_what_the_script_runs():
     script = re.findall(r"^make [\w-]+$", (ROOT / ".ci/run").read_text(), flags=re.MULTILINE)
-    assert script == ["make lint", "make test", "make test-all"]
+    assert script == ["make lint", "make test", "make test-all", "make docs"]
     run = [command for job in workflow("ci.yml").values() for command in commands(job)]
     assert set(script) <= set(run)
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
@@ -52,7 +52,7 @@ def test_every_python_that_is_promised_is_tested():
 
 
 def test_every_job_names_a_system_and_the_job_that_it_needs():
-    for file in ("ci.yml", "release.yml"):
+    for file in ("ci.yml", "pages.yml", "release.yml"):
         jobs = workflow(file)
         for job in jobs.values():
             assert job["runs-on"]

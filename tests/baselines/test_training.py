@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from agents import Arena, checkpoint, load_policies
+from agents import Arena, checkpoint, load_policies, make_agents
 from baselines.interrupts import Interrupted
 from baselines.lock import locked
 from baselines.training import Plan, Run, TrainConfig
@@ -404,6 +405,24 @@ def test_enjoy_prints_every_round_and_records(
     assert enjoy.main([str(tmp_path), "--rounds", "2", "--gif", str(tmp_path / "a.gif")]) == 0
     with image.open(tmp_path / "a.gif") as animation:
         assert animation.n_frames == 2
+
+
+def test_enjoy_shows_learners_who_learn(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every round is that of the same learners in an arena of their own, up to the equilibrium."""
+    options = ["--learner", "best_response", "--beta", "200", "--rounds", "12"]
+    assert enjoy.main(options) == 0
+    text = capsys.readouterr().out
+    shown = re.findall(r"^Qwen2-7B +(\d+) .* ([\d.]+%)", text, flags=re.MULTILINE)
+    config = TrainConfig(learner="best_response", beta=200.0).environment()
+    arena = Arena(config, make_agents(config, "best_response", seeds=[0], horizon=12), [0])
+    assert len(shown) == 12
+    assert shown[0][0] != shown[-1][0] == "64"  # gsm8k's equilibrium
+    for _, share in shown:
+        arena.step()
+        assert share == f"{arena.env.last.share.reshape(-1)[6]:.1%}"
+    for wrong in ([], ["runs", "--learner", "ucb"], ["--learner", "ucb", "--video", "here"]):
+        with pytest.raises(SystemExit):
+            enjoy.main(wrong)
 
 
 def test_evaluate_scores_every_seed_of_a_learner_that_trains_them_in_turn(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ functions.
 
 import contextlib
 import io
+import itertools
+import pickle
 
 import numpy as np
 import pettingzoo
@@ -105,6 +107,51 @@ def test_pettingzoo_render(variant):
     pytest.importorskip("matplotlib")
     with contextlib.redirect_stdout(io.StringIO()):
         render_test(lambda **more: make_aec(variant, **more))
+
+
+@pytest.mark.parametrize("variant", ["ttc_env/Market-v0", "ttc_env/MarketSampled-v0"])
+def test_a_frame_is_that_of_a_fresh_figure(variant):
+    """What is kept between frames changes no pixel: bars, lines, growing axes, a new episode."""
+    pytest.importorskip("matplotlib")
+    from ttc_env.envs.render import Frames
+
+    env = make(variant, render_mode="rgb_array", max_cycles=6)
+    rng = np.random.default_rng(0)
+    seen = []
+    for _ in range(2):
+        env.reset(seed=0)
+        seen.append(env.render())
+        while env.agents:
+            # ever dearer levels, so that the axis of prices has to grow
+            cheaper = np.array([1, 7 - len(seen) % 7])
+            env.step({a: rng.integers(0, env.action_space(a).nvec) // cheaper for a in env.agents})
+            seen.append(env.render())
+            fresh = Frames(env.config).draw(env._history, env._levels)
+            np.testing.assert_array_equal(seen[-1], fresh)
+    assert seen[0].shape == (540, 960, 3)
+    assert seen[0].dtype == np.uint8
+    np.testing.assert_array_equal(seen[0], seen[7])  # before the first round, twice
+    assert all((one != other).any() for one, other in itertools.pairwise(seen))
+    copied = pickle.loads(pickle.dumps(env))
+    np.testing.assert_array_equal(copied.render(), seen[-1])
+
+
+def test_a_frame_shows_what_was_played():
+    """The blue bars of one level and of the highest: their lengths are as 1 to m."""
+    pytest.importorskip("matplotlib")
+    env = make("ttc_env/MarketFixedPrice-v0", render_mode="rgb_array")
+    env.reset(seed=0)
+
+    def blue():
+        frame = env.render()[60:240, :400].astype(int)  # the panel of levels
+        return int(((frame[..., 2] - frame[..., 0]) > 80).sum())
+
+    nothing = blue()
+    env.step(dict.fromkeys(env.agents, 0))
+    least = blue()
+    env.step(dict.fromkeys(env.agents, env.market.num_levels - 1))
+    assert nothing == 0
+    assert blue() / least == pytest.approx(env.market.num_levels, rel=0.1)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from operator import itemgetter
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from gymnasium import spaces
@@ -30,12 +30,18 @@ from ttc_env.envs.stage_infos import StageInfos
 from ttc_env.envs.tables import RoundTables
 from ttc_env.envs.timeline import Timeline
 from ttc_env.game.continuous import ContinuousSolution
+from ttc_env.game.display import Columns, as_html, offers_of
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import Mechanism
 from ttc_env.game.rules.base import Round
 from ttc_env.game.rules.score_auction import AuctionSolution
 from ttc_env.game.solution import Solution
 from ttc_env.game.types import Market
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ttc_env.envs.render import Frames
 
 
 class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
@@ -259,6 +265,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._history: list[Round] = []
         self._levels: list[np.ndarray] = []
         self._optima: list[float] = []
+        self._frames: Frames | None = None  # made by the first `rgb_array`
 
     def _generator(self, seed: int | None) -> Any:
         return self._game.backend.batch.generator(seed)
@@ -279,6 +286,27 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     def market(self) -> Market:
         """The market that is played."""
         return self.config.market
+
+    def to_frame(self) -> pd.DataFrame:
+        """The last round in expectation as a pandas DataFrame, one row a provider: what it offered,
+        its share of users and its profit (USD per arriving user).
+
+        Raises:
+            RuntimeError: none has been played since `reset`.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(dict(self._last_offers()))
+
+    def _last_offers(self) -> Columns:
+        last = self.last_round  # says so where there is none
+        return offers_of(self.market, self._last_levels(), last)
+
+    def _repr_html_(self) -> str:
+        """The last round; before the first, the market."""
+        if self._last is None:
+            return as_html(f"{self!r}, before the first round", {}) + self.market._repr_html_()
+        return as_html(f"{self!r}, round {self._t} of {self.max_cycles}", self._last_offers())
 
     def observation_space(self, agent: str) -> spaces.Box:
         return self._observation_spaces[agent]
@@ -434,11 +462,16 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             raise RuntimeError("no round has been played; call step() first")
         return columns(self._game.round_infos.round(self._last.played()), 0)
 
+    def _last_levels(self) -> np.ndarray:
+        """`[n]` indices of the levels that were played."""
+        assert self._last is not None
+        return self._game.tables.level.reshape(-1)[self._last.played().index[:, 0]]
+
     def _record(self) -> None:
         assert self._last is not None
         played = self._last.played()
         self._history.append(self.last_round)
-        self._levels.append(self._game.tables.level.reshape(-1)[played.index[:, 0]])
+        self._levels.append(self._last_levels())
         self._optima.append(float(self._game.round_infos.best_welfare(played)[0]))
         if self.render_mode == "human":
             self.render()
@@ -467,7 +500,9 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
                 " the environment"
             )
         if self.render_mode == "rgb_array":
-            return render.figure(self.config, self._history, self._levels, self._optima)
+            if self._frames is None or self._frames.config is not self.config:
+                self._frames = render.Frames(self.config)
+            return self._frames.draw(self._history, self._levels, self._optima)
         text = render.text(self.config, self._history, self._levels, self._optima)
         if self.render_mode == "human":
             print(text)
@@ -508,6 +543,13 @@ class MarketAEC(OrderEnforcingWrapper[str, np.ndarray, Any]):
 
     def __repr__(self) -> str:
         return f"MarketAEC({describe(self.unwrapped.config)})"
+
+    def _repr_html_(self) -> str:
+        return self.unwrapped._repr_html_()
+
+    def to_frame(self) -> pd.DataFrame:
+        """As `MarketEnv.to_frame`."""
+        return self.unwrapped.to_frame()
 
     @property
     def unwrapped(self) -> MarketEnv:  # type: ignore[override]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol, TypeAlias, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -22,6 +22,9 @@ from ttc_env.game.regret import compare
 from ttc_env.game.rules.score_auction import AuctionSolution
 from ttc_env.game.solution import Solution
 from ttc_env.game.types import Market
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @runtime_checkable
@@ -499,6 +502,13 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         """Everybody's flat actions `[n]`."""
         config = self.config
         return config.choose([actions[agent] for agent in config.agents])
+
+    def _repr_html_(self) -> str:
+        return self._env._repr_html_()
+
+    def to_frame(self) -> pd.DataFrame:
+        """The last round, all providers; see `MarketEnv.to_frame`."""
+        return self._env.to_frame()
 
     def render(self) -> Any:
         """The last round; see `MarketEnv.render`."""

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ttc_env.game.audit import audit
+from ttc_env.game.display import Columns, Tabular, as_html
 from ttc_env.game.markups import markup_grid, on_markups
 from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanisms
 from ttc_env.game.regret import assess
@@ -139,12 +140,34 @@ def _same_game(one: Entry, other: Entry, market: Market) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Tabular):
     """Rules compared on one market."""
 
     market: Market
     rows: list[dict[str, Any]]  # of `COLUMNS`
     left_out: dict[str, str] = field(default_factory=dict)  # rules that cannot be had here: why
+
+    def __repr__(self) -> str:
+        rules = len({row["mechanism"] for row in self.rows})
+        return f"Comparison({self.market!r}: {rules} rules in {len(self.rows)} rows)"
+
+    def columns(self) -> Columns:
+        """The rows as columns, as `COLUMNS` names them."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return {name: [row.get(name) for row in self.rows] for name in names}
+
+    def _repr_html_(self) -> str:
+        """The rows of equilibria without tastes, and the columns that say who gets what."""
+        kept = [
+            row
+            for row in self.rows
+            if row["reading"] == "without tastes" and row["played_by"].startswith("equilibrium")
+        ]
+        names = ("mechanism", "options", "prices", "played_by", "efficiency", "welfare",
+                 "user_value", "provider_profit", "overcompute")  # fmt: skip
+        return as_html(
+            f"{self!r}; equilibria without tastes", {k: [row[k] for row in kept] for k in names}
+        )
 
 
 def compare(

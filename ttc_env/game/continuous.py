@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ttc_env.game import demand
+from ttc_env.game.display import Columns, Tabular, offers_of, together
 from ttc_env.game.free_prices import best_markup
 from ttc_env.game.regret import compare
 from ttc_env.game.rules.base import Round, UsersLike, regrets
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class ContinuousSolution:
+class ContinuousSolution(Tabular):
     """Equilibria of a market with continuous prices.
 
     USD per arriving user, unless it says otherwise.
     """
 
+    market: Market
+    mechanism: Mechanism
     lowest: Offer  # [n] the offers at the lowest equilibrium (least value to users)
     highest: Offer  # [n] at the highest
     lowest_levels: np.ndarray  # [n]
@@ -46,6 +49,26 @@ class ContinuousSolution:
     iterations: int
     gap: float  # largest relative regret at either of the two
     tolerance: float  # USD/query, of prices
+
+    def __repr__(self) -> str:
+        return (
+            f"ContinuousSolution({self.market!r}: {'one PNE' if self.unique else 'several PNE'},"
+            f" welfare {self.welfare:.6g} of {self.optimal_welfare:.6g})"
+        )
+
+    def columns(self) -> Columns:
+        """One row for each provider at the lowest equilibrium, then at the highest: what it offers,
+        its share of users and its profit (USD per arriving user).
+        """
+        ends = {
+            "lowest": (self.lowest_levels, self.lowest),
+            "highest": (self.highest_levels, self.highest),
+        }
+        play = self.mechanism.play
+        return together(
+            [(k, offers_of(self.market, at, play(o, self.market))) for k, (at, o) in ends.items()],
+            "play",
+        )
 
     @property
     def welfare(self) -> float:
@@ -203,6 +226,8 @@ def solve_continuous(
     )
     count = len(mechanism.reports(market))
     return ContinuousSolution(
+        market,
+        mechanism,
         lowest,
         highest,
         low_promises // count,

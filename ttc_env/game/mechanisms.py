@@ -298,6 +298,15 @@ def mechanism_options(name: str) -> tuple[str, ...]:
     )
 
 
+def mechanism_description(name: str) -> str:
+    """What the factory of a registered mechanism says of it (Markdown).
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    return inspect.getdoc(_factory(name)) or ""
+
+
 def _factory(name: str) -> Factory:
     if name not in mechanisms():
         raise ValueError(

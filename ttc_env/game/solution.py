@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game import equilibrium, optimum, welfare
+from ttc_env.game.display import Columns, Tabular, as_html, offers_of, together
 from ttc_env.game.regret import TIE, assess
 from ttc_env.game.rules.base import Round
 from ttc_env.game.tariffs import Offer
@@ -41,7 +42,7 @@ class LeastRegret:
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(Tabular):
     """A game, solved. USD per arriving user, unless it says otherwise.
 
     Single numbers (`welfare`, `shares`, `user_value`, ...) are at the *worst* pure Nash equilibrium
@@ -70,6 +71,26 @@ class Solution:
             f"Solution({self.market!r}: {count}, welfare {self.welfare:.6g} of"
             f" {self.optimal_welfare:.6g})"
         )
+
+    def columns(self) -> Columns:
+        """One row for each provider in every PNE, then in the social optimum, which `play` names:
+        what it offers, its share of users and its profit (USD per arriving user).
+        """
+        profiles = [(f"equilibrium {k}", profile) for k, profile in enumerate(self.equilibria)]
+        profiles.append(("optimum", self.optimum))
+        return together([(name, self._offers(profile)) for name, profile in profiles], "play")
+
+    def _offers(self, profile: Profile) -> Columns:
+        return offers_of(self.market, self.split(profile)[0], self.at(profile))
+
+    def _repr_html_(self) -> str:
+        """The worst PNE, with the optimum's levels beside it."""
+        if not len(self.equilibria):
+            return as_html(f"{self!r}; the social optimum:", self._offers(self.optimum))
+        ratio = "" if self.ratio_reason else f", price of anarchy {self.price_of_anarchy:.4g}"
+        best = self._offers(self.optimum)["level"]
+        columns = {**self._offers(self.worst), "optimal_level": best}
+        return as_html(f"{self!r}{ratio}; the worst equilibrium:", columns)
 
     @property
     def equilibria(self) -> Profile:
@@ -288,7 +309,7 @@ class Solution:
 
 
 @dataclass(frozen=True, eq=False)
-class DominantSolution:
+class DominantSolution(Tabular):
     """An auction in dominant strategies. USD per arriving user, unless it says otherwise.
 
     Dominant strategies are computed in closed form: nothing can fail to converge, and nothing is
@@ -311,6 +332,12 @@ class DominantSolution:
     complete = True
     reason = ""
     iterations = 0
+
+    def columns(self) -> Columns:
+        """One row a provider, in dominant strategies: what it offers, its score (claim less bid,
+        USD per query), its chance to serve and its profit (USD per arriving user).
+        """
+        return {**offers_of(self.market, self.levels, self.outcome), "score": self.scores}
 
     @property
     def gap(self) -> float:

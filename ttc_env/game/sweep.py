@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game import welfare
 from ttc_env.game.demand import log_rivals, logits, shares
+from ttc_env.game.display import Columns, Tabular
 from ttc_env.game.equilibrium import MOST_ROUNDING, equilibria
 from ttc_env.game.market_batch import MarketBatch, listed
 from ttc_env.game.optimum import maximise_share_weighted
@@ -37,7 +38,7 @@ instance: what lies in between does not grow with the number of markets.
 
 
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class Sweep(Tabular):
     """One game of M markets at K betas. USD per arriving user; profiles hold flat
     actions (at list prices: level indices), -1 beyond a market's providers.
     """
@@ -54,6 +55,28 @@ class Sweep:
     complete: NDArray[np.bool_]  # [M, K] no equilibrium can be missing
     converged: NDArray[np.bool_]  # [M, K] bracket and optimum came to rest
     iterations: int  # best-response sweeps, the most that any market took
+
+    def __repr__(self) -> str:
+        markets, betas = self.betas.shape
+        return (
+            f"Sweep({markets} market{'s' * (markets > 1)} at {betas} beta{'s' * (betas > 1)}:"
+            f" {self.unique.mean():.1%} of equilibria unique)"
+        )
+
+    def columns(self) -> Columns:
+        """One row for each market at each beta; welfares in USD per arriving user."""
+        markets, betas = self.betas.shape
+        return {
+            "market": np.repeat(np.arange(markets), betas),
+            "beta": self.betas.reshape(-1),
+            **{
+                name: getattr(self, name).reshape(-1)
+                for name in (
+                    "welfare", "best_welfare", "optimal_welfare", "price_of_anarchy",
+                    "price_of_stability", "unique", "complete",
+                )
+            },
+        }  # fmt: skip
 
     @property
     def no_equilibrium(self) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ttc_env.game.display import Columns, Tabular, as_html
 from ttc_env.game.validation import (
     Array,
     frozen_array,
@@ -282,7 +283,7 @@ class Provider:
 
 
 @dataclass(frozen=True, eq=False)
-class Market:
+class Market(Tabular):
     """Providers and the users they compete for. Everything a mechanism needs to know; nothing about
     how a round is played.
 
@@ -339,6 +340,39 @@ class Market:
             raise ValueError(
                 f"quality_function is {self.quality_function!r}; give a ttc_env.QualityFunction"
             )
+
+    def columns(self) -> Columns:
+        """One row for each provider and level: `accuracy` where it is known; `quality`, list
+        `price`, `cost` and `surplus` (quality less cost) in USD per query.
+        """
+        table = {
+            "quality": self.quality,
+            "price": self.price,
+            "cost": self.cost,
+            "surplus": self.quality - self.cost,
+        }
+        if self.accuracy is not None:
+            table = {"accuracy": self.accuracy, **table}
+        return {
+            "provider": [p.name for p in self.providers for _ in p.levels],
+            "level": np.concatenate([p.levels for p in self.providers]),
+            **{name: values[self.available] for name, values in table.items()},
+        }
+
+    def _repr_html_(self) -> str:
+        """One row a provider: the notebook has no room for every level."""
+        best = np.where(self.available, self.quality - self.cost, -np.inf).argmax(axis=1)
+        rows = zip(self.providers, best, strict=True)
+        efficient = [f"{provider.levels[a]:g}" for provider, a in rows]
+        columns = {
+            "provider": self.names,
+            "levels": [_range(p.levels) for p in self.providers],
+            "quality": [_range(p.quality) for p in self.providers],
+            "list price": [_range(p.price) for p in self.providers],
+            "cost": [_range(p.cost) for p in self.providers],
+            "efficient level": efficient,
+        }
+        return as_html(f"{self!r}, USD per query", columns)
 
     def __getstate__(self) -> dict[str, Any]:
         # Without the cached tables, which repeat what the providers hold.
@@ -548,6 +582,11 @@ class Market:
     def _measured(self, field: str) -> Array | None:
         known = all(getattr(provider, field) is not None for provider in self.providers)
         return self._padded(field) if known else None
+
+
+def _range(values: Array) -> str:
+    """From the first level to the last, for a table."""
+    return f"{values[0]:.4g} to {values[-1]:.4g}" if len(values) > 1 else f"{values[0]:.4g}"
 
 
 # Cached properties of a market that depend on its providers alone.
