@@ -96,7 +96,7 @@ def test_duckdb_reads_the_table(folder, capsys):
     pytest.importorskip("pyarrow")
     call(capsys, "sweep", "sweep.toml")
     query = "select count(*) from 'swept/table.parquet' where mechanism = 'auction'"
-    assert duckdb.sql(query).fetchone() == (4,)
+    assert duckdb.sql(query).fetchall() == [(4,)]
 
 
 def test_without_pyarrow_the_table_is_a_csv(folder, capsys, monkeypatch):
