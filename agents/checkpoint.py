@@ -9,13 +9,32 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ttc_env.atomic import write_atomically
+
+#: What NumPy, zipfile and json make of a damaged file.
+_DAMAGED = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    EOFError,
+    OSError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,  # NotImplementedError and RecursionError with it
+    SyntaxError,  # an array's header
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 def save(path: Path, content: dict[str, Any], *, compress: bool = False) -> None:
@@ -44,11 +63,11 @@ def load(path: Path) -> dict[str, Any]:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         skeleton = json.loads(arrays.pop("skeleton").tobytes().decode())
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+        return _fill(skeleton, arrays)
+    except _DAMAGED as error:
         raise ValueError(
             f"{path} is not a checkpoint of this program ({error}); delete it to start again"
         ) from error
-    return _fill(skeleton, arrays)
 
 
 def _strip(value: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -130,7 +130,7 @@ def dynamics(trajectories: dict[str, Trajectory], title: str) -> Figure:
 
 
 def inefficiency(sweep: pd.DataFrame) -> Figure:
-    """Welfare lost at equilibrium, in percent of it, against beta, all nine games."""
+    """Welfare lost at equilibrium, in percent of it, against beta, all nine games, with bands."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
     for benchmark, method in GAMES:
@@ -143,10 +143,20 @@ def inefficiency(sweep: pd.DataFrame) -> Figure:
             lw=1.7,
             label=_title(benchmark, method),
         )
+        axis.fill_between(
+            rows.beta,
+            rows.inefficiency_low,
+            rows.inefficiency_high,
+            color=BENCHMARK_COLOURS[benchmark],
+            alpha=0.12,
+            lw=0,
+        )
     for beta in (200, 1000, 100000):
         axis.axvline(beta, color="grey", lw=0.6, alpha=0.6)
     axis.set_xscale("log")
-    axis.set_xlabel("user rationality beta (1/USD); grey: the studied ones")
+    axis.set_xlabel(
+        "user rationality beta (1/USD); grey: the studied ones; bands: 90% over redrawn accuracies"
+    )
     axis.set_ylabel("inefficiency 100 (PoA - 1), percent")
     top = sweep.inefficiency_percent.max()
     axis.set_ylim(0, 1.25 * top)

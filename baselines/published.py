@@ -19,6 +19,7 @@ from ttc_env.game.curves import BENCHMARKS, METHODS, STUDIED_BETAS, published_re
 from ttc_env.game.dynamics import Path, nearest_improving_dynamics
 from ttc_env.game.mechanisms import get_mechanism
 from ttc_env.game.regret import assess
+from ttc_env.game.resampling import interval
 from ttc_env.game.solve import AuctionGain, auction_gain, solve
 from ttc_env.game.types import Array, Market
 
@@ -247,6 +248,7 @@ def summary(cells: list[Cell]) -> pd.DataFrame:
                 "beta": cell.beta,
                 "equilibrium_welfare": s.welfare,
                 "optimal_welfare": s.optimal_welfare,
+                "first_best": ttc_env.first_best(cell.market),
                 "price_of_anarchy": s.price_of_anarchy,
                 "auction_welfare": a.welfare,
                 "market_user_value": s.user_value,
@@ -289,38 +291,39 @@ def overcompute(market: Market, profile: np.ndarray, optimum: np.ndarray, share:
 
 
 def beta_sweep(
-    betas: Array, progress: Callable[[Iterable[Any]], Iterable[Any]] = iter
+    betas: Array,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    *,
+    resamples: int = 30,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Inefficiency of every game at every beta: `benchmark, method, beta, equilibrium_welfare,
-    optimal_welfare, inefficiency_percent, equilibria`.
+    optimal_welfare, inefficiency_percent, equilibria`, and `inefficiency_low` and `_high`, the ends
+    of a 90% band over redrawn accuracies (`ttc_env.game.resampling.interval`).
     """
     rows = []
-    markets = {game: ttc_env.load_market(*game) for game in GAMES}
-    for (benchmark, method), beta in progress([(game, beta) for game in GAMES for beta in betas]):
-        s = solve(markets[benchmark, method].replace(beta=float(beta)))
-        rows.append(
-            (
-                benchmark,
-                method,
-                beta,
-                s.welfare,
-                s.optimal_welfare,
-                100 * (s.price_of_anarchy - 1),
-                len(s.equilibria),
+    for benchmark, method in progress(list(GAMES)):
+        market = ttc_env.load_market(benchmark, method)
+        drawn = list(ttc_env.resample(market, resamples, seed))
+        redrawn = ttc_env.sweep(drawn, betas).inefficiency if drawn else np.empty((0, len(betas)))
+        for k, beta in enumerate(betas):
+            s = solve(market.replace(beta=float(beta)))
+            inefficiency = 100 * (s.price_of_anarchy - 1)
+            low, high = interval(inefficiency, redrawn[:, k], within=(0.0, np.inf))
+            rows.append(
+                {
+                    "benchmark": benchmark,
+                    "method": method,
+                    "beta": beta,
+                    "equilibrium_welfare": s.welfare,
+                    "optimal_welfare": s.optimal_welfare,
+                    "inefficiency_percent": inefficiency,
+                    "inefficiency_low": low,
+                    "inefficiency_high": high,
+                    "equilibria": len(s.equilibria),
+                }
             )
-        )
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "benchmark",
-            "method",
-            "beta",
-            "equilibrium_welfare",
-            "optimal_welfare",
-            "inefficiency_percent",
-            "equilibria",
-        ],
-    )
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,8 @@ import pandas as pd
 from baselines.records import write_atomically, write_csv, write_text
 from baselines.statistics import estimate, profile
 from baselines.suite import KEPT, SETTINGS, Entry, cells
+from ttc_env.game.curves import load_market
+from ttc_env.game.yardstick import first_best
 
 KEY = ["learner", "family", "setting", "benchmark", "method", "beta"]
 PURE_LEARNERS = ("best_response", "nearest_improving", "fictitious_play")
@@ -28,6 +30,10 @@ one setting, a *run* is one seed of a cell. Each run is scored at its end agains
 of its own game. Columns are explained in `baselines/evaluation.py`. One set of hyperparameters for
 all games. Exploration is off when play is scored. Per run: `results/final.csv`; per cell:
 `results/table.csv`; over time: `results/curves.csv`; statistics: `results/statistics.csv`.
+
+Welfare is compared in two ways: with the equilibrium of the same game, and with the first best, one
+number for all rules: the largest quality less cost of any provider. What a rule's own game could
+reach at most is a third (`welfare_ratio` in the files), which cannot be compared between rules.
 
 Learners that see only their own profit learn from its logarithm above 1e-6 USD a round
 (`agents/scale.py`); no reported number is scaled. At beta = 100000 a losing provider's profit is
@@ -114,8 +120,21 @@ def signed(x: float) -> str:
     return "-" if np.isnan(x) else f"{x:+.2f}"
 
 
+def first_bests(final: pd.DataFrame) -> pd.Series:
+    """The first best of every row's game, USD per arriving user: one number for all rules (GAME.md,
+    theorem 20), where each rule's own optimum would be another.
+    """
+    games = {
+        game: first_best(load_market(game[0], game[1], beta=float(game[2])))
+        for game in set(zip(final.benchmark, final.method, final.beta, strict=True))
+    }
+    rows = zip(final.benchmark, final.method, final.beta, strict=True)
+    return pd.Series([games[game] for game in rows], index=final.index)
+
+
 def setting_table(final: pd.DataFrame, setting: str) -> str:
     part = final[final.setting == setting]
+    part = part.assign(efficiency=part.welfare / first_bests(part))
     auction = SETTINGS[setting][0] == "auction"
     special = (
         "winner efficient | winner's markup"
@@ -125,7 +144,7 @@ def setting_table(final: pd.DataFrame, setting: str) -> str:
     lines = [
         (
             "| learner | cells x seeds | steps | NashConv, USD | relative regret | worst run |"
-            f" levels exact | W / W(equilibrium) | W / W* | over-compute | {special} | CPU s a"
+            f" levels exact | W / W(equilibrium) | W / first best | over-compute | {special} | CPU s a"
             " run |"
         ),
         "| --- " * 13 + "|",
@@ -144,7 +163,7 @@ def setting_table(final: pd.DataFrame, setting: str) -> str:
             f"| {learner} | {len(group) // seeds} x {seeds} | {group.step.max():,} |"
             f" {group.nash_conv.mean():.1e} | {percent(regret)} ± {percent(ci)} |"
             f" {percent(group.relative_regret.max())} | {percent(group.levels_exact.mean(), 1)} |"
-            f" {welfare:.4f} ± {welfare_ci:.4f} | {group.welfare_ratio.mean():.3f} |"
+            f" {welfare:.4f} ± {welfare_ci:.4f} | {group.efficiency.mean():.3f} |"
             f" {group.overcompute.mean():+.2f} | {extra} | {group.cpu_seconds.mean():.2f} |"
         )
     return "\n".join(lines)
@@ -334,6 +353,11 @@ def money_table(final: pd.DataFrame, beta: float = 1000.0) -> str:
         "| learner | " + " | ".join(f"{s}: welfare | users" for s in settings) + " |",
         "| --- " * (1 + 2 * len(settings)) + "|",
     ]
+    if len(part):
+        best = 1e3 * first_bests(part.drop_duplicates(["benchmark", "method"])).mean()
+        lines.append(
+            f"| first best, of any rule | {' | '.join([f'{best:.2f} | -'] * len(settings))} |"
+        )
     for learner in dict.fromkeys(part.learner):
         if not everywhere.get(learner, False):
             continue

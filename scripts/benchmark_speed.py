@@ -32,6 +32,7 @@ from baselines.speed_floors import (
     compile_c_loop,
     joint_actions,
 )
+from scripts.benchmark_growth import growth_rows
 from scripts.benchmark_scaling import BACKENDS, random_game, scaling
 from scripts.benchmark_table import met
 from ttc_env.game.curves import BENCHMARKS, METHODS
@@ -414,6 +415,7 @@ def main() -> None:
     pettingzoo_rows(bench)
     batch_rows(bench)
     solver_rows(bench)
+    growth_rows(bench)
     scaling(bench, options.figure)
     bench.add(
         "env steps/s on a GPU (--device cuda)",

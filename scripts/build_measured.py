@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from scripts.estimate import OBSERVATIONAL, curves_of
-from ttc_env.measure.curve_file import write_atomically
+from ttc_env.atomic import write_text
 from ttc_env.measure.traces import compress_trace
 
 DATA = Path(str(resources.files("ttc_env"))) / "data"
@@ -87,7 +87,7 @@ def main() -> None:
         for path in sorted(args.pack.glob("*.jsonl")):
             compress_trace(path, DATA / TRACES / f"{path.name}.gz")
     table = build(DATA / TRACES)
-    write_atomically(args.out, to_csv(table))
+    write_text(args.out, to_csv(table))
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
 
 

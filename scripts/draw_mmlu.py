@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ttc_env.measure.curve_file import write_atomically
+from ttc_env.atomic import write_text
 
 LETTERS = "ABCD"
 
@@ -89,7 +89,7 @@ def main() -> None:
     except (OSError, ValueError) as error:
         raise SystemExit(f"{args.file}: {error}") from None
     lines = [json.dumps(row, ensure_ascii=False) for row in drawn]
-    write_atomically(args.out, "\n".join(lines) + "\n")
+    write_text(args.out, "\n".join(lines) + "\n")
     print(
         f"{args.out}: {len(drawn)} questions of {len({row['subject'] for row in drawn})} subjects"
     )

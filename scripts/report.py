@@ -21,7 +21,8 @@ import numpy as np
 from baselines.learned import Curves, Reference
 from scripts.train import failed
 from ttc_env.cli import report
-from ttc_env.report.facts import best_surplus, label, title
+from ttc_env.game.yardstick import first_best
+from ttc_env.report.facts import label, title
 from ttc_env.report.pages import assemble
 
 FLOOR = 1e-5
@@ -71,7 +72,7 @@ def run_content(folder: Path) -> dict[str, Any]:
         "regret": _band(columns["relative_regret"]),
         "welfare": columns["welfare"].value.tolist(),
         "users": columns["user_value"].value.tolist(),
-        "first_best": best_surplus(market),
+        "first_best": first_best(market),
         "band": [low, high],
         "random": reference.random,
         "floor": FLOOR,

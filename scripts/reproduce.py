@@ -52,6 +52,9 @@ In the published run of AIME reasoning at beta = 100000 two providers with under
 
 ![inefficiency](inefficiency.png)
 
+Bands: 90% over redrawn accuracies (`inefficiency_low`, `inefficiency_high` in `sweep.csv`). The
+other figures have none: they show the published curves and the paper's own numbers, as printed.
+
 ![gains](gains.png)
 
 What to know: at beta >= 1000 the "optimal SW" profile sends inferior providers to their *worst* value (often 64 samples), so that they lose share: it is the planner's optimum under logit

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from ttc_env.envs.provider import ProviderEnv
     from ttc_env.envs.vector import VectorMarketEnv, vector_env
     from ttc_env.game.audit import Audit, audit
+    from ttc_env.game.comparison import Comparison, compare
     from ttc_env.game.curves import load_market
     from ttc_env.game.deterrence import Deterrence, deterrence, who_pays
+    from ttc_env.game.fit_beta import fit_beta
     from ttc_env.game.list_prices import prices_from
     from ttc_env.game.market_batch import MarketBatch
     from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanisms, register_mechanism
@@ -38,12 +40,14 @@ if TYPE_CHECKING:
     from ttc_env.game.solve import auction_gain, solve
     from ttc_env.game.sweep import Sweep, sweep
     from ttc_env.game.types import Market, Provider, QualityFunction
+    from ttc_env.game.yardstick import first_best
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AuctionSolution",
     "Audit",
+    "Comparison",
     "Deterrence",
     "Market",
     "MarketAEC",
@@ -60,8 +64,11 @@ __all__ = [
     "VectorMarketEnv",
     "auction_gain",
     "audit",
+    "compare",
     "deterrence",
     "env",
+    "first_best",
+    "fit_beta",
     "load_market",
     "make_mechanism",
     "mechanisms",
@@ -84,7 +91,9 @@ _NAMES = {
     "ttc_env.envs.provider": ("ProviderEnv",),
     "ttc_env.envs.vector": ("VectorMarketEnv", "vector_env"),
     "ttc_env.game.audit": ("Audit", "audit"),
+    "ttc_env.game.comparison": ("Comparison", "compare"),
     "ttc_env.game.curves": ("load_market",),
+    "ttc_env.game.fit_beta": ("fit_beta",),
     "ttc_env.game.deterrence": ("Deterrence", "deterrence", "who_pays"),
     "ttc_env.game.list_prices": ("prices_from",),
     "ttc_env.game.market_batch": ("MarketBatch",),
@@ -104,6 +113,7 @@ _NAMES = {
     "ttc_env.game.solve": ("auction_gain", "solve"),
     "ttc_env.game.sweep": ("Sweep", "sweep"),
     "ttc_env.game.types": ("Market", "Provider", "QualityFunction"),
+    "ttc_env.game.yardstick": ("first_best",),
 }
 _MODULES = ("export", "testing")  # read as ttc_env.export.payoffs
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}

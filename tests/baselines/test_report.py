@@ -56,6 +56,20 @@ def test_money_is_in_usd_per_thousand_users(final: pd.DataFrame) -> None:
     expected = 1e3 * part[part.setting == "auction"].user_value.mean()
     assert line.split("|")[-2].strip() == f"{expected:.2f}"
     assert "| ppo |" not in text, "it did not play all games"
+    best = next(x for x in text.splitlines() if x.startswith("| first best"))
+    assert (
+        best.split("|")[-3].strip() == f"{1e3 * part[part.setting == 'auction'].welfare.mean():.2f}"
+    )
+
+
+def test_all_settings_are_held_to_one_first_best(final: pd.DataFrame) -> None:
+    best = report.first_bests(final)
+    assert (final.welfare <= best * (1 + 1e-5)).all(), "kept numbers have six digits"
+    for setting in report.SETTINGS:
+        text = report.setting_table(final, setting)
+        line = next(x for x in text.splitlines() if x.startswith("| equilibrium |"))
+        part = final[(final.setting == setting) & (final.learner == "equilibrium")]
+        assert line.split("|")[9].strip() == f"{(part.welfare / best[part.index]).mean():.3f}"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 installed wheel in another folder.
 """
 
+import errno
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ttc_env import cli
+from ttc_env.measure.traces import read_trace
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,8 +72,16 @@ def test_solve_prints_the_solution(capsys):
     assert [row["share"] for row in found["providers"]] == solution.shares.tolist()
     code, out, _ = call(capsys, "solve", "--mechanism", "auction", "--json")
     auction = ttc_env.solve(ttc_env.load_market("gsm8k"), "auction")
-    assert json.loads(out)["winner"] == auction.market.names[auction.winner]
-    assert json.loads(out)["payment"] == auction.payment
+    found = json.loads(out)
+    assert found["winner"] == auction.market.names[auction.winner]
+    assert found["payment"] == auction.payment
+    assert sum(found["winners"].values()) == pytest.approx(1)
+    assert found["winners"][found["winner"]] > 0.5
+    assert found["first_best"] == pytest.approx(auction.welfare)
+    for name, (low, high) in found["bands"].items():
+        assert low <= found[name] <= high
+    none = call(capsys, "solve", "gsm8k", "--resamples", 0)[1]
+    assert "[" not in none.split("equilibria")[1]
     assert call(capsys, "solve", "--list")[1].split()[0] == solution.market.names[0]
     two = call(capsys, "solve", "--providers", "Qwen2-7B,Llama-3-8B", "--json")[1]
     assert [row["provider"] for row in json.loads(two)["providers"]] == ["Qwen2-7B", "Llama-3-8B"]
@@ -99,6 +109,19 @@ def test_solve_and_play_carry_games_without_equilibrium(capsys):
         assert code == 2
         assert "no --types; these have: flat_fee, market" in error
     assert "write 'weight=0.5 beta=10" in call(capsys, "solve", "--types", "many")[2]
+
+
+def test_lies_may_be_told_in_solve_and_play(capsys):
+    told = ("--misreport", "over_report=2", "--fine")
+    found = json.loads(call(capsys, "solve", *told, 1e-6, "--resamples", 0, "--json")[1])
+    assert {row["report"] for row in found["providers"]} == {"over_report 2"}
+    honest = json.loads(call(capsys, "solve", *told, 9, "--resamples", 0, "--json")[1])
+    assert {row["report"] for row in honest["providers"]} == {"truth"}
+    for policy in ("random", "equilibrium", "truthful"):
+        assert call(capsys, "play", *told, 0, "--policy", policy, "--rounds", 1)[0] == 0
+    code, _, error = call(capsys, "play", "--reserve", 1)
+    assert code == 2
+    assert "has no --reserve; these have: auction" in error
 
 
 @pytest.mark.parametrize("mechanism", ["market", "auction"])
@@ -187,6 +210,44 @@ def test_measure_by_options_and_by_a_file(capsys, tmp_path):
     assert [line for line in lines[0] if '"question"' in line] == [
         line for line in lines[1] if '"question"' in line
     ]
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(capsys, tmp_path, monkeypatch):
+    command = [
+        "measure", "--backend", "fake", "--models", "x/weak", "--task", "chains", "--limit", 5,
+        "--samples", 2, "--out", tmp_path / "a",
+    ]  # fmt: skip
+    sync, left = os.fsync, [4]
+
+    def full(handle):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = call(capsys, *command)
+    told = [line for line in err.splitlines() if line.startswith("ttc-env")]
+    trace = tmp_path / "a" / "traces" / "weak--chains--n2-t1.jsonl"
+    assert code == 2
+    assert told == [
+        f"ttc-env measure: {trace}: No space left on device; make room: what is stored stays, and"
+        " the same command goes on from there"
+    ]
+    monkeypatch.setattr(os, "fsync", sync)
+    assert call(capsys, *command)[0] == 0
+    assert len(read_trace(trace).records) == 5
+    # curve files, too
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = call(
+        capsys, "estimate", trace, "--methods", "majority", "--levels", 1, "--out", tmp_path / "b"
+    )
+    assert code == 2
+    assert f"{tmp_path / 'b' / 'chains-majority.csv'}: No space left" in err
+    assert list((tmp_path / "b").iterdir()) == []
+    code, _, err = call(capsys, "estimate", trace, "--levels", 1, "--out", trace)
+    assert code == 2
+    assert err == f"ttc-env estimate: {trace}: File exists; name another file or folder\n"
 
 
 def commands_of(readme: str) -> list[str]:

@@ -45,8 +45,8 @@ def test_lies_and_settlements_can_be_chosen(capsys):
     [
         (["--misreport", "lie"], "'lie' is unknown; choose among 'over_report'"),
         (["--mechanism", "flat_fee", "--misreport", "over_report"], "makes no sense"),
-        (["--mechanism", "flat_fee", "--noticed"], "no option noticed"),
-        (["--settlement", "claimed"], "no option settlement"),
+        (["--mechanism", "flat_fee", "--noticed"], "has no --noticed"),
+        (["--settlement", "claimed"], "has no --settlement"),
         (["--mechanism", "lottery"], "choose one of"),
     ],
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import ttc_env
+from ttc_env.envs import round_infos
 from ttc_env.game.curves import load_market
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.random_markets import published_vectors, random_markets
@@ -189,3 +190,33 @@ def test_a_batch_is_a_sequence_of_its_markets():
     assert len(list(batch)) == 3
     np.testing.assert_array_equal(batch[-1].quality, batch.quality[:, :, 2])
     assert repr(batch) == "MarketBatch(3 markets: 2 providers, up to 6 levels)"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"demand": "sampled"},
+        {"actions": "continuous"},
+        {"mechanism": "auction", "prices": (0.0, 1.0)},
+        {"mechanism": "taste_auction", "prices": (0.0, 1.0)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("markets", [1, 3])
+def test_blocks_of_environments_change_nothing(options, markets, monkeypatch):
+    batch = ttc_env.random_markets(markets, num_providers=3, seed=0, beta=(100.0, 1e4))
+    env = ttc_env.vector_env(11, market=batch, infos="full", **options)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    infos = env.step(env.action_space.sample())[-1]
+    deviations = env.deviations()
+    assert deviations[0].shape == (11, 3, env.tables.num_actions)
+    for entries in (1, 400):
+        monkeypatch.setattr(round_infos, "_ENTRIES", entries)
+        again = env.round_infos()
+        assert set(again) == set(infos) - {"action_mask"}
+        for name, x in again.items():
+            np.testing.assert_allclose(x, infos[name], rtol=1e-13, err_msg=name)
+        for x, whole in zip(env.deviations(), deviations, strict=True):
+            np.testing.assert_allclose(x, whole, rtol=1e-13)

@@ -5,10 +5,12 @@ the same names.
 import importlib.util
 import subprocess
 import sys
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import get_type_hints
 
+import numpy as np
 import pytest
 
 import ttc_env
@@ -138,3 +140,23 @@ def test_options_that_are_settled_by_the_mechanism_reach_it():
     lies = {"over_claim": (0.5,)}
     env = ttc_env.env("auction", misreport=lies, settlement="claimed", prices="fixed")
     assert env.unwrapped.config.mechanism == second_price_auction((0.0,), "claimed", misreport=lies)
+
+
+TYPES = {"types": "weight=0.5 beta=1e308; weight=0.5 beta=1"}
+
+
+@pytest.mark.parametrize(
+    "money, beta, options, message",
+    [
+        (1.0, 1e308, {}, "overflows with amounts of up to"),
+        (1.0, 5.0, TYPES, "overflows with amounts of up to"),
+        (1e300, 1e-300, {"users": 10**9}, "times users=1000000000, are out of the range"),
+        (1e-311, 1.0, {"users": 1, "prices": "fixed"}, "times users=1, are out of the range"),
+    ],
+)
+@pytest.mark.parametrize("face", [ttc_env.parallel_env, partial(ttc_env.vector_env, 2)])
+def test_numbers_beyond_double_precision_are_refused(face, money, beta, options, message):
+    tables = money * np.array([[[2.0, 3.0]], [[0.2, 0.4]], [[0.1, 0.2]]])
+    market = ttc_env.Market.from_arrays(*tables, beta=beta)
+    with pytest.raises(ValueError, match=message):
+        face(market=market, **options)

@@ -41,7 +41,7 @@ def one_by_one(num_envs: int = 3, **options: Any) -> SyncVectorEnv:
         {"actions": "continuous", "provider": 4, "demand": "sampled"},
         {"opponent": "best_response", "demand": "sampled", "information": "own"},
     ],
-    ids=str,
+    ids=["fixed", "best_response", "truthful", "policy", "continuous", "sampled"],
 )
 def test_it_is_as_many_single_environments(options: dict[str, Any]) -> None:
     options = {"max_cycles": 4, "infos": "basic", **options}

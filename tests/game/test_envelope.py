@@ -1,11 +1,14 @@
 """Best replies looked up on envelopes, against evaluating every action."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttc_env.game import demand
+from ttc_env.game import envelope as envelope_module
 from ttc_env.game.envelope import AuctionEnvelope, PostedEnvelope
 from ttc_env.game.regret import compare
 from ttc_env.game.rules.posted_price import Attraction
@@ -218,3 +221,27 @@ def test_the_staircase_by_hand():
     )
     np.testing.assert_array_equal(envelope.score[:, 0, 0], [1, 2, 3, 4, np.inf])
     np.testing.assert_array_equal(envelope.above[:, 0, 0], [7, 7, 6, 2, -np.inf])
+
+
+@pytest.mark.parametrize("entries", [1, 7, 40])
+def test_envelopes_do_not_depend_on_how_many_rows_are_worked_on_at_a_time(entries, monkeypatch):
+    """Blocks hold envelopes of different lengths, which are filled up when they are joined."""
+    rng = np.random.default_rng(0)
+    value, profit = tables(rng, 3, 4, 9, tenths=False)
+    profit = np.where(np.isnan(value), np.nan, rng.normal(size=value.shape))
+    beta = np.array([0.0, 1.0, 10.0, 1e4])
+
+    def made():
+        return (
+            PostedEnvelope.of(value, profit, beta, np.zeros(4)),
+            AuctionEnvelope.of(value, profit),
+        )
+
+    whole = made()
+    monkeypatch.setattr(envelope_module, "_BLOCK", entries)
+    for one, other in zip(whole, made(), strict=True):
+        for field in dataclasses.fields(one):
+            x, y = (getattr(which, field.name) for which in (one, other))
+            if field.name in ("value", "profit"):  # of pieces that are not used anything may stand
+                x, y = (np.where(one.start < np.inf, table, 0.0) for table in (x, y))
+            np.testing.assert_array_equal(x, y, err_msg=field.name)

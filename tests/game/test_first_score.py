@@ -14,6 +14,8 @@ from ttc_env.game import enumeration
 from ttc_env.game.rules import first_score, scores
 from ttc_env.game.rules.base import EveryAction, Users
 from ttc_env.game.rules.first_score import first_score_auction
+from ttc_env.game.rules.score_auction import SecondScore
+from ttc_env.game.rules.taste_auction import TasteAuction
 from ttc_env.testing import check_env
 
 SMALL = {"providers": ["Qwen2-7B", "Qwen2.5-7B", "Llama-3-8B"], "prices": (0.0, 0.3, 2.0)}
@@ -294,3 +296,27 @@ def test_best_allocation_is_the_best_of_all_profiles():
         )
         assert float(mechanism.play(table.take(profile), market).welfare) == pytest.approx(welfare)
         assert welfare == pytest.approx(enumeration.optimum(mechanism, market).welfare, abs=1e-12)
+
+
+def test_what_other_auctions_can_reach_is_the_best_of_all_profiles():
+    """On grids with the truth and without, with reserves and claims that are paid for: no bound is
+    called an optimum.
+    """
+    rng = np.random.default_rng(8)
+    short = 0
+    for _ in range(300):
+        market, first = random_game(rng)
+        rule = first.rule
+        for other in (SecondScore(rule.settlement, rule.reserve), TasteAuction(rule.settlement)):
+            mechanism = replace(first, name="other", rule=other)
+            expected = enumeration.optimum(mechanism, market).welfare
+            found = other.optimum(mechanism, market)
+            assert found.converged
+            assert found.welfare == pytest.approx(expected, rel=1e-12, abs=1e-12)
+            assert other.optimal_welfare(mechanism, market) == pytest.approx(expected, abs=1e-12)
+            played = mechanism.play(mechanism.offers(market).take(found.profile), market)
+            assert float(played.welfare) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+            best = ttc_env.first_best(market, tastes=other.counts_tastes)
+            assert expected <= best + 1e-12
+            short += expected < best - 1e-9
+    assert short > 50

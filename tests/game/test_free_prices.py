@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ttc_env.game import free_prices
 from ttc_env.game.demand import log_rivals, logits
 from ttc_env.game.equilibrium import equilibria
 from ttc_env.game.free_prices import best_markup, free_price_equilibrium
@@ -131,3 +132,25 @@ def test_a_table_needs_beta_and_two_axes():
         free_price_equilibrium([[1.0]])
     with pytest.raises(ValueError, match="shape"):
         free_price_equilibrium([1.0], 1.0)
+
+
+@pytest.mark.parametrize("beta", [1e-3, 1.0, 1e6, 1e9, 1e12, 1e15])
+def test_large_beta_costs_no_digits(beta):
+    """The gap of what has converged does not grow with beta |w - V_0|."""
+    rng = np.random.default_rng(0)
+    for outside_value in (0.0, 0.3, 5.0, -1e3):
+        for n in range(1, 5):
+            surplus = rng.uniform(-1.0, 1.0, (n, 3))
+            found = free_price_equilibrium(surplus, beta, outside_value)
+            assert found.converged
+            assert found.gap < 1e-12
+            if (found.share < 0.999).all():  # 1 - share has its digits
+                np.testing.assert_allclose(found.markup * beta * (1.0 - found.share), 1.0)
+            assert found.share.sum() + found.outside_share == pytest.approx(1.0, abs=1e-12)
+
+
+def test_an_equilibrium_that_is_not_near_its_replies_has_not_converged(monkeypatch):
+    assert not free_price_equilibrium([[0.5], [0.4]], 10.0, max_iterations=1).converged
+    monkeypatch.setattr(free_prices, "MOST_GAP", 0.0)
+    found = free_price_equilibrium([[0.5], [0.4], [0.1]], 37.0)
+    assert found.converged == (found.gap == 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import ttc_env
 from tests.game.bruteforce import random_game
 from ttc_env.game.demand import shares
 from ttc_env.game.equilibrium import equilibria
@@ -109,3 +110,35 @@ def test_no_profitable_action_leaves_the_limit_undetermined():
     assert np.isnan(limit.welfare)
     assert "provider 0" in limit.reason
     assert not limit.unique
+
+
+def test_decimal_ties_are_no_certificates():
+    """0.4 - 0.2 is more than 0.3 - 0.1 by its last bit: nobody serves everybody for that."""
+    assert 0.4 - 0.2 > 0.3 - 0.1
+
+    def limits(quality, price, cost, outside_value=0.0):
+        market = ttc_env.Market.from_arrays(
+            quality, price, cost, beta=1.0, outside_value=outside_value
+        )
+        game = PostedPriceGame.from_market(market)
+        return limit_beta_zero(game), limit_beta_infinity(game)
+
+    decimal = limits([[0.4], [0.3]], [[0.2], [0.1]], [[0.1], [0.05]])[1]
+    assert (decimal.share == [1.0, 0.0]).all()
+    assert not decimal.unique
+    assert "tied within rounding" in decimal.reason
+    exact = limits([[0.5], [0.5]], [[0.25], [0.25]], [[0.1], [0.1]])[1]
+    assert exact.unique  # they share
+    assert (exact.share == 0.5).all()
+    outside = limits([[0.3]], [[0.1]], [[0.05]], outside_value=0.2)[1]
+    assert not outside.unique
+    # the winner's lower V, against the rival's
+    lower = limits([[0.9, 0.4], [0.3, np.nan]], [[0.1, 0.2], [0.1, np.nan]],
+                   [[0.05, 0.05], [0.05, np.nan]])[1]  # fmt: skip
+    assert not lower.unique
+    apart = limits([[0.4], [0.35]], [[0.2], [0.1]], [[0.1], [0.05]])[1]
+    assert apart.unique
+    profits = limits([[0.8, 0.7]], [[0.4, 0.3]], [[0.2, 0.1]])[0]
+    assert not profits.unique
+    assert "profits of provider 0 are tied within rounding" in profits.reason
+    assert limits([[0.8, 0.7]], [[0.45, 0.3]], [[0.2, 0.1]])[0].unique

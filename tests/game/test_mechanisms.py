@@ -101,14 +101,15 @@ def test_surplus_adds_up_and_deviations_agree_with_play(market, mechanism, data)
     st.data(),
     st.sampled_from([0.3, 0.8, 1.0, 1.3, 3.0]),
     st.floats(0.01, 5),
+    st.one_of(st.just(-np.inf), st.floats(-1, 2)),
 )
 def test_no_profitable_misreport_when_delivered_quality_is_paid(
-    market, data, claim_factor, bid_factor
+    market, data, claim_factor, bid_factor, reserve
 ):
     """Best level, bid at cost, true claim: no level, bid or claim earns more, whatever the others
-    do ([TTC], dominant strategy).
+    do and whatever the reserve ([TTC], dominant strategy; GAME.md, "Score auctions").
     """
-    auction = second_price_auction()
+    auction = second_price_auction(reserve=reserve)
     n = market.num_providers
     i = data.draw(st.integers(0, n - 1))
     levels = np.array([data.draw(st.integers(0, market.num_levels - 1)) for _ in range(n)])

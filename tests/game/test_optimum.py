@@ -4,12 +4,15 @@ share is near 1.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.game.bruteforce import FLAVOURS, profiles_of, random_game, share_weighted
+from ttc_env.game import optimum
 from ttc_env.game.optimum import joint_profit_maximum, maximise_share_weighted, social_optimum
 from ttc_env.game.types import PostedPriceGame
 
@@ -158,3 +161,37 @@ def test_equal_weights_leave_nothing_to_choose(weight):
     assert (found.value == weight).all()
     assert found.converged
     assert not found.profile.any()
+
+
+def test_nothing_is_the_outside_weight_unless_it_is_given():
+    rng = np.random.default_rng(0)
+    z, x = rng.normal(size=(3, 4)), rng.uniform(-1.0, 0.5, (3, 4))
+    found = maximise_share_weighted(z, x)
+    sums = {}
+    for profile in itertools.product(range(4), repeat=3):
+        at = np.arange(3), profile
+        e = np.exp(z[at])
+        sums[profile] = (e @ x[at]) / (1.0 + e.sum())  # and e_0 x_0 = 0
+    assert tuple(found.profile) == max(sums, key=sums.__getitem__)
+    assert float(found.value) == pytest.approx(max(sums.values()), rel=1e-13)
+
+
+def test_rounds_cut_short_say_so(monkeypatch):
+    """By themselves, from a start that is as bad as can be: `_rough` usually finds the maximum."""
+    rng = np.random.default_rng(0)
+    cut = 0
+    monkeypatch.setattr(optimum, "_rough", lambda z, x, x_0, first: x.argmin(axis=1))
+    for _ in range(20):
+        z, x = rng.normal(size=(5, 6)) * 3, rng.uniform(-1.0, 1.0, (5, 6))
+        start = maximise_share_weighted(z, x, max_iterations=1)
+        found = maximise_share_weighted(z, x)
+        assert (found.converged, found.gap) == (True, 0.0)
+        assert found.iterations > 1
+        if not start.converged:
+            cut += 1
+            worst = x.argmin(axis=1)
+            e = np.exp(z[np.arange(5), worst])
+            value = (e @ x[np.arange(5), worst]) / (1.0 + e.sum())
+            assert start.gap == pytest.approx(float(start.value) - value, rel=1e-9)
+            assert start.iterations == 1
+    assert cut > 10

@@ -148,3 +148,50 @@ def test_bad_profiles_are_refused(profile, words):
     )
     with pytest.raises(ValueError, match=words):
         regret(market, np.array(profile))
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda m: m.name)
+@pytest.mark.parametrize("pure", [False, True])
+def test_providers_with_fewer_levels_have_the_regrets_of_their_own(mechanism, pure):
+    """What does not exist is no best reply, not even where everything that does loses money; and a
+    loser's relative regret is 1 only if it loses.
+    """
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        quality, price, cost = (rng.uniform(0.1, 0.6, (3, 3)) for _ in range(3))
+        for table in (quality, price, cost):
+            table[1, 1:] = table[2, 2:] = np.nan
+        market = Market.from_arrays(quality, price, cost, beta=10.0)
+        exists = ~np.isnan(mechanism.offers(market).quality)
+        drawn = rng.dirichlet(np.ones(exists.shape[1]), 3) * exists
+        if pure:
+            drawn = exists * (drawn == drawn.max(axis=1, keepdims=True))
+        mixture = drawn / drawn.sum(axis=1, keepdims=True)
+        if exists.sum(axis=1).prod() > 1500:
+            continue
+        expected = np.where(exists, _expected(mixture, mechanism, market, exists), -np.inf)
+        found = assess(mixture, mechanism, market)
+        mean = (mixture * np.where(exists, expected, 0.0)).sum(axis=1)
+        best = expected.max(axis=1)
+        np.testing.assert_allclose(found.utility, mean, atol=1e-14)
+        np.testing.assert_allclose(found.best_utility, best, atol=1e-14)
+        np.testing.assert_allclose(found.regret, best - mean, atol=1e-13)
+        assert exists[np.arange(3), found.best_action].all()
+        earns = best > 1e-12
+        np.testing.assert_allclose(
+            found.relative[earns], 1.0 - mean[earns] / best[earns], rtol=1e-9, atol=1e-12
+        )
+        loses = (best - mean > 1e-9) & (best <= 0)
+        assert (found.relative[loses] == 1.0).all()
+        assert (found.relative[(best - mean < 1e-13) & (best <= 0)] == 0.0).all()
+
+
+def _expected(mixture, mechanism, market, exists):
+    """E[U_i(action)] by summing over the joint actions that exist."""
+    table, utility = mechanism.offers(market), np.zeros(mixture.shape)
+    for profile in itertools.product(*map(np.flatnonzero, exists)):
+        played = mechanism.play(table.take(np.array(profile)), market).utility
+        for i in range(len(mixture)):
+            others = np.prod([mixture[j, profile[j]] for j in range(len(mixture)) if j != i])
+            utility[i, profile[i]] += others * played[i]
+    return utility

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import ttc_env
-from ttc_env.game.resampling import QUESTIONS
+from ttc_env.game.resampling import QUESTIONS, interval
 
 
 def accuracies(markets):
@@ -57,6 +57,63 @@ def test_an_interval_covers_the_truth_as_often_as_it_says():
         low, high = np.quantile(drawn, [0.05, 0.95])
         covered += low <= truth <= high
     assert 0.84 <= covered / 300 <= 0.95
+
+
+def test_an_interval_is_the_hull_of_quantiles_and_their_mirror_image():
+    drawn = np.linspace(0.0, 1.0, 101)
+    assert interval(0.5, drawn) == pytest.approx((0.05, 0.95))
+    assert interval(0.2, drawn) == pytest.approx((-0.55, 0.95))
+    assert interval(0.2, drawn, within=(0.0, 0.9)) == pytest.approx((0.0, 0.9))
+    assert interval(2.0, drawn) == pytest.approx((0.05, 3.95))
+    assert interval(0.5, np.append(drawn, np.nan)) == pytest.approx((0.05, 0.95))
+    for nothing in (interval(0.5, []), interval(np.nan, drawn)):
+        assert np.isnan(nothing).all()
+
+
+def facts(markets):
+    """Of markets of one shape: what is solved of each, `[markets]`."""
+    solved, flat = ttc_env.sweep(markets), ttc_env.sweep(markets, mechanism="flat_fee")
+    surplus = [np.sort(np.nanmax(m.quality - m.cost, axis=1)) for m in markets]
+    return {
+        "welfare": solved.welfare[:, 0],
+        "optimal welfare": solved.optimal_welfare[:, 0],
+        "price of anarchy": solved.price_of_anarchy[:, 0],
+        "flat fee": flat.welfare[:, 0],
+        "auction": np.array([w[-1] for w in surplus]),
+        "users under the auction": np.array([w[-2] for w in surplus]),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("game", "beta"),
+    [
+        (("gsm8k", "majority"), 200.0),
+        (("gpqa", "majority"), 1000.0),
+        (("aime", "best_of_n"), 1000.0),
+    ],
+)
+def test_coverage_of_what_is_solved(game, beta):
+    """A market is measured, solved, and given intervals; how often do these hold the true numbers?
+
+    Solved numbers take the best of noisy ones. Quantiles alone then miss the truth nearly always
+    somewhere; the hull is right about as often as it says, and at the least two times in three
+    (welfare of AIME best of n, where accuracies are small and levels many).
+    """
+    repeats, draws = 100, 60
+    true = ttc_env.load_market(*game, beta=beta)
+    truth = facts([true])
+    hull, quantiles = ({name: 0.0 for name in truth} for _ in range(2))
+    for k, seen in enumerate(ttc_env.resample(true, repeats, 1)):
+        estimate, drawn = facts([seen]), facts(list(ttc_env.resample(seen, draws, 1000 + k)))
+        for name, (value,) in truth.items():
+            low, high = interval(estimate[name][0], drawn[name])
+            hull[name] += (low <= value <= high) / repeats
+            low, high = np.quantile(drawn[name], [0.05, 0.95])
+            quantiles[name] += (low <= value <= high) / repeats
+    assert min(hull.values()) >= 0.65, hull
+    assert np.mean(list(hull.values())) >= 0.83, hull
+    assert quantiles["optimal welfare"] < 0.65, quantiles
 
 
 def test_all_else_stays_and_seeds_repeat():

@@ -282,3 +282,9 @@ def test_the_auction_says_what_is_tied():
     assert not levels.tied_within_rounding
     assert not levels.unique
     assert auction([[0.4], [0.3]], [[0.2], [0.1]], outside_value=1.0).unique  # nobody serves
+    # ... and whether anybody does, by less than h is known
+    for quality, cost in ((0.3, 0.1), (0.4, 0.2)):
+        at_threshold = auction([[quality]], [[cost]], outside_value=0.2)
+        assert (at_threshold.winner is None) == (quality - cost < 0.2)
+        assert at_threshold.tied_within_rounding
+        assert not at_threshold.unique

@@ -2,16 +2,19 @@
 
 import dataclasses
 import importlib
+import inspect
 
 import numpy as np
 import pytest
 
 import ttc_env
 from ttc_env.game.curves import BENCHMARKS, METHODS
+from ttc_env.game.equilibrium import equilibria, highest_equilibrium, lowest_equilibrium
 from ttc_env.game.mechanisms import make_mechanism
 from ttc_env.game.random_markets import random_markets
 from ttc_env.game.sweep import sweep
 from ttc_env.game.tariffs import PerToken
+from ttc_env.game.types import PostedPriceGame
 
 sweep_module = importlib.import_module("ttc_env.game.sweep")
 
@@ -240,3 +243,35 @@ def test_other_rules_are_swept_game_by_game():
     expected = ttc_env.solve(market, "auction")
     assert found.welfare.tolist() == [[expected.welfare] * 2]
     np.testing.assert_array_equal(found.lowest[0, 0], expected.actions)
+
+
+@pytest.mark.parametrize("betas", [None, [10.0, 1e5]])
+@pytest.mark.parametrize("shapes", ["one", "two"])
+def test_blocks_of_markets_change_nothing(betas, shapes, monkeypatch):
+    """Of a batch in which not every market has all levels, or of markets of two shapes."""
+    drawn = random_markets(21, "gsm8k", num_providers=3, seed=0, beta=(100.0, 1e6), spread=2.0)
+    gone = np.zeros(drawn.quality.shape, bool)
+    gone[:, -1, ::2] = True
+    tables = (np.where(gone, np.nan, x) for x in (drawn.quality, drawn.price, drawn.cost))
+    batch = ttc_env.MarketBatch(*tables, drawn.beta, drawn.outside_value)
+    markets = batch if shapes == "one" else [batch.market(g) for g in range(21)]
+    whole = sweep(markets, betas)
+    for entries in (1, 3 * 6 * 5):
+        monkeypatch.setattr(sweep_module, "_ENTRIES", entries)
+        found = sweep(markets, betas)
+        for field in dataclasses.fields(found):
+            np.testing.assert_allclose(
+                getattr(found, field.name), getattr(whole, field.name), rtol=1e-13
+            )
+
+
+def test_max_sweeps_is_one_number_everywhere():
+    solvers = equilibria, lowest_equilibrium, highest_equilibrium, sweep
+    defaults = [inspect.signature(solver).parameters["max_sweeps"].default for solver in solvers]
+    assert defaults == [10_000] * 4
+    market = random_markets(1, "gsm8k", num_providers=9, seed=0, beta=1e5, spread=2.0)[0]
+    game = PostedPriceGame.from_market(market)
+    assert equilibria(game).iterations > 1
+    assert "max_sweeps=1" in equilibria(game, max_sweeps=1).reason
+    assert not lowest_equilibrium(game, max_sweeps=1).converged
+    assert not highest_equilibrium(game, max_sweeps=1).converged

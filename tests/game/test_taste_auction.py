@@ -58,6 +58,36 @@ def test_rounds_are_the_mean_over_drawn_users(seed, settlement):
     assert found.share.sum() + found.outside_share == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.parametrize("settlement", ["delivered", "claimed"])
+@pytest.mark.parametrize("bids", [(-0.5, 0.0, 1.0), (0.5, 1.0)])
+def test_the_optimum_is_one_that_the_grid_reaches(settlement, bids):
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        cost = rng.uniform(0.05, 0.5, (2, 2))
+        market = ttc_env.Market.from_arrays(
+            rng.uniform(0.2, 1.0, (2, 2)), cost * 1.25, cost, beta=10.0, outside_value=0.1
+        )
+        mechanism = make_mechanism(
+            "taste_auction", bids, settlement=settlement, misreport={"over_claim": (0.5, 2.0)}
+        )
+        found = mechanism.rule.optimum(mechanism, market)
+        expected = enumeration.optimum(mechanism, market).welfare
+        assert found.welfare == pytest.approx(expected, rel=1e-12)
+        assert mechanism.rule.optimal_welfare(mechanism, market) == pytest.approx(
+            expected, rel=1e-12
+        )
+        assert float(
+            mechanism.play(mechanism.offers(market).take(found.profile), market).welfare
+        ) == pytest.approx(expected, rel=1e-12)
+
+
+def test_continuous_bids_reach_the_truth_between_their_ends():
+    options = {"mechanism": "taste_auction", "actions": "continuous", "infos": "basic"}
+    ends = ttc_env.parallel_env(prices=(-0.5, 1.0), **options).unwrapped.config
+    truth = ttc_env.parallel_env(prices=(-0.5, 0.0, 1.0), **options).unwrapped.config
+    assert ends.optimal_welfare == truth.optimal_welfare
+
+
 @given(markets(positive_cost=True), st.sampled_from([0.5, 50.0, 1e5]))
 def test_the_outcome_at_truth(market, beta):
     """GAME.md, theorem 16."""

@@ -8,6 +8,7 @@ from importlib import resources
 import pandas as pd
 import pytest
 
+from ttc_env import cli
 from ttc_env.measure import plots, run
 from ttc_env.measure.campaign import (
     Campaign,
@@ -288,3 +289,32 @@ def test_a_header_cannot_choose_where_curves_are_written(tmp_path):
     path.write_text(json.dumps(entry) + "\n" + rest)
     with pytest.raises(ValueError, match="cannot be part of a file name"):
         curves_of([path], CurveOptions(), {})
+
+
+REWARD = """
+[reward_model]
+model = "nowhere/at-all"
+trust_remote_code = true
+"""
+ENGINE = """backend = "vllm"
+backend_options = { engine = { trust_remote_code = true } }"""
+
+
+@pytest.mark.parametrize(
+    "text, table",
+    [
+        (TOML + REWARD, "[reward_model]"),
+        (TOML.replace('backend = "fake"\nprice = 2.0', ENGINE), "[providers.strong]"),
+    ],
+)
+def test_a_file_alone_cannot_have_remote_code_run(tmp_path, capsys, monkeypatch, text, table):
+    def begun(*args, **options):
+        raise ValueError("begun")
+
+    path = write(tmp_path, text)
+    monkeypatch.setattr(run, "measure", begun)
+    assert cli.main(["measure", str(path), "--dry-run"]) == 0  # loads no model
+    for more, told in (((), f"{table} would run code"), (("--trust-remote-code",), "begun")):
+        assert cli.main(["measure", str(path), *more]) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

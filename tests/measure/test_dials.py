@@ -146,15 +146,6 @@ def test_missing_price_is_left_out_never_guessed(tmp_path, measured):
         bare.to_curve()
 
 
-def test_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "c.csv"
-    curve_file.write_atomically(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        curve_file.write_atomically(path, "new \ud800")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_resampled_markets_are_joint(measured):
     curves = list(measured.values())
     whole = market(curves)

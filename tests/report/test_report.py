@@ -250,11 +250,11 @@ def test_a_comparisons_page_has_the_tables_numbers(tmp_path):
     write_table(tmp_path / "gsm8k")
     shown = assert_self_contained(comparison_page(tmp_path / "gsm8k"))
     (block,) = shown["blocks"]
-    assert [row["rule"] for row in block["rows"]] == ["Pay per token", "Second-price auction"]
+    assert [row["rule"] for row in block["rows"]] == ["Pay per token", "Second-score auction"]
     assert block["rows"][0]["welfare"] == 4.9
     assert block["rows"][0]["tokens"] is None
     assert block["rows"][0]["learners"][0]["welfare"] == 5.1
-    assert shown["headline"].startswith("Second-price auction leaves users the most: 7.1 of 7.3")
+    assert shown["headline"].startswith("Second-score auction leaves users the most: 7.1 of 7.3")
     assert "33% of the possible value is lost" in shown["detail"]
 
 

@@ -18,6 +18,7 @@ a dataclass are made by `ttc_env.settings.add_options`.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import pkgutil
@@ -98,7 +99,20 @@ def _run(module: ModuleType, args: argparse.Namespace) -> int:
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         if args.traceback:
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = _of_the_system(error) if isinstance(error, OSError) else str(error)
+        message = " ".join(message.split()) or type(error).__name__
         print(f"{PROGRAM} {args.command}: {message}", file=sys.stderr)
         return USER_ERROR
     return 0
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the operating system refused: which file, why, and what to do."""
+    if not error.strerror:
+        return str(error)
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        remedy = "make room: what is stored stays, and the same command goes on from there"
+    else:
+        remedy = "name another file or folder"
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror}; {remedy}"

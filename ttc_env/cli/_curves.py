@@ -75,7 +75,8 @@ def add_curve_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--trust-remote-code",
         action="store_true",
-        help="run code that the reward model's repository brings; it can do anything that you can",
+        help="run code that the reward model's repository brings, or those models that a campaign"
+        " file marks so; it can do anything that you can",
     )
     group.add_argument(
         "--prices", type=numbers, help="USD per 1M tokens, in the order of the models"

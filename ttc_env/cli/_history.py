@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
-import io
 import itertools
 import os
-import sys
-import tempfile
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ttc_env.atomic import write_bytes, write_text
+from ttc_env.cli._output import (
+    clean,
+    csv_bytes,
+    need_matplotlib,
+    png_bytes,
+    progress,
+    rounded,
+)
 from ttc_env.game.curves import load_market
 from ttc_env.game.frontier import ALPHA, TASKS
 from ttc_env.game.history import HistoryPoint, history, market_facts
@@ -120,23 +125,18 @@ def run(options: argparse.Namespace) -> None:
         ImportError: figures are wanted, and matplotlib is not installed.
     """
     if not options.no_figures:
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError as error:
-            raise ImportError(
-                "figures need matplotlib: pip install 'ttc-env[plot]', or pass --no-figures"
-            ) from error
+        need_matplotlib("--no-figures")
     points: dict[str, list[HistoryPoint]] = {}
     for benchmark in TASKS:
         points[benchmark] = history(
             benchmark,
             resamples=options.resamples,
             seed=options.seed,
-            progress=_progress(TITLES[benchmark], options.quiet),
+            progress=progress(f"{TITLES[benchmark]}, dates", options.quiet),
         )
     out: Path = options.out
     every = [point for of_benchmark in points.values() for point in of_benchmark]
-    _write(out / "history.csv", _csv([_rounded(point.row()) for point in every]))
+    write_bytes(out / "history.csv", csv_bytes([rounded(point.row()) for point in every]))
     winners = [
         {
             "benchmark": point.benchmark,
@@ -147,14 +147,14 @@ def run(options: argparse.Namespace) -> None:
         for point in every
         for name, chance in point.winners.items()
     ]
-    _write(out / "winners.csv", _csv(winners))
+    write_bytes(out / "winners.csv", csv_bytes(winners))
     assumed = sensitivity()
-    _write(out / "sensitivity.csv", _csv([_rounded(row) for row in assumed]))
+    write_bytes(out / "sensitivity.csv", csv_bytes([rounded(row) for row in assumed]))
     if not options.no_figures:
-        _write(out / "frontier.png", _png(headline(points)))
-        _write(out / "details.png", _png(details(points)))
+        write_bytes(out / "frontier.png", png_bytes(headline(points)))
+        write_bytes(out / "details.png", png_bytes(details(points)))
     command = f"python -m scripts.frontier --resamples {options.resamples} --seed {options.seed}"
-    _write(out / "README.md", report(points, assumed, command, options.resamples).encode())
+    write_text(out / "README.md", report(points, assumed, command, options.resamples))
     if not options.quiet:
         print(f"{len(every)} markets solved; written to {out}")
 
@@ -332,7 +332,7 @@ def headline(points: dict[str, list[HistoryPoint]]) -> Any:
     _dates(left)
     for axis in (left, right):
         axis.axhline(0, color="grey", lw=0.6)
-        _clean(axis)
+        clean(axis)
     figure.suptitle(
         "The market for thinking wastes most where the task is hard for everybody", fontsize=13
     )
@@ -370,7 +370,7 @@ def details(points: dict[str, list[HistoryPoint]]) -> Any:
         axis.set_ylabel(unit, fontsize=9)
         axis.set_ylim(None if axis is axes[1, 0] else 0, None)
         _dates(axis)
-        _clean(axis)
+        clean(axis)
     axes[1, 0].axhline(0, color="grey", lw=0.6)
     axes[0, 0].legend(fontsize=9, frameon=False, loc="upper left")
     return figure
@@ -381,55 +381,3 @@ def _dates(axis: Any) -> None:
 
     axis.xaxis.set_major_locator(MonthLocator(bymonth=(1, 4, 7, 10)))
     axis.xaxis.set_major_formatter(DateFormatter("%b %Y"))
-
-
-def _clean(axis: Any) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=9)
-
-
-def _progress(description: str, quiet: bool) -> Callable[[Iterable[Any]], Iterable[Any]]:
-    if quiet:
-        return iter
-
-    def loop(items: Iterable[Any]) -> Iterable[Any]:
-        items = list(items)
-        for done, item in enumerate(items):
-            print(f"\r{description}: {done} of {len(items)} dates", end="", file=sys.stderr)
-            yield item
-        print(f"\r{description}: {len(items)} of {len(items)} dates", file=sys.stderr)
-
-    return loop
-
-
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    """Numbers to seven digits, so that tables of different machines are the same."""
-    return {k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()}
-
-
-def _csv(rows: list[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
-
-
-def _png(figure: Any) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    return content.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Options that choose a market and its rules, shared by `solve` and `play`."""
+"""Options that choose a market and its rules, shared by the commands that play or solve one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from ttc_env.game.types import Market
 
 
-def add_market_options(parser: argparse.ArgumentParser) -> None:
+def add_market_options(parser: argparse.ArgumentParser, *, mechanism: bool = True) -> None:
+    """mechanism: whether the command plays one rule, which is then asked for."""
     group = parser.add_argument_group("market")
     group.add_argument(
         "benchmark",
@@ -26,21 +27,44 @@ def add_market_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--baseline", type=float, default=0.1, help="what any answer is worth")
     group.add_argument("--outside-value", type=float, default=0.0, help="V_0, USD/query")
     group.add_argument("--margin", type=float, help="cost = list price / (1 + margin)")
+    if mechanism:
+        add_mechanism_options(parser)
+
+
+def add_mechanism_options(parser: argparse.ArgumentParser) -> None:
+    """`--mechanism`, and the options that some mechanisms have (`mechanism_options`)."""
+    group = parser.add_argument_group("mechanism")
     group.add_argument("--mechanism", default="market", help=f"one of {', '.join(mechanisms())}")
     group.add_argument(
         "--types",
         help="users of several types, with what each has of its own (posted prices): 'weight=0.5"
         " beta=10; weight=0.5 beta=1000 alpha=0.02 baseline=0'",
     )
+    group.add_argument(
+        "--misreport",
+        help="lies that may be told, and their sizes: over_report=1.25/2,under_serve",
+    )
+    group.add_argument("--audit-rate", type=float, help="how likely an audit is (1)")
+    group.add_argument("--fine", type=float, help="USD per query whose lie is found (0)")
+    group.add_argument(
+        "--noticed",
+        action="store_true",
+        default=None,
+        help="users see an over-report before they choose",
+    )
+    group.add_argument("--settlement", help="auctions: the quality paid for, delivered or claimed")
+    group.add_argument("--reserve", type=float, help="auctions: the least score that serves, USD")
+
+
+#: Attributes of the arguments, and options of mechanisms.
+_OPTIONS = ("types", "misreport", "audit_rate", "fine", "noticed", "settlement", "reserve")
 
 
 def mechanisms() -> tuple[str, ...]:
     """Names of the rules that can be played: the only place here that asks for them."""
     import ttc_env
 
-    if hasattr(ttc_env, "mechanisms"):
-        return tuple(ttc_env.mechanisms())
-    return ("market", "auction")
+    return tuple(ttc_env.mechanisms())
 
 
 def check_mechanism(name: str) -> str:
@@ -56,14 +80,19 @@ def mechanism_options(args: argparse.Namespace) -> dict[str, Any]:
         ValueError: an unknown mechanism, or one without the option.
     """
     from ttc_env.game import mechanisms as registry
+    from ttc_env.game.misreports import read_misreport
 
-    options = {} if args.types is None else {"types": args.types}
+    given = {name: getattr(args, name) for name in _OPTIONS}
+    options = {name: value for name, value in given.items() if value is not None}
+    if "misreport" in options:
+        options["misreport"] = read_misreport(options["misreport"])
     known = registry.mechanism_options(check_mechanism(args.mechanism))
     for name in options:
         if name not in known:
             have = [m for m in mechanisms() if name in registry.mechanism_options(m)]
             raise ValueError(
-                f"mechanism {args.mechanism!r} has no --{name}; these have: {', '.join(have)}"
+                f"mechanism {args.mechanism!r} has no --{name.replace('_', '-')}; these have:"
+                f" {', '.join(have)}"
             )
     return options
 

@@ -4,7 +4,8 @@
     ttc-env deterrence gsm8k --mechanism auction --settlement claimed
     ttc-env deterrence aime --misreport over_report=1.25/2,under_serve --audit-rate 0.01 --fine 0.2
 
-For every honest equilibrium: the least expected fine (audit rate x fine, USD per 1000 queries
+Without `--misreport`, every lie that makes sense under the mechanism can be told. For every honest
+equilibrium: the least expected fine (audit rate x fine, USD per 1000 queries
 served with a lie) from which on no lie pays, by kind of lie and by provider; the lie that pays most
 under the fine given; and who pays for it (GAME.md, theorems 18 and 19). `--json` prints the same
 for other programs, in USD per query. The published games, with learners: `baselines/misreports` in
@@ -18,7 +19,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from ttc_env.cli._market import add_market_options, check_mechanism, read_market
+from ttc_env.cli._market import add_market_options, mechanism_options, read_market
 
 if TYPE_CHECKING:
     from ttc_env.game.deterrence import Deterrence
@@ -26,42 +27,17 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_market_options(parser)
-    group = parser.add_argument_group("lies")
-    group.add_argument(
-        "--misreport",
-        help="lies and their sizes, as over_report=1.25/2,under_serve; every lie that makes sense"
-        " under the mechanism by default",
-    )
-    group.add_argument(
-        "--noticed", action="store_true", help="users see an over-report before they choose"
-    )
-    group.add_argument("--settlement", help="auctions: the quality paid for, delivered or claimed")
-    group.add_argument("--prices", help="fixed or grid; the mechanism's default")
-    group.add_argument("--audit-rate", type=float, default=1.0, help="how likely an audit is")
-    group.add_argument("--fine", type=float, default=0.0, help="USD per query whose lie is found")
+    parser.add_argument("--prices", help="fixed or grid; the mechanism's default")
     parser.add_argument("--json", action="store_true", help="machine-readable, on one line")
 
 
 def run(args: argparse.Namespace) -> None:
     import ttc_env
-    from ttc_env.game.misreports import read_misreport
 
-    name = check_mechanism(args.mechanism)
-    tariff = ttc_env.make_mechanism(name).tariff
-    options: dict[str, Any] = {
-        "misreport": read_misreport(args.misreport) if args.misreport else tariff.lies,
-        "audit_rate": args.audit_rate,
-        "fine": args.fine,
-    }
-    if args.noticed:
-        options["noticed"] = True
-    for option in ("settlement", "prices"):
-        if (value := getattr(args, option)) is not None:
-            options[option] = value
-    try:
-        mechanism = ttc_env.make_mechanism(name, **options)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+    options = mechanism_options(args)
+    if args.misreport is None:
+        options["misreport"] = ttc_env.make_mechanism(args.mechanism).tariff.lies
+    mechanism = ttc_env.make_mechanism(args.mechanism, args.prices, **options)
     found = ttc_env.deterrence(read_market(args), mechanism)
     facts = _facts(found)
     if args.json:

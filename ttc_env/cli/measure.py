@@ -215,6 +215,13 @@ def _campaign(args: argparse.Namespace) -> Campaign:
         if args.models or args.task:
             raise ValueError("give a campaign file or --models and --task, not both")
         campaign = read_campaign(args.campaign)
+        runs = not (args.dry_run or args.show)
+        if campaign.remote_code and runs and not args.trust_remote_code:
+            raise ValueError(
+                f"{args.campaign}: {', '.join(campaign.remote_code)} would run code of a model's"
+                " repository with your rights, and a file alone cannot decide that; read the code"
+                " at a fixed revision, then add --trust-remote-code"
+            )
         return campaign if args.out is None else dataclasses.replace(campaign, out=args.out)
     for name in ("models", "task", "out"):
         if not getattr(args, name):

@@ -64,15 +64,17 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _policy(env: Any, args: argparse.Namespace) -> Any:
-    """A function from infos to the actions of all agents (levels, prices being fixed)."""
+    """A function from infos to the actions of all agents (prices being fixed)."""
     import numpy as np
 
-    agents = env.possible_agents
-    market = env.unwrapped.market
+    agents, config = env.possible_agents, env.unwrapped.config
+    market, mechanism = config.market, config.mechanism
     if args.policy == "random":
         rng = np.random.default_rng(args.seed)
-        counts = market.available.sum(axis=1)
-        return lambda infos: {a: int(rng.integers(counts[i])) for i, a in enumerate(agents)}
+        exist = [np.flatnonzero(~np.isnan(row)) for row in config.table.quality]
+        return lambda infos: {
+            agent: config.action_of(i, int(rng.choice(exist[i]))) for i, agent in enumerate(agents)
+        }
     if args.policy == "equilibrium":
         solution = env.unwrapped.solve()
         if why := getattr(solution, "no_equilibrium", ""):
@@ -83,5 +85,6 @@ def _policy(env: Any, args: argparse.Namespace) -> Any:
         nearest = getattr(solution, "least_regret", None)
         profile = solution.actions if nearest is None else nearest.profile
     else:
-        profile = np.nanargmax(np.where(market.available, market.quality - market.cost, -np.inf), 1)
-    return lambda infos: {a: int(profile[i]) for i, a in enumerate(agents)}
+        surplus = np.where(market.available, market.quality - market.cost, -np.inf)
+        profile = mechanism.join(surplus.argmax(axis=1), market=market)
+    return lambda infos: {a: config.action_of(i, int(profile[i])) for i, a in enumerate(agents)}

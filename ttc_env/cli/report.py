@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ttc_env.cli._market import add_market_options, check_mechanism, read_market
+from ttc_env.cli._market import add_market_options, mechanism_options, read_market
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,16 +32,18 @@ def run(args: argparse.Namespace) -> None:
 
 def page(args: argparse.Namespace) -> str:
     """The page that the options ask for."""
+    import ttc_env
     from ttc_env.report.pages import comparison_page, market_page
 
     if args.compare is not None:
         return comparison_page(args.compare)
-    return market_page(read_market(args), check_mechanism(args.mechanism))
+    mechanism = ttc_env.make_mechanism(args.mechanism, **mechanism_options(args))
+    return market_page(read_market(args), mechanism)
 
 
 def write(path: Path, text: str) -> None:
     """Write a page, whole or not at all, and say where it is."""
-    from ttc_env.measure.traces import write_atomically
+    from ttc_env.atomic import write_text
 
-    write_atomically(path, text)
+    write_text(path, text)
     print(f"written to {path}: open it in a browser")

@@ -2,12 +2,16 @@
 
     ttc-env solve gsm8k --beta 200
     ttc-env solve gsm8k --mechanism auction
+    ttc-env solve gsm8k --misreport over_report --fine 0.001
     ttc-env solve curves.csv --alpha 0.01 --json
     ttc-env solve gsm8k --types "weight=0.5 beta=1000; weight=0.5 beta=10000"
 
 The table shows every provider at the worst equilibrium (the one with the least welfare), in USD per
 query; where there is no pure equilibrium, as with several user types, at the profile of least
-regret, and it says so. `--json` prints the same, and all equilibria, for other programs.
+regret, and it says so. Below it, `optimal welfare` is the most that this rule's own game reaches;
+`first best` is one number for all rules (`help(ttc_env.first_best)`). Brackets are 90% bands over
+redrawn accuracies (`ttc_env.resample`). `--json` prints the same, and all equilibria, for other
+programs.
 """
 
 from __future__ import annotations
@@ -15,9 +19,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ttc_env.cli._market import add_market_options, mechanism_options, read_market
+from ttc_env.cli._output import aligned
 
 if TYPE_CHECKING:
     from ttc_env.game.types import Market
@@ -25,6 +31,13 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_market_options(parser)
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=50,
+        help="markets with redrawn accuracies, for the bands (default 50); 0 for none",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the redrawing (default 0)")
     parser.add_argument("--json", action="store_true", help="machine-readable, on one line")
     parser.add_argument("--list", action="store_true", help="print the providers, solve nothing")
 
@@ -36,9 +49,13 @@ def run(args: argparse.Namespace) -> None:
     if args.list:
         print("\n".join(market.names))
         return
+    for name in ("resamples", "seed"):
+        if getattr(args, name) < 0:
+            raise ValueError(f"--{name} is {getattr(args, name)}; it must be at least 0")
     mechanism = ttc_env.make_mechanism(args.mechanism, **mechanism_options(args))
     solution = ttc_env.solve(market, mechanism)
     found = {"market": _facts(market, args.mechanism), **_numbers(solution)}
+    found |= _bands(solution, args, found)
     found["providers"] = _providers(market, solution)
     if args.json:
         print(json.dumps(_finite(found), allow_nan=False))
@@ -56,10 +73,15 @@ def _facts(market: Market, mechanism: str) -> dict[str, Any]:
     }
 
 
+#: What these can be, if not any number.
+_RANGE = {"efficiency": (-math.inf, 1.0), "price_of_anarchy": (1.0, math.inf)}
+
 #: What a solution may have, and its name in the output; not every rule's solution has all.
 _SINGLE = {
     "welfare": "welfare",
     "optimal_welfare": "optimal welfare",
+    "first_best": "first best",
+    "efficiency": "of the first best",
     "price_of_anarchy": "price of anarchy",
     "user_value": "users' value",
     "mean_price": "mean price",
@@ -74,11 +96,18 @@ _SINGLE = {
 
 
 def _numbers(solution: Any) -> dict[str, Any]:
+    from ttc_env.game.yardstick import first_best
+
     found: dict[str, Any] = {}
     for name in _SINGLE:
         value = getattr(solution, name, None)
         if isinstance(value, (bool, int, float, str)) or hasattr(value, "item"):
             found[name] = getattr(value, "item", lambda value=value: value)()
+    market = solution.market
+    rule = solution.mechanism.rule
+    best = first_best(market, tastes=rule.counts_tastes, rule=rule)
+    found["first_best"] = best
+    found["efficiency"] = found["welfare"] / best if best > 0 else float("nan")
     if hasattr(solution, "equilibria"):
         found["equilibria"] = [[int(a) for a in profile] for profile in solution.equilibria]
     if found.get("no_equilibrium"):
@@ -91,9 +120,36 @@ def _numbers(solution: Any) -> dict[str, Any]:
             "exact": nearest.exact,
         }
     if hasattr(solution, "winner"):
-        market = solution.market
         found["winner"] = None if solution.winner is None else market.names[int(solution.winner)]
     return found
+
+
+def _bands(solution: Any, args: argparse.Namespace, found: dict[str, Any]) -> dict[str, Any]:
+    """`bands`: name -> [low, high]; in an auction `winners`, how often each provider wins a redrawn
+    market. `no_bands` says why there are none.
+    """
+    import ttc_env
+    from ttc_env.game.resampling import interval
+
+    if not args.resamples:
+        return {}
+    try:
+        drawn = list(ttc_env.resample(solution.market, args.resamples, args.seed))
+    except ValueError as error:
+        return {"no_bands": str(error)}
+    redrawn = [_numbers(ttc_env.solve(one, solution.mechanism)) for one in drawn]
+    bands = {
+        name: interval(
+            value, [one[name] for one in redrawn], within=_RANGE.get(name, (-math.inf, math.inf))
+        )
+        for name, value in found.items()
+        if isinstance(value, float)
+    }
+    result: dict[str, Any] = {"bands": bands, "resamples": len(redrawn)}
+    if "winner" in found:
+        winners = Counter(one["winner"] or "nobody" for one in redrawn)
+        result["winners"] = {k: n / len(redrawn) for k, n in winners.most_common()}
+    return result
 
 
 def _profile(solution: Any) -> Any:
@@ -110,8 +166,9 @@ def _providers(market: Market, solution: Any) -> list[dict[str, Any]]:
     if profile is None:
         return [{"provider": name} for name in market.names]
     outcome = solution.at(profile) if hasattr(solution, "at") else solution.outcome
-    split = solution.mechanism.split  # flat actions as (level, price, claim)
-    levels = split(profile, market)[0]
+    split = solution.mechanism.split  # flat actions as (level, price, report)
+    levels, _, told = split(profile, market)
+    reports = solution.mechanism.reports(market)
     optimum = getattr(solution, "optimum", None)
     best = split(optimum, market)[0] if optimum is not None else None
     rows = []
@@ -122,6 +179,8 @@ def _providers(market: Market, solution: Any) -> list[dict[str, Any]]:
         }
         if best is not None:
             row["optimal_level"] = float(provider.levels[int(best[i])])
+        if len(reports) > 1:
+            row["report"] = str(reports[int(told[i])])
         row |= {
             "quality": float(outcome.offer.quality[i]),
             "price": float(outcome.offer.price[i]),
@@ -137,7 +196,7 @@ def _finite(value: Any) -> Any:
     """NaN and infinities are no JSON: null."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -153,11 +212,7 @@ def _table(found: dict[str, Any]) -> str:
     rows = found["providers"]
     columns = list(rows[0])
     shown = [columns, *([_cell(column, row.get(column)) for column in columns] for row in rows)]
-    widths = [max(len(line[c]) for line in shown) for c in range(len(columns))]
-    for line in shown:
-        cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
+    lines += aligned(shown)
     lines.append("")
     if "equilibria" in found:
         count = len(found["equilibria"])
@@ -175,7 +230,14 @@ def _table(found: dict[str, Any]) -> str:
         if found.get(key) not in (None, ""):
             value = found[key]
             text = f"{value:.6g}" if isinstance(value, float) else str(value)
-            lines.append(f"{label:<22} {text}")
+            low, high = found.get("bands", {}).get(key, (math.nan, math.nan))
+            band = "" if math.isnan(low) else f"  [{low:.6g}, {high:.6g}]"
+            lines.append(f"{label:<22} {text}{band}")
+    if "winners" in found:
+        chances = ", ".join(f"{k} {chance:.0%}" for k, chance in found["winners"].items())
+        lines.append(f"{'wins redrawn markets':<22} {chances}")
+    if "no_bands" in found:
+        lines.append(f"{'no bands':<22} {found['no_bands']}")
     return "\n".join(lines)
 
 

@@ -89,10 +89,22 @@ class EnvConfig:
 
     @cached_property
     def optimal_welfare(self) -> float:
-        """The most welfare that any profile reaches, USD per arriving user (with continuous prices
-        it is reached at one end of their range).
+        """The most welfare that any profile reaches, USD per arriving user."""
+        return self.planned.rule.optimal_welfare(self.planned, self.market)
+
+    @cached_property
+    def planned(self) -> Mechanism:
+        """The mechanism with all price choices that a planner needs: with continuous prices the
+        optimum is at the ends of their range, or at the neutral choice inside it.
         """
-        return self.mechanism.rule.optimal_welfare(self.mechanism, self.market)
+        tariff = self.mechanism.tariff
+        low, high = tariff.choices[0], tariff.choices[-1]
+        if not (self.continuous_prices and low < tariff.neutral < high):
+            return self.mechanism
+        choices = tuple(sorted({*tariff.choices, tariff.neutral}))
+        return dataclasses.replace(
+            self.mechanism, tariff=dataclasses.replace(tariff, choices=choices)
+        )
 
     def action_space(self) -> spaces.Space[Any]:
         """A new space for one provider; all providers have equal ones."""
@@ -229,14 +241,39 @@ class EnvConfig:
             return np.array(self._existing)[np.arange(len(flat)), flat]
         return np.array([self.parse(i, action) for i, action in enumerate(actions)])
 
-    def _box(self, actions: Sequence[Any]) -> Array:
-        array = np.asarray(actions, dtype=np.float64).reshape(len(self.agents), -1)
-        if array.shape[1] != len(self.grid) or np.isnan(array).any():
+    def parsed(self, provider: int, action: Any) -> Any:
+        """One provider's action as the environment takes it fastest, in memory of its own.
+
+        Raises:
+            ValueError: an action outside its space, naming the provider.
+        """
+        if self.continuous:
+            return self._numbers(provider, action)
+        return self.discrete_actions[self.parse(provider, action)]
+
+    def _numbers(self, provider: int, action: Any) -> Array:
+        """`[k]` float64: one provider's continuous action.
+
+        Raises:
+            ValueError: another shape, or something else than real numbers.
+        """
+        try:
+            given = np.asarray(action)
+        except ValueError:  # rows of different lengths
+            given = np.empty(0, object)
+        k = len(self.grid)
+        fits = given.shape == (k,) or (given.shape == () and k == 1)
+        # Truth values, texts, dates and complex numbers could be converted, and are no actions.
+        if not fits or given.dtype.kind not in "fiu" or np.isnan(given).any():
             raise ValueError(
-                f"actions: expected {len(self.grid)} numbers in [-1, 1] for each provider, no NaN;"
-                f" got {array.tolist()}"
+                f"provider_{provider}: action {action!r} is not in {self.action_space()}; give an"
+                f" array of shape ({k},), of numbers, without NaN (beyond the ends they are"
+                " clipped)"
             )
-        return np.clip(array, -1.0, 1.0)
+        return given.reshape(k).astype(np.float64)
+
+    def _box(self, actions: Sequence[Any]) -> Array:
+        return np.stack([self._numbers(i, one) for i, one in enumerate(actions)]).clip(-1.0, 1.0)
 
     def stacked(self, actions: Sequence[Any]) -> np.ndarray:
         """Environment actions, provider by provider, as a batch of one: `[1, n]` or `[1, n, k]`.

@@ -1,10 +1,23 @@
-"""A generator of its own for each environment of a batch."""
+"""Seeds, and a generator of its own for each environment of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+
+def checked_seed(seed: Any) -> int | None:
+    """A seed as Python's int; None, for a fresh one, as it is.
+
+    Raises:
+        ValueError: something else than a whole number >= 0.
+    """
+    whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
+    if seed is not None and not (whole and seed >= 0):
+        raise ValueError(f"seed is {seed!r}; give a whole number >= 0, or None for a fresh one")
+    return None if seed is None else int(seed)
 
 
 class SeparateGenerators:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any, Unpack
@@ -16,6 +17,7 @@ from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 from ttc_env.envs.backends.base import OneRound
 from ttc_env.envs.backends.python import PythonBackend
 from ttc_env.envs.config import EnvConfig, describe, make_config
+from ttc_env.envs.generators import checked_seed
 from ttc_env.envs.infos import Info, LazyRound, Rows
 from ttc_env.envs.market_source import Markets, market_source
 from ttc_env.envs.observations import BatchObservation, ObservationLayout
@@ -252,7 +254,11 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         again; without one they go on.
 
         `options` has no keys; others are ignored.
+
+        Raises:
+            ValueError: a seed that is no whole number >= 0.
         """
+        seed = checked_seed(seed)
         if self._source is not None:
             market = self._source.draw(seed)
             self._game = _Game(dataclasses.replace(self.config, market=market))
@@ -274,10 +280,11 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         dict[str, bool],
         dict[str, dict[str, Any]],
     ]:
-        """Play one round.
+        """Play one round. A step that raises has changed nothing.
 
         Raises:
-            ValueError: an action missing, or outside its space.
+            ValueError: an action missing, outside its space, or of nobody.
+            TypeError: something else than a dict.
             RuntimeError: no episode is running.
         """
         agents = self.agents
@@ -285,11 +292,10 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             raise RuntimeError("no episode is running; call reset() first")
         try:
             chosen = self._of_all(actions)
-        except KeyError:
-            missing = [agent for agent in agents if agent not in actions]
-            raise ValueError(
-                f"step needs an action for every agent; {', '.join(missing)} gave none"
-            ) from None
+        except (KeyError, TypeError, IndexError):
+            raise self._no_action_each(actions) from None
+        if len(actions) != len(agents):
+            raise self._no_action_each(actions)
         t = self._t + 1
         over = t >= self.max_cycles
         time_left = 0.0 if over else 1.0 - t / self.max_cycles
@@ -309,6 +315,22 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             dict(zip(agents, played.observations)), dict(zip(agents, played.reward)),
             self._flags[False].copy(), self._flags[over].copy(), infos,
         )  # fmt: skip
+
+    def _no_action_each(self, actions: Any) -> Exception:
+        """What is wrong with actions that are not one for every agent."""
+        if not isinstance(actions, Mapping):
+            return TypeError(
+                f"step needs a dict with an action for every agent; got {type(actions).__name__}"
+            )
+        missing = [agent for agent in self.agents if agent not in actions]
+        if missing:
+            return ValueError(
+                f"step needs an action for every agent; {', '.join(missing)} gave none"
+            )
+        others = [repr(agent) for agent in actions if agent not in self.agents]
+        return ValueError(
+            f"step got an action of {', '.join(others)}; agents are {', '.join(self.agents)}"
+        )
 
     @property
     def last_round(self) -> Round:
@@ -371,6 +393,22 @@ class MarketAEC(OrderEnforcingWrapper[str, np.ndarray, Any]):
 
     def __init__(self, market_env: MarketEnv):
         super().__init__(parallel_to_aec_wrapper(market_env))
+        self._places = {agent: i for i, agent in enumerate(market_env.possible_agents)}
+
+    def step(self, action: Any) -> None:
+        """The action of the agent whose turn it is; None after the end of the episode. It is looked
+        at now, not when the round is played: a step that raises has changed nothing.
+
+        Raises:
+            ValueError: an action outside its space, or one of an agent that is done.
+        """
+        if self._has_reset and self.agents:
+            agent = self.agent_selection
+            if not (self.terminations[agent] or self.truncations[agent]):
+                action = self.unwrapped.config.parsed(self._places[agent], action)
+            elif action is not None:
+                raise ValueError(f"{agent} is done; its only step is None")
+        super().step(action)
 
     def __repr__(self) -> str:
         return f"MarketAEC({describe(self.unwrapped.config)})"

@@ -145,7 +145,9 @@ def symmetric_log(x: Any, smallest: Any, largest: Any, xp: Any = np) -> Any:
     return xp.sign(x) * xp.log1p(xp.abs(x) / smallest) / xp.log1p(largest / smallest)
 
 
-def scales(offer: Offer, list_price: Array, outside_value: Array) -> dict[str, Array]:
+def scales(
+    offer: Offer, list_price: Array, outside_value: Array, beyond: Any = 0.0
+) -> dict[str, Array]:
     """What observations of G markets are measured in, `[G]` each, USD/query: `quality`, `profit`,
     and `smallest` and `largest` amounts of money.
 
@@ -153,6 +155,7 @@ def scales(offer: Offer, list_price: Array, outside_value: Array) -> dict[str, A
         offer: `[n, G, a]`, every action's, NaN where it does not exist.
         list_price: `[n, G, m]`, NaN likewise.
         outside_value: `[G]`.
+        beyond: USD/query, by which payments may exceed all of these (`Rule.most_beyond`).
     """
     quality, price, cost = offer.quality, offer.price, offer.cost
     paid, penalty = offer.paid, offer.penalty + np.zeros_like(cost)
@@ -169,7 +172,7 @@ def scales(offer: Offer, list_price: Array, outside_value: Array) -> dict[str, A
     # Nobody can be paid more than the largest price, bid or settled quality, nor lose more than
     # cost, fine and rivals' score.
     amounts = largest(quality, offer.seen, price, paid, cost)
-    profit = 2.0 * amounts + largest(penalty) + np.abs(outside_value)
+    profit = 2.0 * amounts + largest(penalty) + np.abs(outside_value) + beyond
     money = np.where(none[:, None], 1.0, money)
     return {
         "quality": or_one(largest(quality)),

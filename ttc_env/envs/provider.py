@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 
 from ttc_env.envs.config import EnvConfig, describe
+from ttc_env.envs.generators import checked_seed
 from ttc_env.envs.market import MarketEnv
 from ttc_env.envs.market_source import Markets
 from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
@@ -364,7 +365,12 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode; a seed starts the opponents anew and sets all randomness."""
+        """Start an episode; a seed starts the opponents anew and sets all randomness.
+
+        Raises:
+            ValueError: a seed that is no whole number >= 0.
+        """
+        seed = checked_seed(seed)
         super().reset(seed=seed)
         before = self.config
         self._observations, infos = self._env.reset(seed=seed, options=options)
@@ -392,7 +398,7 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         """
         if not self._env.agents:
             raise RuntimeError("no episode is running; call reset() first")
-        mine = self._parsed(action)
+        mine = self.config.parsed(self.provider, action)
         actions = {
             **self._opponents.act({agent: self._observations[agent] for agent in self._others}),
             self._me: mine,
@@ -418,20 +424,6 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         if mask is None:
             raise ValueError("continuous actions have no mask; use actions='discrete' or 'flat'")
         return mask.astype(bool)
-
-    def _parsed(self, action: Any) -> Any:
-        """The own action as the market takes it fastest."""
-        config = self.config
-        if not config.continuous:
-            return config.discrete_actions[config.parse(self.provider, action)]
-        numbers = np.asarray(action, dtype=np.float64)
-        shape = self.action_space.shape
-        if numbers.shape != shape or np.isnan(numbers).any():
-            raise ValueError(
-                f"{self._me}: action {action!r} is not in {self.action_space}; give an array of"
-                f" shape {shape} without NaN (numbers beyond the ends are clipped)"
-            )
-        return numbers
 
     def _flat(self, actions: Mapping[str, Any]) -> np.ndarray:
         """Everybody's flat actions `[n]`."""

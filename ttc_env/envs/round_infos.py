@@ -66,7 +66,21 @@ class RoundInfos:
 
     def of(self, played: Played) -> dict[str, np.ndarray]:
         """`[n, b]` per provider, `[b]` for the round; see `MarketEnv`, "Infos"."""
-        expected = self.round(played)
+        blocks = self._blocks(played, self.tables.best_replies.width)
+        if len(blocks) == 1:
+            return self._of(played, blocks[0])
+        infos: dict[str, np.ndarray] = {}
+        for at in blocks:
+            for name, x in self._of(_part(played, at), at).items():
+                if name not in infos:
+                    infos[name] = np.empty((*x.shape[:-1], played.index.shape[1]), x.dtype)
+                infos[name][..., at] = x
+        return infos
+
+    def _of(self, played: Played, at: slice) -> dict[str, np.ndarray]:
+        """Of the environments `at`."""
+        users = self._users(at)
+        expected = self.mechanism.rule.play(self.offer(played), users)
         offer, sampled = expected.offer, played.served is not None
         infos = {
             "level": self._levels[0].take(played.index),
@@ -86,63 +100,63 @@ class RoundInfos:
         for name in ("served", "correct", "caught"):
             if (count := getattr(played, name)) is not None:
                 infos[name] = count.astype(np.int64)
-        infos["regret"], infos["relative_regret"] = self.regrets(played, expected)
+        infos["regret"], infos["relative_regret"] = self._regrets(
+            infos["action"], expected, users, self.market[at], self._noise[at]
+        )
         infos["welfare"], infos["user_value"] = expected.welfare, expected.user_value
-        infos["optimal_welfare"] = self._optimal_welfare
+        infos["optimal_welfare"] = self._optimal_welfare[at]
         infos["nash_conv"] = infos["regret"].sum(axis=0)
         return infos | {name: of(infos) for name, of in DERIVED.items()}
 
-    def regrets(self, played: Played, expected: Round) -> tuple[Array, Array]:
+    def _users(self, at: slice) -> Users:
+        return self.users.map(operator.itemgetter(at))
+
+    def _regrets(
+        self, action: np.ndarray, expected: Round, users: Users, market: np.ndarray, noise: Array
+    ) -> tuple[Array, Array]:
         """Regret, USD per arriving user, and relative regret, `[n, b]`, against every action that
         the environment allows.
         """
-        blocks = self._blocks(played.index.shape[1])
-        if len(blocks) == 1:
-            return self._regrets(played.index, expected, self.users, self.market, self._noise)
-        found = [
-            self._regrets(
-                played.index[:, at],
-                columns(expected, at),
-                self.users.map(operator.itemgetter(at)),
-                self.market[at],
-                self._noise[at],
-            )
-            for at in blocks
-        ]
-        regret, relative = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
-        return regret, relative
-
-    def _regrets(
-        self, index: np.ndarray, expected: Round, users: Users, market: np.ndarray, noise: Array
-    ) -> tuple[Array, Array]:
         if not self.config.continuous_prices:
-            action = self._levels[1].take(index)
             return self.tables.best_replies.regrets(action, expected, users, market, noise)
         prices = self.tables.price_range
         if len(self.tables.batch) > 1:
             prices = PriceRange(*(x[:, :, market] for x in prices))
         return continuous_regret(self.mechanism, users, expected, prices, noise=noise)
 
-    def _blocks(self, b: int) -> list[slice]:
-        step = min(
-            _BLOCK,
-            max(1, _ENTRIES // (self.tables.batch.num_providers * self.tables.best_replies.width)),
-        )
+    def _blocks(self, played: Played, width: int) -> list[slice]:
+        """Environments to work on at a time, where each has `width` numbers per provider: memory
+        for what lies in between does not grow with the batch.
+        """
+        n, b = played.index.shape
+        step = min(_BLOCK, max(1, _ENTRIES // (n * width)))
         return [slice(start, min(start + step, b)) for start in range(0, b, step)]
 
     def deviations(self, played: Played) -> tuple[Array, Array]:
         """What every action would have earned against the others' of this round: profit per served
         query (USD) and log share, `[n, b, a]`; NaN where an action does not exist.
         """
-        offer, raw = self.offer(played), self.tables.raw
-        market = self.market if len(self.tables.batch) > 1 else np.zeros(1, np.intp)
-        # [n, G, a] -> [n, a, b]; one market serves all environments.
-        table = raw.map(lambda x: np.moveaxis(x[:, market], 1, 2))
-        found = self.mechanism.rule.deviations(table, offer, self.users)
-        n, b = played.index.shape
-        shape = n, self.tables.num_actions, b
-        profit, log_share = (np.moveaxis(np.broadcast_to(x, shape), 1, 2) for x in found)
+        a = self.tables.num_actions
+        found = tuple(np.empty((*played.index.shape, a)) for _ in range(2))
+        for at in self._blocks(played, a):
+            offer = self.offer(_part(played, at))
+            market = self.market[at] if len(self.tables.batch) > 1 else np.zeros(1, np.intp)
+            table = self._every_action(market)
+            these = self.mechanism.rule.deviations(table, offer, self._users(at))
+            for whole, part in zip(found, these, strict=True):
+                # part: [n, a, b], or broadcast to it
+                np.copyto(np.moveaxis(whole[:, at], 1, 2), part)
+        profit, log_share = found
         return profit, log_share
+
+    def _every_action(self, market: np.ndarray) -> Offer:
+        """`[n, a, b]`: every action's offer in some markets; of one market, `[n, a, 1]`."""
+        return self.tables.raw.map(lambda x: np.moveaxis(x[:, market], 1, 2))
+
+
+def _part(played: Played, at: slice) -> Played:
+    """The rounds of some environments."""
+    return Played(*(None if x is None else x[..., at] for x in played))
 
 
 def columns(expected: Round, at: slice | int) -> Round:

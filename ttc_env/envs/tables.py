@@ -31,6 +31,9 @@ class RoundTables:
     config: EnvConfig  # the rules; its own market is not used
     batch: MarketBatch
 
+    def __post_init__(self) -> None:
+        self._check_sizes()
+
     def __reduce__(self) -> Any:
         return RoundTables, (self.config, self.batch)  # the rest is worked out again
 
@@ -140,10 +143,8 @@ class RoundTables:
 
     @cached_property
     def optimal_welfare(self) -> Array:
-        """`[G]` USD per arriving user: the most welfare that any profile reaches (with continuous
-        prices it is reached at one end of their range).
-        """
-        mechanism, batch = self.config.mechanism, self.batch
+        """`[G]` USD per arriving user: the most welfare that any profile reaches."""
+        mechanism, batch = self.config.planned, self.batch
         best = mechanism.rule.optimal_welfare
         return np.array([best(mechanism, batch.market(g)) for g in range(len(batch))])
 
@@ -166,9 +167,31 @@ class RoundTables:
     @cached_property
     def scales(self) -> dict[str, Array]:
         """`[G]` each; see `observations.scales`."""
-        raw = self.raw
-        listed = self.batch.stacked.price.reshape(*raw.quality.shape[:2], -1)
-        return scales(raw, listed, self.batch.outside_value)
+        raw, batch = self.raw, self.batch
+        listed = batch.stacked.price.reshape(*raw.quality.shape[:2], -1)
+        beyond = self.config.mechanism.rule.most_beyond(Users.of(batch))
+        return scales(raw, listed, batch.outside_value, beyond)
+
+    def _check_sizes(self) -> None:
+        """Raise ValueError where rewards or beta V leave the range of doubles."""
+        with np.errstate(over="ignore", divide="ignore"):
+            amount = self.scales["profit"]
+            rewards = self.config.users * amount
+            fits = np.isfinite(rewards) & np.isfinite(1.0 / rewards)
+            rule = self.config.mechanism.rule
+            logits = np.isfinite(rule.largest_logit(amount, Users.of(self.batch)))
+        if not fits.all():
+            at = int(fits.argmin())
+            raise ValueError(
+                f"amounts of up to {amount[at]:g} USD/query, times users={self.config.users}, are"
+                " out of the range of double precision; choose other units of money, or other users"
+            )
+        if not logits.all():
+            at = int(logits.argmin())
+            raise ValueError(
+                f"beta (V - V_0) overflows with amounts of up to {amount[at]:g} USD/query; choose a"
+                " smaller beta, or see ttc_env.game.limits for perfectly rational users"
+            )
 
     @cached_property
     def as_played(self) -> np.ndarray:

@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from ttc_env.envs.backends.base import BATCH_BACKENDS, make_backend
 from ttc_env.envs.config import EnvConfig, action_masks, describe, make_config
+from ttc_env.envs.generators import checked_seed
 from ttc_env.envs.observations import BatchObservation, ObservationLayout
 from ttc_env.envs.options import Benchmark, GameOptions, Infos
 from ttc_env.envs.round_infos import RoundInfos
@@ -223,8 +224,8 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
             options: may hold Gymnasium's `reset_mask`, all True; other keys are ignored.
 
         Raises:
-            ValueError: another number of seeds than of environments; or a mask that leaves
-                environments out.
+            ValueError: seeds that are no whole numbers >= 0, another number of them than of
+                environments; or a mask that leaves environments out.
         """
         mask = (options or {}).get("reset_mask")
         if mask is not None and not np.asarray(mask).all():
@@ -232,17 +233,24 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
                 "environments run in step, and are reset together: reset_mask must be all True"
             )
         if seed is not None:
-            if not isinstance(seed, (int, np.integer)) and len(seed) != self.num_envs:
-                raise ValueError(
-                    f"{len(seed)} seeds for {self.num_envs} environments; give one each, or one"
-                    " number for the batch"
-                )
-            self._rng = self._backend.generator(seed)
+            self._rng = self._backend.generator(self._seeds(seed))
         self._t, self._running, self._last = 0, True, None
         return self._shown(self._backend.first()), dict(self._mask_info)
 
+    def _seeds(self, seed: Any) -> int | list[int] | None:
+        """One seed for the batch, or one for each environment."""
+        if not isinstance(seed, (Sequence, np.ndarray)) or isinstance(seed, str):
+            return checked_seed(seed)
+        seeds = [checked_seed(one) for one in seed]
+        if len(seeds) != self.num_envs or None in seeds:
+            raise ValueError(
+                f"{len(seeds)} seeds for {self.num_envs} environments; give one each, or one"
+                " number for the batch"
+            )
+        return seeds  # type: ignore[return-value]
+
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Play one round in every environment.
+        """Play one round in every environment. A step that raises has changed nothing.
 
         Raises:
             ValueError: actions of the wrong shape or kind, or outside their space (with
@@ -331,8 +339,8 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
             RuntimeError: no round has been played since `reset` (an autoreset keeps the last one).
         """
         infos = self._infos.of(self._on_host())
-        # copies: the columns are the next round's
-        return {name: np.array(x.T, order="C") for name, x in infos.items()}
+        # copies, since the columns are the next round's; one at a time, to spare memory
+        return {name: np.array(infos.pop(name).T, order="C") for name in list(infos)}
 
     def deviations(self) -> tuple[np.ndarray, np.ndarray]:
         """What every action would have earned against the others' of the last round, as NumPy

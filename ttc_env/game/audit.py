@@ -34,6 +34,7 @@ from ttc_env.game.misreports import TRUTH, Misreports, Report
 from ttc_env.game.rules.base import Rule, Users
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market
+from ttc_env.game.yardstick import first_best
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
@@ -204,11 +205,7 @@ def audit(
     liar = int(report_gains.argmax())
     top = int(gains.argmax())
     outcome = rule.play(truth, market)
-    first_best = max(
-        rule.optimal_welfare(mechanism, market),
-        float(np.nanmax(market.quality - market.cost)),
-        market.outside_value,
-    )
+    most = first_best(market, tastes=rule.counts_tastes, rule=rule)
     welfare = float(outcome.welfare)
     transfers = float(outcome.user_value + outcome.utility.sum() + outcome.fines)
     effects = [_own_bid_effect(lattice, i, _with(others, truth, i)) for i in range(len(gains))]
@@ -226,7 +223,7 @@ def audit(
         certificate=lattice.certificate(formula, name),
         noise=float(noise),
         least_profit=worst,
-        efficiency=welfare / first_best if first_best > 0 else float("nan"),
+        efficiency=welfare / most if most > 0 else float("nan"),
         own_bid_effect=max(effects),
         imbalance=welfare - transfers,
     )

@@ -411,8 +411,9 @@ def _name(table: CurveTable, row: int, name: object) -> str:
         raise ValueError(f"{start}: empty; name the provider of every row")
     if not isinstance(name, str):
         raise ValueError(
-            f"{start}: {name!r} is a {type(name).__name__}, not a text, and '01' may have become 1"
-            " on the way; read the file with dtype={'provider': str}, or give load_market its path"
+            f"{start}: {name!r} is of type {type(name).__name__}, not a text, and '01' may have"
+            " become 1 on the way; read the file with dtype={'provider': str}, or give load_market"
+            " its path"
         )
     if name != name.strip():
         raise ValueError(f"{start}: {name!r} begins or ends with a blank; remove it")

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ttc_env.game.demand import log_rivals, log_total, logits
+from ttc_env.game.demand import log_rivals, logits
 from ttc_env.game.replies import Index
 from ttc_env.game.types import Array, PostedPriceGame
+
+MOST_GAP = 1e-9
+"""An equilibrium whose `gap` is larger has not converged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +34,7 @@ class FreePriceEquilibrium:
     welfare: float  # USD per arriving user
     user_value: float  # USD per arriving user, share-weighted V
     log_sum: float  # USD per arriving user, log A / beta
-    converged: bool
+    converged: bool  # the root was found, and the gap is at most `MOST_GAP`
     gap: float  # largest relative distance of a markup from its provider's best reply
     iterations: int
 
@@ -69,7 +72,8 @@ def free_price_equilibrium(
             m]` surplus w in USD/query (NaN-padded).
         beta: 1/USD, positive; the game's own if None.
         outside_value: V_0, USD/query; the game's own, or 0, if None.
-        tolerance: on log A, relative to its size where that exceeds 1.
+        tolerance: on log A, relative to its size where that exceeds 1; A in units of the second
+            best of all w and V_0, so that its log stays small however large beta is.
         max_iterations: most evaluations of the scalar equation.
 
     Raises:
@@ -94,13 +98,16 @@ def free_price_equilibrium(
     # 1. Efficient levels.
     levels = np.where(np.isnan(surplus), -np.inf, surplus).argmax(axis=1)
     best = surplus[np.arange(len(surplus)), levels]
-    y = np.asarray(logits(best, beta, outside_value))
-    # 2. The root in a = log A. At a = 0 the shares add up to more than 1; s <= exp(y - a - 1)
+    # Whoever is best can take no more than its lead over the next, so that log A is near the
+    # next one's logit: in that unit beta V loses no digits where it matters.
+    unit = float(np.sort(np.append(best, outside_value))[-2])
+    y, y_0 = np.asarray(logits(best, beta, unit)), float(logits(outside_value, beta, unit))
+    # 2. The root in a = log A. Where A = e_0 the shares add up to more than 1; s <= exp(y - a - 1)
     # bounds it from above.
-    low, high = 0.0, float(log_total(y - 1.0))
+    low, high = y_0, float(np.logaddexp.reduce(np.append(y - 1.0, y_0)))
     a, converged, iteration = high, False, 0
     for iteration in range(1, max_iterations + 1):  # noqa: B007 (it is returned)
-        excess, slope = _excess(y, a)
+        excess, slope = _excess(y, y_0, a)
         if excess > 0.0:
             low = a
         else:
@@ -116,11 +123,12 @@ def free_price_equilibrium(
     # 3. Markups and what they imply. Shares are computed from the offers, so that they are those of
     # an actual market.
     odds = np.exp(_log_odds(y - a))
-    z = y - 1.0 - odds  # beta (V - V_0), as beta markup = 1/(1-s) = 1 + odds
+    z = y - 1.0 - odds  # beta V in that unit, as beta markup = 1/(1-s) = 1 + odds
     markup = (1.0 + odds) / beta
-    total = float(log_total(z))
-    share, outside_share = np.exp(z - total), float(np.exp(-total))
-    reply = best_markup(best, beta, log_rivals(z), outside_value)
+    total = float(np.logaddexp.reduce(np.append(z, y_0)))
+    share, outside_share = np.exp(z - total), float(np.exp(y_0 - total))
+    reply = best_markup(best, beta, log_rivals(z, y_0), unit)
+    gap = float(np.max(np.abs(markup / reply - 1.0)))
     return FreePriceEquilibrium(
         levels=levels,
         markup=markup,
@@ -129,9 +137,9 @@ def free_price_equilibrium(
         utility=share * markup,
         welfare=float(share @ best + outside_share * outside_value),
         user_value=float(share @ (best - markup) + outside_share * outside_value),
-        log_sum=outside_value + total / beta,
-        converged=converged,
-        gap=float(np.max(np.abs(markup / reply - 1.0))),
+        log_sum=unit + total / beta,
+        converged=converged and gap <= MOST_GAP,
+        gap=gap,
         iterations=iteration,
     )
 
@@ -144,7 +152,7 @@ def _check_beta(beta: ArrayLike) -> None:
         )
 
 
-def _excess(y: Array, a: float) -> tuple[float, float]:
+def _excess(y: Array, y_0: float, a: float) -> tuple[float, float]:
     """log(e_0/A + shares of all but the largest) - log(1 - largest share): decreasing in a = log A,
     0 at equilibrium; and its slope.
     """
@@ -154,7 +162,7 @@ def _excess(y: Array, a: float) -> tuple[float, float]:
     top = int(y.argmax())
     log_share = log_odds - np.log1p(odds)
     # the outside option takes the largest provider's place in the sum
-    log_share[top], elasticity_top = -a, elasticity[top]
+    log_share[top], elasticity_top = y_0 - a, elasticity[top]
     elasticity[top] = 1.0
     largest = log_share.max()
     part = np.exp(log_share - largest)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ttc_env.game.regret import TIE
 from ttc_env.game.replies import Index
 from ttc_env.game.types import Array, PostedPriceGame
 
@@ -30,7 +31,8 @@ class Limit:
     utility: Array  # [n] USD per arriving user
     welfare: float  # USD per arriving user
     user_value: float  # USD per arriving user, share-weighted V
-    unique: bool  # the limit profile is the only one: no exact tie left a choice
+    # the limit profile is the only one: no tie left a choice, and none is a matter of rounding
+    unique: bool
     reason: str  # why undetermined, or what kind of tie was broken how; else ''
 
 
@@ -59,6 +61,10 @@ def limit_beta_zero(game: PostedPriceGame) -> Limit:
         else ""
     )
     unique = bool((same.sum(axis=1) == 1).all()) and not indifferent.any()
+    by_rounding = _nearly(game.profit, best[:, None], game).any(axis=1)
+    if by_rounding.any():
+        unique = False
+        reason = f"profits of provider {int(by_rounding.argmax())} are tied within rounding"
     share = np.full(n, 1.0 / (n + 1))
     return _limit(game, profile, share, 1.0 / (n + 1), unique, reason)
 
@@ -144,13 +150,19 @@ def limit_beta_infinity(game: PostedPriceGame) -> Limit:
         reason = (
             f"sharing the users at V = {lower:.6g} is an equilibrium too; this is the highest one"
         )
+    # All these comparisons are of doubles: 0.4 - 0.2 is more than 0.3 - 0.1.
+    nearly = _nearly(np.append(rest, value[winner]), rival, game)
+    by_rounding = bool(nearly.any() or _nearly(rest, top[winner], game).any())
+    if by_rounding:
+        reason = "values are tied within rounding, which decides who serves"
     # 4. Who serves.
     chosen = game.value[row, profile]
     best = max(float(chosen.max()), game.outside_value)
     serves = chosen == best
     share = serves / (serves.sum() + (game.outside_value == best))
     outside_share = float(1.0 - share.sum()) if game.outside_value == best else 0.0
-    return _limit(game, profile, share, outside_share, not several.any() and lower is None, reason)
+    unique = not several.any() and lower is None and not by_rounding
+    return _limit(game, profile, share, outside_share, unique, reason)
 
 
 def _shared_below(
@@ -176,6 +188,15 @@ def _shared_below(
         ).all():
             return float(v)
     return None
+
+
+def _nearly(x: Array, y: float | Array, game: PostedPriceGame) -> NDArray[np.bool_]:
+    """Which x are not y, but within `TIE` of it, relative to the amounts of the game: equal, that
+    is, but for the rounding of the differences that they are.
+    """
+    tables = game.value, game.profit, game.surplus, np.array(game.outside_value)
+    size = max(float(np.nanmax(np.abs(table))) for table in tables)
+    return (np.abs(x - y) <= TIE * size) & (x != y)
 
 
 def _limit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -109,14 +109,7 @@ class MarketBatch:
                 f"beta and outside_value need one number per market, {shape[2:]}; got"
                 f" {self.beta.shape}, {self.outside_value.shape}"
             )
-        if (
-            not (np.isfinite(self.beta) & (self.beta >= 0)).all()
-            or not np.isfinite(self.outside_value).all()
-        ):
-            raise ValueError(
-                "beta must be finite and >= 0 (1/USD), outside_value finite (USD/query), in every"
-                " market"
-            )
+        _check_users(self.beta, self.outside_value)
         given = ~np.isnan(np.stack([self.quality, self.price, self.cost]))
         counts = given[0].sum(axis=1)  # [n, G] levels
         wrong = (counts == 0) | ~(given == (np.arange(shape[1])[:, None] < counts[:, None])).all(
@@ -242,12 +235,34 @@ class MarketBatch:
         other.
         """
         betas = np.asarray(betas, dtype=np.float64)
-        repeated: dict[str, Any] = {
-            field.name: None if table is None else np.repeat(table, len(betas), axis=-1)
-            for field in dataclasses.fields(self)
-            for table in (getattr(self, field.name),)
-        }
-        return MarketBatch(**{**repeated, "beta": np.tile(betas, len(self))})
+        _check_users(betas, self.outside_value)
+        repeated = self._with_tables(lambda table: np.repeat(table, len(betas), axis=-1))
+        object.__setattr__(repeated, "beta", frozen_array(np.tile(betas, len(self))))
+        return repeated
+
+    def part(self, markets: slice) -> MarketBatch:
+        """Some of the markets, with as many levels as all have: views of these arrays."""
+        return self._with_tables(lambda table: table[..., markets])
+
+    def _with_tables(self, change: Callable[[Array], Array]) -> MarketBatch:
+        """A batch whose arrays are made from these, which were checked when this one was made."""
+        batch = object.__new__(MarketBatch)
+        for field in dataclasses.fields(self):
+            table = getattr(self, field.name)
+            if table is not None:
+                table = change(table)
+                table.setflags(write=False)
+            object.__setattr__(batch, field.name, table)
+        return batch
+
+
+def _check_users(beta: Array, outside_value: Array) -> None:
+    """Raise ValueError unless beta is finite and >= 0, and V_0 finite, in every market."""
+    if not (np.isfinite(beta) & (beta >= 0)).all() or not np.isfinite(outside_value).all():
+        raise ValueError(
+            "beta must be finite and >= 0 (1/USD), outside_value finite (USD/query), in every"
+            " market"
+        )
 
 
 def listed(markets: Market | Sequence[Market]) -> list[Market]:

@@ -319,13 +319,19 @@ class DominantSolution:
 
     @property
     def lowest(self) -> Profile:
-        """`[n]`: the dominant strategies, as `highest` and `optimum` are."""
+        """`[n]`: the dominant strategies, as `highest` is."""
         return self.actions
 
     highest = lowest
     worst = lowest
     best = lowest
-    optimum = lowest
+
+    @property
+    def optimum(self) -> Profile:
+        """`[n]`: a profile of largest welfare (`Rule.optimum`): the dominant strategies, unless a
+        reserve or claims that are paid for stand in the way.
+        """
+        return self.mechanism.rule.optimum(self.mechanism, self.market).profile
 
     @cached_property
     def equilibria(self) -> Profile:

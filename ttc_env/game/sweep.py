@@ -29,6 +29,11 @@ from ttc_env.game.types import Array, Market, PostedPriceGame, validate_toleranc
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
 
+_ENTRIES = 1 << 18
+"""Levels of all providers and markets that are solved together, those of 4,854 markets of 9 x 6 for
+instance: what lies in between does not grow with the number of markets.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
@@ -136,15 +141,18 @@ def sweep(
     for at, batch in groups.values():
         if own:
             played[at, 0] = batch.beta
-        games = batch if own else batch.with_betas(values)
-        found = mechanism.rule.solve_batch(
-            mechanism, games, tolerance=tolerance, max_sweeps=max_sweeps
-        )
-        n = batch.num_providers
-        profiles[:, at, :, :n] = np.moveaxis(found.profiles, 1, 2).reshape(3, len(at), k, n)
-        numbers[:, at] = found.welfare.reshape(3, len(at), k)
-        flags[:, at] = found.flags.reshape(3, len(at), k)
-        iterations = max(iterations, found.iterations)
+        n, m = batch.num_providers, batch.num_levels
+        step = max(1, _ENTRIES // (n * m * k))
+        for start in range(0, len(batch), step):
+            some, part = at[start : start + step], batch.part(slice(start, start + step))
+            games = part if own else part.with_betas(values)
+            found = mechanism.rule.solve_batch(
+                mechanism, games, tolerance=tolerance, max_sweeps=max_sweeps
+            )
+            profiles[:, some, :, :n] = np.moveaxis(found.profiles, 1, 2).reshape(3, -1, k, n)
+            numbers[:, some] = found.welfare.reshape(3, -1, k)
+            flags[:, some] = found.flags.reshape(3, -1, k)
+            iterations = max(iterations, found.iterations)
     lowest, highest, optimum = profiles
     worst, best, optimal = numbers
     unique, complete, converged = flags

@@ -161,6 +161,12 @@ class Tariff(ABC):
         """The default choices, for a tariff with these other fields."""
         return tuple(cls.__dataclass_fields__["choices"].default)  # type: ignore[arg-type]
 
+    def choice_at(self, terms: tuple[Any, ...], price: Any) -> Any:
+        """The inverse of `price`, where nothing caps it: the choice that asks this price. Here for
+        prices in proportion to `multiple`.
+        """
+        return self.choice(price / self.price(terms, self.choice(1.0)))
+
     def misreported(
         self, served: Terms, announced: Terms, factor: Array, fine: Array
     ) -> tuple[Terms, Terms]:
@@ -393,6 +399,10 @@ class TwoPart(Tariff):
         cost, fee = terms
         return cost + fee * choice
 
+    def choice_at(self, terms: tuple[Any, ...], price: Any) -> Any:
+        cost, fee = terms
+        return (price - cost) / fee
+
     def counted(self, terms: Terms, factor: Array) -> Terms:
         """The cost that is passed on is counted in tokens; the fee is not."""
         cost, fee = terms
@@ -431,6 +441,9 @@ class PriceCap(Tariff):
     def price(self, terms: tuple[Any, ...], choice: Any) -> Any:
         asked, cap = terms[0] * choice, terms[1]
         return array_module(cap).minimum(asked, cap)
+
+    def choice_at(self, terms: tuple[Any, ...], price: Any) -> Any:
+        return price / terms[0]
 
     def counted(self, terms: Terms, factor: Array) -> Terms:
         return terms[0] * factor, terms[1]

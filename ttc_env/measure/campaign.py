@@ -229,6 +229,17 @@ class Campaign:
     tokens_per_second: float = 1000.0  # assumed before anything is measured
     usd_per_hour: float | None = None  # of the machine, for the estimate of the cost
 
+    @property
+    def remote_code(self) -> list[str]:
+        """The tables that ask to run code which a model's repository brings."""
+        options = {
+            f"[providers.{name}]": provider.backend_options
+            for name, provider in self.providers.items()
+        }
+        if self.reward_model is not None:
+            options["[reward_model]"] = self.reward_model.options
+        return [table for table, given in options.items() if _asks_for_code(given)]
+
     def __post_init__(self) -> None:
         for name in ("providers", "tasks", "dials"):
             if not getattr(self, name):
@@ -336,6 +347,13 @@ def shard_places(jobs: Sequence[Job], shard: int, of: int) -> list[list[int]]:
         places.append(chosen)
         before += job.most_tokens
     return places
+
+
+def _asks_for_code(options: Any) -> bool:
+    """Whether `trust_remote_code` stands anywhere in these options, and is not off."""
+    if not isinstance(options, Mapping):
+        return False
+    return bool(options.get("trust_remote_code")) or any(map(_asks_for_code, options.values()))
 
 
 def read_campaign(path: str | Path) -> Campaign:

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ttc_env.atomic import write_text
 from ttc_env.game.types import Curve, Market, Provider
 from ttc_env.measure import estimators
 from ttc_env.measure.resampling import joint_bootstrap, mean_interval, standard_error
 from ttc_env.measure.samples import Samples
-from ttc_env.measure.traces import write_atomically
 
-__all__ = ["MeasuredCurve", "write_atomically", "write_curves"]
+__all__ = ["MeasuredCurve", "write_curves"]
 
 Array = NDArray[np.float64]
 
@@ -263,4 +263,4 @@ def write_curves(path: str | Path, tables: Sequence[pd.DataFrame]) -> None:
     loader's own checks apply.
     """
     frame = pd.concat(tables, ignore_index=True).dropna(axis="columns", how="all")
-    write_atomically(path, frame.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
+    write_text(path, frame.to_csv(index=False, float_format="%.8g", lineterminator="\n"))

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ttc_env.atomic import write_bytes
 from ttc_env.measure.scoring import SCORING_VERSION, WorkerPool, judge
-from ttc_env.measure.traces import TraceError, locked, read_trace, trace_text, write_atomically
+from ttc_env.measure.traces import TraceError, locked, read_trace, trace_text
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,9 @@ def rescore(
             text = trace_text(trace.settings, sessions, records.values())
             if out is None:
                 kept = _kept(path, trace.sessions)
-            write_atomically(
-                target, gzip.compress(text.encode(), 9, mtime=0) if path.suffix == ".gz" else text
-            )
+            plain = text.encode()
+            gzipped = path.suffix == ".gz"
+            write_bytes(target, gzip.compress(plain, 9, mtime=0) if gzipped else plain)
     count = max(len(pairs), 1)
     return Rescored(
         path,
@@ -151,7 +152,7 @@ def _kept(path: Path, sessions: Any) -> Path:
     version = "-".join(map(str, sorted(scored_by(sessions))))
     names = (f"{path.name}.scoring{version}{f'.{i}' if i else ''}" for i in range(1000))
     kept = next(p for name in names if not (p := path.with_name(name)).exists())
-    write_atomically(kept, path.read_bytes())
+    write_bytes(kept, path.read_bytes())
     return kept
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from ttc_env.atomic import write_text
 from ttc_env.measure import plots
 from ttc_env.measure.backends import make_backend
 from ttc_env.measure.campaign import Campaign, Job, ProviderSpec, shard_places
@@ -23,7 +24,7 @@ from ttc_env.measure.dials import ThinkingBudget
 from ttc_env.measure.estimate import curve_tables, curves_of, summarise, write_curve_files
 from ttc_env.measure.scoring import WorkerPool
 from ttc_env.measure.tasks import Task
-from ttc_env.measure.traces import merge_traces, read_trace, write_atomically
+from ttc_env.measure.traces import merge_traces, read_trace
 
 
 @dataclass
@@ -327,15 +328,15 @@ def finish(
     files = write_curve_files(
         curve_tables(curves(campaign, jobs), campaign.resamples), campaign.out
     )
-    write_atomically(campaign.out / "summary.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_text(campaign.out / "summary.csv", table.to_csv(index=False, float_format="%.6g"))
     solved = solutions(campaign, jobs, files, say)
     if not solved.empty:
         path = campaign.out / "solutions.csv"
-        write_atomically(path, solved.to_csv(index=False, float_format="%.8g"))
+        write_text(path, solved.to_csv(index=False, float_format="%.8g"))
         say(f"{path}:\n{solved.to_string(index=False, float_format=lambda v: f'{v:.4g}')}")
     draw(campaign.out, files, solved, say)
     text = sources(campaign, jobs, [*paths, *files], seconds, command)
-    write_atomically(campaign.out / "SOURCES.md", text)
+    write_text(campaign.out / "SOURCES.md", text)
     return files
 
 

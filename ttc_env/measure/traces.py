@@ -19,7 +19,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+
+from ttc_env.atomic import write_text
 
 try:
     import fcntl
@@ -273,9 +274,10 @@ class TraceWriter:
         self.done.add(question_id)
 
     def _write(self, entry: dict[str, Any]) -> None:
-        self._stream.write(_line(entry).encode() + b"\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        with _naming(self.path):
+            self._stream.write(_line(entry).encode() + b"\n")
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
 
     def close(self) -> None:
         self._stream.close()
@@ -366,7 +368,7 @@ def merge_traces(parts: Sequence[str | Path], target: str | Path, order: Sequenc
     ids = sorted(records, key=lambda question: place.get(question, len(place)))
     sessions = [session for trace in traces for session in trace.sessions]
     text = trace_text(traces[0].settings, sessions, [records[question] for question in ids])
-    write_atomically(target, text)
+    write_text(target, text)
     return len(records)
 
 
@@ -404,18 +406,12 @@ def _line(entry: Mapping[str, Any]) -> str:
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def write_atomically(path: str | Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error of writing names the file: that the disk is full does not say whose."""
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
         raise

@@ -27,6 +27,7 @@ from ttc_env.game.rules.base import Round
 from ttc_env.game.solve import solve
 from ttc_env.game.sweep import sweep
 from ttc_env.game.types import Array, Market
+from ttc_env.game.yardstick import first_best
 
 BETAS = 61
 """Points of the curve of lost welfare against beta."""
@@ -35,17 +36,17 @@ MOST_MOVES = 400
 """Longer play is shown round by round, not move by move."""
 
 LABELS = {
-    "market": "Pay per token",
-    "flat_fee": "Flat fee",
-    "pay_per_correct": "Pay per right answer",
-    "two_part": "Cost plus a fee",
-    "price_cap": "Pay per token, capped",
-    "per_character": "Pay per character",
-    "auction": "Second-price auction",
-    "first_score": "First-price auction",
-    "taste_auction": "Auction with tastes",
+    "market": "pay per token",
+    "flat_fee": "flat fee",
+    "pay_per_correct": "pay per right answer",
+    "two_part": "two-part tariff",
+    "price_cap": "price cap",
+    "per_character": "pay per character",
+    "auction": "second-score auction",
+    "first_score": "first-score auction",
+    "taste_auction": "auction with tastes",
 }
-"""What pages call the rules; others appear under their registered name."""
+"""What pages, tables and figures call the rules; others appear under their registered name."""
 
 TITLES = {
     "gsm8k": "GSM8K",
@@ -77,13 +78,12 @@ def facts(
     mechanism = get_mechanism(mechanism)
     if types is not None:
         mechanism = _with_types(mechanism.name, types)
-    solution = solve(market, mechanism)
+    solution, rule = solve(market, mechanism), mechanism.rule
     found = len(solution.equilibria) > 0
-    first_best = best_surplus(market)
     page: dict[str, Any] = {
         "setting": _setting(market, mechanism),
         "providers": _providers(market),
-        "first_best": first_best,
+        "first_best": first_best(market, tastes=rule.counts_tastes, rule=rule),
         "equilibria": len(solution.equilibria),
         "complete": bool(solution.complete),
         "unique": bool(getattr(solution, "unique", False)),
@@ -99,13 +99,6 @@ def facts(
     return _plain(page)
 
 
-def best_surplus(market: Market) -> float:
-    """The most that a question can be worth to society, USD: the best offer's quality less its
-    cost, or the outside option. No rule without tastes can reach more.
-    """
-    return max(float(np.nanmax(market.quality - market.cost)), market.outside_value)
-
-
 def title(market: Market) -> str:
     """A name for a market: benchmark and method, where they are known."""
     parts = [TITLES.get(x, x) for x in (market.benchmark, market.method) if x]
@@ -114,7 +107,8 @@ def title(market: Market) -> str:
 
 def label(mechanism: str) -> str:
     """What pages call a rule."""
-    return LABELS.get(mechanism, mechanism.replace("_", " "))
+    name = LABELS.get(mechanism, mechanism.replace("_", " "))
+    return name[:1].upper() + name[1:]
 
 
 def _setting(market: Market, mechanism: Mechanism) -> dict[str, Any]:

@@ -128,11 +128,22 @@ class NumpyBackend(Backend):
         return x.copy()
 
     def array(self, actions: Any) -> np.ndarray:
-        """Actions as an array."""
-        return np.asarray(actions)
+        """Actions as an array.
+
+        Raises:
+            ValueError: rows of different lengths.
+        """
+        try:
+            return np.asarray(actions)
+        except ValueError as error:
+            raise ValueError(
+                "actions are rows of different lengths; give one array [num_envs, providers, parts]"
+            ) from error
 
     def checked(self, actions: Any, check: bool) -> np.ndarray:
         if self.config.actions == "continuous":
+            if actions.dtype.kind not in "fiu":
+                raise ValueError(f"actions are {actions.dtype}; expected numbers in [-1, 1]")
             if check and np.isnan(actions).any():
                 raise ValueError(
                     "actions hold NaN; they must be numbers, which are clipped to [-1, 1]"

@@ -158,11 +158,23 @@ class TorchBackend(Backend):
             ValueError: a tensor of another kind; or, if `check` and on the CPU, actions outside
                 their space.
         """
-        if not self.config.continuous and (
-            actions.is_floating_point() or actions.dtype == self.rounds.xp.bool
-        ):
-            raise ValueError(f"actions are {actions.dtype}; expected integers")
-        if check and self.device.type == "cpu" and not self.config.continuous:
+        torch = self.rounds.xp
+        looks = check and self.device.type == "cpu"
+        # torch compares no wider unsigned integers
+        whole = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+        if self.config.continuous:
+            if not actions.is_floating_point() and actions.dtype not in whole:
+                raise ValueError(f"actions are {actions.dtype}; expected numbers in [-1, 1]")
+            if looks and torch.isnan(actions).any():
+                raise ValueError(
+                    "actions hold NaN; they must be numbers, which are clipped to [-1, 1]"
+                )
+            return actions
+        if actions.dtype not in whole:
+            raise ValueError(
+                f"actions are {actions.dtype}; expected integers: actions.to(torch.int64)"
+            )
+        if looks:
             for part, size in zip(parts_of(actions), self.config.grid, strict=True):
                 if ((part < 0) | (part >= size)).any():
                     b, i = ((part < 0) | (part >= size)).nonzero()[0].tolist()

@@ -184,6 +184,15 @@ class EveryAction(BestReplies):
         return Replies(profit, log_share, played.profit, played.log_share)
 
 
+class UserKind(NamedTuple):
+    """Users who are alike (`Rule.kinds_of_users`)."""
+
+    weight: float  # share of all users
+    market: Market  # as they see it: their beta, and what answers are worth to them
+    share: Any = None  # [n, ...] chance that one of them picks i, in a round
+    outside_share: Any = None  # [...] and that it buys from nobody
+
+
 class Rule(ABC):
     """Who serves, and who pays. See the module's docstring.
 
@@ -199,6 +208,10 @@ class Rule(ABC):
                     f"{cls.__name__} is a subclass of the rule {base.__name__}, whose closed forms"
                     " would not hold for it; derive it from Rule, and call the functions you need"
                 )
+
+    #: Whether `user_value` and `welfare` count what tastes are worth to users. If they do not,
+    #: users who do not take the best offer err.
+    counts_tastes: bool = False
 
     # --- the definition -------------------------------------------------------------------------
 
@@ -234,6 +247,21 @@ class Rule(ABC):
         """
         served = (share * (offer.quality - offer.cost)).sum(axis=0)
         return served + outside * users.outside_value
+
+    def value_with_tastes(self, played: Round, users: UsersLike) -> Any:
+        """`[...]` USD per arriving user: what users get if the noise in their choices is taste
+        (GAME.md, theorem 20). None: not known of this rule.
+        """
+        return played.user_value if self.counts_tastes else None
+
+    def kinds_of_users(self, market: Market, played: Round | None = None) -> list[UserKind]:
+        """Users who are alike, together. One kind by default.
+
+        played: a round in the market, for `share` and `outside_share`.
+        """
+        if played is None:
+            return [UserKind(1.0, market)]
+        return [UserKind(1.0, market, played.share, played.outside_share)]
 
     # --- what follows from it -------------------------------------------------------------------
 
@@ -292,6 +320,16 @@ class Rule(ABC):
         amounts = (table.quality, table.seen, table.price, table.paid, table.penalty)
         largest = max(float(np.nanmax(np.abs(amount))) for amount in amounts)
         return 16 * float(np.finfo(np.float64).eps) * largest
+
+    def most_beyond(self, users: UsersLike) -> Any:
+        """USD/query by which a payment can exceed all amounts on offer, a number or `[G]`; 0 where
+        payments are made of these amounts.
+        """
+        return 0.0
+
+    def largest_logit(self, amount: Any, users: UsersLike) -> Any:
+        """|beta (V - V_0)| at the most, with offers and V_0 of up to `amount`, USD/query: `[G]`."""
+        return users.beta * amount
 
     def tabulate(self, table: Offer, users: UsersLike, arrivals: int) -> dict[str, Array] | None:
         """What rounds look up per action, by name; None: the definition plays.

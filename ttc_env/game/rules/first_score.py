@@ -85,6 +85,10 @@ class FirstScore(Rule):
     def outside_share(self, offer: Offer, share: Any, users: UsersLike) -> Any:
         return scores.outside_share(offer.score, self.threshold(users))
 
+    def value_with_tastes(self, played: Round, users: UsersLike) -> Any:
+        """As without: nobody chooses, and the tastes of those who are served are 0 on average."""
+        return played.user_value
+
     # --- rounds -----------------------------------------------------------------------------------
 
     def tabulate(self, table: Offer, users: UsersLike, arrivals: int) -> dict[str, Array]:
@@ -138,15 +142,8 @@ class FirstScore(Rule):
         return mixed.ExpectedUtilities(utility, np.zeros_like(utility))
 
     def optimum(self, mechanism: Mechanism, market: Market) -> Optimum:
-        """The best allocation that the grid can reach: `scores.best_allocation`."""
-        table = mechanism.offers(market)
-        profile, welfare = scores.best_allocation(
-            table.score,
-            table.quality - table.cost,
-            float(self.threshold(market)),
-            market.outside_value,
-        )
-        return Optimum(profile, welfare, 1, True, 0.0)
+        """The best allocation that the grid and the reserve can reach: `scores.best_allocation`."""
+        return scores.optimum(mechanism, market, float(self.threshold(market)))
 
     def solve(
         self, mechanism: Mechanism, market: Market, *, tolerance: float

@@ -83,6 +83,13 @@ class PostedPrice(Rule):
     def outside_share(self, offer: Offer, share: Any, users: UsersLike) -> Any:
         return demand.outside_share(offer.score, users.beta, users.outside_value)
 
+    def value_with_tastes(self, played: Round, users: UsersLike) -> Any:
+        """log A / beta: users choose the best score plus taste; less what they did not see."""
+        offer = played.offer
+        unseen = (offer.quality - played.payment) - offer.score
+        log_sum = welfare.log_sum(offer.score, users.beta, users.outside_value)
+        return log_sum + (played.share * unseen).sum(axis=0)
+
     # --- rounds -----------------------------------------------------------------------------------
 
     def noise(self, table: Offer) -> float:

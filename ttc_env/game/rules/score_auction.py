@@ -87,6 +87,10 @@ class SecondScore(Rule):
     def outside_share(self, offer: Offer, share: Any, users: UsersLike) -> Any:
         return scores.outside_share(offer.score, self.threshold(users))
 
+    def value_with_tastes(self, played: Round, users: UsersLike) -> Any:
+        """As without: nobody chooses, and the tastes of those who are served are 0 on average."""
+        return played.user_value
+
     # --- rounds -----------------------------------------------------------------------------------
 
     def tabulate(self, table: Offer, users: UsersLike, arrivals: int) -> dict[str, Array]:
@@ -180,13 +184,23 @@ class SecondScore(Rule):
     # --- solutions --------------------------------------------------------------------------------
 
     def optimal_welfare(self, mechanism: Mechanism, market: Market) -> float:
-        """Everybody served by the best provider, or by nobody if V_0 is better."""
-        return max(float(np.nanmax(market.quality - market.cost)), market.outside_value)
+        """The most that the grid can reach: `scores.best_allocation`. It is the first best unless a
+        reserve, or a grid that leaves bids out, stands in the way.
+        """
+        return scores.optimum(mechanism, market, float(self.threshold(market))).welfare
 
     def optimum(self, mechanism: Mechanism, market: Market) -> Optimum:
-        """Everybody at its dominant strategy."""
-        solution = self.solve(mechanism, market, tolerance=0.0)
-        return Optimum(solution.actions, solution.welfare, 0, True, 0.0)
+        """Everybody at its dominant strategy, if that reaches the most that the grid can; else a
+        profile that does.
+        """
+        best = scores.optimum(mechanism, market, float(self.threshold(market)))
+        try:
+            truth = self.solve(mechanism, market, tolerance=0.0)
+        except ValueError:  # the truth is not on the grid
+            return best
+        if truth.welfare >= best.welfare - 1e-12 * abs(best.welfare):
+            return Optimum(truth.actions, truth.welfare, 1, True, 0.0)
+        return best
 
     def solve(self, mechanism: Mechanism, market: Market, *, tolerance: float) -> AuctionSolution:
         """Each bidder's dominant strategy: make winning worth as much as it can be, and bid so that
@@ -306,11 +320,14 @@ class AuctionSolution(DominantSolution):
     def tied_within_rounding(self) -> bool:
         """Whether several providers have the highest score, or one within `regret.TIE` of it,
         relative to the amounts that scores are differences of, so that which of them is the
-        `winner` is a matter of rounding.
+        `winner` is a matter of rounding; or the highest score is as near to h, the larger of V_0
+        and the reserve, so that whether there is a winner at all is one.
         """
-        if self.winner is None:
-            return False
-        return bool((self.scores >= self.scores.max() - self._slack).sum() > 1)
+        rule, best = self.mechanism.rule, float(self.scores.max())
+        assert isinstance(rule, SecondScore)
+        at_threshold = abs(best - float(rule.threshold(self.market))) <= self._slack
+        several = (self.scores >= best - self._slack).sum() > 1
+        return bool(at_threshold or (several and self.winner is not None))
 
     @property
     def _slack(self) -> float:

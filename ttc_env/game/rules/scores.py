@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_env.game.arrays import array_module
+from ttc_env.game.optimum import Optimum
 from ttc_env.game.rules.base import UsersLike, leading
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market
@@ -83,6 +84,13 @@ def outside_share(score: Any, h: Any) -> Any:
     return xp.where(xp.max(score, axis=0) >= h, 0.0, 1.0)
 
 
+def truthful_bid(mechanism: Mechanism) -> int | None:
+    """Which of the price choices is a bid at cost; None where the grid leaves it out."""
+    choices, neutral = mechanism.tariff.choices, mechanism.tariff.neutral
+    truth = np.flatnonzero(np.isclose(choices, neutral, rtol=0, atol=1e-12))
+    return int(truth[0]) if len(truth) else None
+
+
 def dominant_actions(
     mechanism: Mechanism, market: Market, worth: Array, settlement: str
 ) -> NDArray[np.intp]:
@@ -96,17 +104,16 @@ def dominant_actions(
     Raises:
         ValueError: the grid leaves out the truthful bid.
     """
-    choices, neutral = mechanism.tariff.choices, mechanism.tariff.neutral
-    truth = np.flatnonzero(np.isclose(choices, neutral, rtol=0, atol=1e-12))
-    if not len(truth):
+    truth = truthful_bid(mechanism)
+    if truth is None:
         raise ValueError(
-            f"the auction's bid grid {choices} leaves out the truthful bid {neutral}, so that no"
-            " strategy is dominant; add it"
+            f"the auction's bid grid {mechanism.tariff.choices} leaves out the truthful bid"
+            f" {mechanism.tariff.neutral}, so that no strategy is dominant; add it"
         )
     reports = np.arange(len(mechanism.reports(market)) if settlement == "claimed" else 1)[:, None]
     levels = np.arange(market.num_levels)
     # flat actions of each report and level
-    at_cost = mechanism.join(levels, truth[0], reports, market=market).reshape(-1)
+    at_cost = mechanism.join(levels, truth, reports, market=market).reshape(-1)
     return np.asarray(at_cost[np.nanargmax(worth[:, at_cost], axis=1)])
 
 
@@ -119,6 +126,15 @@ def best_worth(
     table = np.asarray(worth(mechanism.offers(market)))
     by_part = table.reshape(len(table), *mechanism.grid(market))[:, :, 0]  # bids change nothing
     return by_part[:, :, : None if settlement == "claimed" else 1].reshape(len(table), -1)
+
+
+def optimum(mechanism: Mechanism, market: Market, h: float) -> Optimum:
+    """`best_allocation` of a market. h: USD/query, what the highest score has to reach."""
+    table = mechanism.offers(market)
+    profile, welfare = best_allocation(
+        table.score, table.quality - table.cost, h, market.outside_value
+    )
+    return Optimum(profile, welfare, 1, True, 0.0)
 
 
 def best_allocation(

@@ -37,6 +37,7 @@ from ttc_env.game.rules.base import BestReplies, EveryAction, Replies, Round, Ru
 from ttc_env.game.solution import DominantSolution
 from ttc_env.game.tariffs import CostPlus, Offer
 from ttc_env.game.types import Array, Market
+from ttc_env.game.yardstick import first_best
 
 
 class Odds(NamedTuple):
@@ -55,6 +56,8 @@ class TasteAuction(Rule):
     """
 
     settlement: str = "delivered"
+
+    counts_tastes = True
 
     def __post_init__(self) -> None:
         scores.check_settlement(self.settlement)
@@ -103,6 +106,15 @@ class TasteAuction(Rule):
         surplus = xp.sum(share * (offer.quality - offer.cost - offer.score), axis=0)
         return reference[0] + _over(log_total, users.beta) + surplus
 
+    # --- rounds -----------------------------------------------------------------------------------
+
+    def most_beyond(self, users: UsersLike) -> Any:
+        """(1 + log 2) / beta: a served user pays at most q - d + (1 - log(1 - s)) / beta, and
+        -log(1 - s) is at most log 2 + beta max(0, d - V_0).
+        """
+        _check(users)
+        return (1.0 + np.log(2.0)) / np.asarray(users.beta)
+
     # --- best replies and mixed play --------------------------------------------------------------
 
     def best_replies(self, table: Offer, users: Users) -> BestReplies:
@@ -147,17 +159,19 @@ class TasteAuction(Rule):
 
     # --- solutions --------------------------------------------------------------------------------
 
-    def optimal_welfare(self, mechanism: Mechanism, market: Market) -> float:
-        """log A / beta at the largest w of everybody, which bounds every allocation."""
-        _check(market)
-        w = np.nanmax(market.quality - market.cost, axis=1)
-        z = demand.logits(w, market.beta, market.outside_value)
-        return float(market.outside_value + demand.log_total(z) / market.beta)
-
     def optimum(self, mechanism: Mechanism, market: Market) -> Optimum:
-        """Everybody at its dominant strategy."""
-        solution = self.solve(mechanism, market, tolerance=0.0)
-        return Optimum(solution.actions, solution.welfare, 0, True, 0.0)
+        """Everybody at its dominant strategy, which is the first best, if quality is settled as
+        delivered. Else, or where the grid leaves the truth out, by enumeration.
+        """
+        _check(market)
+        try:
+            truth = self.solve(mechanism, market, tolerance=0.0)
+        except ValueError:  # the truth is not on the grid
+            return super().optimum(mechanism, market)
+        bound = first_best(market, tastes=True)
+        if truth.welfare < bound - 1e-12 * abs(bound):
+            return super().optimum(mechanism, market)
+        return Optimum(truth.actions, truth.welfare, 0, True, 0.0)
 
     def solve(self, mechanism: Mechanism, market: Market, *, tolerance: float) -> TasteSolution:
         """Each bidder's dominant strategy: the level at which serving is worth most, and the score

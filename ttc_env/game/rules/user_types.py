@@ -35,7 +35,7 @@ from ttc_env.game import demand, dominance, enumeration, mixed, optimum, rounds,
 from ttc_env.game.arrays import array_module
 from ttc_env.game.branching import MOST_ENTRIES, TypedGame, most_welfare
 from ttc_env.game.equilibrium import Equilibria
-from ttc_env.game.rules.base import Rule, Tabulated, UsersLike
+from ttc_env.game.rules.base import Round, Rule, Tabulated, UserKind, UsersLike
 from ttc_env.game.solution import LeastRegret, Profile, Solution
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market, number, validate_tolerance
@@ -203,6 +203,15 @@ class UserTypes(Rule):
         """V, USD/query: an offer as type k sees it."""
         return self.quality(k, offer.seen, users) - offer.price
 
+    def largest_logit(self, amount: Any, users: UsersLike) -> Any:
+        return np.max(
+            [
+                self.beta(k, users) * np.maximum(amount, np.abs(self.quality(k, amount, users)))
+                for k in range(len(self.types))
+            ],
+            axis=0,
+        )
+
     # --- the definition ---------------------------------------------------------------------------
 
     def rivals(self, offer: Offer, users: UsersLike) -> TypeAttractions:
@@ -248,6 +257,28 @@ class UserTypes(Rule):
     def welfare(self, offer: Offer, share: Any, outside: Any, users: UsersLike) -> Any:
         """sum_k g_k (sum_i s_i^k (q_i^k - c_i) + s_0^k V_0), each user's own USD."""
         return self._weighted(offer, offer.cost, users)
+
+    def value_with_tastes(self, played: Round, users: UsersLike) -> Any:
+        """sum_k g_k log A_k / beta_k, less what users did not see."""
+        of_types = self.by_type(played.offer, users)
+        return of_types.log_sum @ of_types.weight
+
+    def kinds_of_users(self, market: Market, played: Round | None = None) -> list[UserKind]:
+        found = []
+        for k, kind in enumerate(self.types):
+            providers = [
+                dataclasses.replace(one, quality=self.quality(k, one.quality, market), curve=None)
+                for one in market.providers
+            ]
+            seen = dataclasses.replace(
+                market, providers=tuple(providers), beta=float(self.beta(k, market))
+            )
+            shares: tuple[Any, Any] = (None, None)
+            if played is not None:
+                value = self.value(k, played.offer, market)
+                shares = demand.shares(value, seen.beta, market.outside_value)
+            found.append(UserKind(kind.weight, seen, *shares))
+        return found
 
     def _weighted(self, offer: Offer, less: Any, users: UsersLike) -> Any:
         """`[...]` USD per arriving user: what delivered quality is worth less an amount."""
