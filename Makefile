@@ -9,8 +9,8 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 CORE := -m "not slow and not gpu" --ignore=tests/agents --ignore=tests/baselines \
 	--ignore=tests/browser
 
-.PHONY: demo test test-all test-measure test-gpu test-oldest test-browser slow lint coverage mutants \
-	build docs explorer clean
+.PHONY: demo test test-all test-measure test-gpu test-oldest test-newest test-browser slow lint \
+	coverage mutants build docs explorer clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m scripts.reproduce
@@ -122,6 +122,17 @@ $(OLDEST)/.ready: pyproject.toml
 		"pytest>=8.3" "pytest-xdist>=3.6" "hypothesis>=6.110"
 	touch $@
 
+# The newest ones that there are today, beta versions left out.
+NEWEST := .venv-newest
+
+test-newest:
+	rm -rf $(NEWEST)
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
+		--editable . "pytest>=8.3" "pytest-xdist>=3.6" "hypothesis>=6.110"
+	$(NEWEST)/bin/python -m pip list
+	$(ONE_THREAD) $(NEWEST)/bin/python -m pytest -n $(WORKERS) $(CORE) --ignore=tests/measure
+
 # The measuring part, in an environment of its own: vLLM pins its torch. The CPU build of vLLM (a
 # third-party rebuild, for tests only) may not exist for a machine; then everything else is tested,
 # and the last line says that the real engine was not. MEASURE_ENGINE= skips it.
@@ -147,4 +158,4 @@ $(MEASURE)/.ready: pyproject.toml
 
 # What the commands above built. Results, trained runs among them, stay: delete `results` yourself.
 clean:
-	rm -rf $(VENV) $(OLDEST) $(MEASURE) build dist mutants .coverage
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) $(MEASURE) build dist mutants .coverage

@@ -1,5 +1,8 @@
 """Checkpoints: nested dicts and lists of arrays, numbers and strings, in one .npz file without
 pickles, written whole or not at all.
+
+`torch.save` and joblib write pickles, which run code when they are read (SECURITY.md), and most
+learners here have no torch; safetensors and Orbax hold tensors alone, and a checkpoint is more.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ttc_env.cli.sweep import Game, SweepConfig, cell_name
+from ttc_env.settings import described, listed
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ class Training:
 class LearnerSweepConfig(SweepConfig):
     """Which games are played by which learners."""
 
-    learners: list[str] = field(default_factory=lambda: ["best_response"])
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    steps: int = 0  # rounds a provider; 0: the learner's own default
-    out: str = "results/learners"
+    learners: list[str] = listed("as for scripts.train", "best_response")
+    seeds: list[int] = listed("one run each", 0, 1, 2)
+    steps: int = described(0, "rounds a provider; 0: the learner's own default")
+    out: str = described("results/learners", "folder for cells/ and the table")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,7 @@ from baselines.records import manifest, write_atomically, write_csv, write_json
 from ttc_env.envs.config import EnvConfig, make_config
 from ttc_env.game.misreports import read_misreport
 from ttc_env.game.types import Array
-
-
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+from ttc_env.settings import described
 
 
 @dataclass(frozen=True)
@@ -40,58 +37,58 @@ class TrainConfig:
     are None or empty have the environment's own defaults.
     """
 
-    learner: str = _option(
+    learner: str = described(
         "best_response",
         "a learner for all providers, or provider_0=ppo,rest=best_response; options follow a colon:"
         " constant:level=16",
     )
-    mechanism: str = _option("market", "name of a mechanism: market, auction, or a registered one")
-    prices: str = _option(
+    mechanism: str = described("market", "a mechanism: market, auction, or another registered one")
+    prices: str = described(
         "fixed",
         "fixed (list price, truthful bid), grid (level and price), or price choices: 0.8,1,1.25",
     )
-    misreport: str = _option(
+    misreport: str = described(
         "", "lies that may be told, and their sizes: over_report=1.25/2,under_serve"
     )
-    settlement: str = _option("", "auction: the quality that is paid for, delivered or claimed")
-    options: str = _option(
+    settlement: str = described("", "auction: the quality that is paid for, delivered or claimed")
+    options: str = described(
         "", "further options of the mechanism or environment: key=value,key=value"
     )
-    benchmark: str = _option("gsm8k", "gsm8k, aime, gpqa or measured")
-    method: str = _option(
+    benchmark: str = described("gsm8k", "gsm8k, aime, gpqa or measured")
+    method: str = described(
         "", "majority, best_of_n or reasoning; majority for published curves if empty"
     )
-    market: str = _option(
+    market: str = described(
         "", "a CSV file of your own curves, instead of --benchmark; needs --alpha"
     )
-    providers: str = _option("", "names of the providers, separated by commas; all if empty")
-    beta: float = _option(1000.0, "rationality of users, 1/USD")
-    alpha: float | None = _option(None, "USD value of a surely right answer")
-    baseline: float | None = _option(None, "share of alpha that any answer is worth")
-    quality_function: str = _option("", "linear, power or exponential")
-    outside_value: float | None = _option(None, "users' value of buying nothing, USD per query")
-    margin: float | None = _option(None, "cost = list price / (1 + margin), for all providers")
-    users: int = _option(1000, "users that arrive per round")
-    demand: str = _option("expected", "expected or sampled")
-    information: str = _option("full", "what is public: full, prices or own")
-    max_cycles: int = _option(100, "rounds per episode")
-    seeds: str = _option("0..4", "seeds, as 0..9 or 0,3,7")
-    steps: int = _option(
+    providers: str = described("", "names of the providers, separated by commas; all if empty")
+    beta: float = described(1000.0, "rationality of users, 1/USD")
+    alpha: float | None = described(None, "USD value of a surely right answer")
+    baseline: float | None = described(None, "share of alpha that any answer is worth")
+    quality_function: str = described("", "linear, power or exponential")
+    outside_value: float | None = described(None, "users' value of buying nothing, USD per query")
+    margin: float | None = described(None, "cost = list price / (1 + margin), for all providers")
+    users: int = described(1000, "users that arrive per round")
+    demand: str = described("expected", "expected or sampled")
+    information: str = described("full", "what is public: full, prices or own")
+    max_cycles: int = described(100, "rounds per episode")
+    seeds: str = described("0..4", "seeds, as 0..9 or 0,3,7")
+    steps: int = described(
         0,
         "rounds that each provider plays, over all parallel markets together; 0: the learner's own"
         " default. More than a finished run has: it goes on (schedules over the planned steps, such"
         " as exploration, then differ from those of a run that was planned so long)",
     )
-    parallel: int = _option(
+    parallel: int = described(
         64,
         "parallel markets per seed, for learners that train one model on many (ppo, a2c, dqn,"
         " ppo_torch)",
     )
-    evaluations: int = _option(
+    evaluations: int = described(
         10, "evaluations after the start's; the last one is the final result"
     )
-    spacing: str = _option("even", "of evaluations: even, or log (closer at the start)")
-    threads: int = _option(1, "threads for torch; results repeat themselves exactly at 1")
+    spacing: str = described("even", "of evaluations: even, or log (closer at the start)")
+    threads: int = described(1, "threads for torch; results repeat themselves exactly at 1")
 
     def seed_list(self) -> list[int]:
         """Raises ValueError if `seeds` cannot be read."""

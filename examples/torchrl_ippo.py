@@ -6,6 +6,7 @@ Needs: pip install ttc-env torchrl
 import torch
 from tensordict.nn import TensorDictModule
 from torch.distributions import Categorical
+from torchrl.envs import ExplorationType, set_exploration_type
 from torchrl.envs.libs.pettingzoo import PettingZooWrapper
 from torchrl.modules import MultiAgentMLP, ProbabilisticActor
 from torchrl.objectives import ClipPPOLoss
@@ -40,7 +41,7 @@ loss.set_keys(
 )  # fmt: skip
 optimizer = torch.optim.Adam(loss.parameters(), lr=0.004)
 for _ in range(30):
-    with torch.no_grad():
+    with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
         played = env.rollout(400, actor)
         earned = played["next", "provider", "reward"]
         # a round's profit depends on that round alone: no discounting, no bootstrapping

@@ -1,6 +1,7 @@
 """Train many learners on many games, by many workers, into one table: benchmarks x rules x prices x
 betas x learners x seeds.
 
+    python -m scripts.sweep --learners hedge,ucb --betas 200,1000 --seeds 0,1,2
     python -m scripts.sweep --example > learners.toml
     python -m scripts.sweep learners.toml --workers 2
 
@@ -21,8 +22,8 @@ from pathlib import Path
 from baselines.sweeps import LearnerSweepConfig
 from scripts.train import failed
 from ttc_env import settings
-from ttc_env.cli._workers import add_worker_options, run_cells
-from ttc_env.cli.sweep import EXAMPLE
+from ttc_env.cli._workers import run_cells
+from ttc_env.cli.sweep import EXAMPLE, add_sweep_options
 
 LEARNERS = """\
 learners = ["best_response", "hedge", "provider_0=ucb,rest=best_response"]
@@ -37,10 +38,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", type=Path, nargs="?", help="a TOML file; see --example")
-    parser.add_argument("--out", type=Path, help="folder, in place of the file's own")
-    parser.add_argument("--example", action="store_true", help="print a file that explains itself")
-    add_worker_options(parser)
+    add_sweep_options(parser, LearnerSweepConfig)
     args = parser.parse_args(None if arguments is None else list(arguments))
     if args.example:
         games = EXAMPLE.replace("ttc-env sweep sweep.toml", "python -m scripts.sweep learners.toml")
@@ -48,10 +46,11 @@ def main(arguments: Iterable[str] | None = None) -> int:
         print(before + LEARNERS + out.replace("sweep", "learners") + after, end="")
         return 0
     try:
-        if args.config is None:
-            raise ValueError("give a TOML file; python -m scripts.sweep --example prints one")
-        config = settings.load(LearnerSweepConfig, args.config)
-        run_cells(config.cells(), args.out or Path(config.out), args)
+        config = settings.read_options(LearnerSweepConfig, args, args.config)
+        if args.show:
+            print(settings.show(config, parser.prog), end="")
+            return 0
+        run_cells(config.cells(), Path(config.out), args)
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         return failed(error, 2)
     except KeyboardInterrupt:

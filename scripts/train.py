@@ -3,6 +3,8 @@
     python -m scripts.train --learner ppo --mechanism auction --beta 1000 --seeds 0..9
     python -m scripts.train --learner provider_0=ppo,rest=best_response --prices grid
     python -m scripts.train --learner hedge --market curves.csv --alpha 0.01
+    python -m scripts.train --learner hedge --show > run.toml
+    python -m scripts.train --config run.toml --beta 200
 
 The folder --out (default results/train/<name>) gets manifest.json, metrics.csv (a row an
 evaluation), final.csv (a row a seed), policies/ (what each seed learned: see scripts.enjoy and
@@ -27,7 +29,7 @@ from agents.arena import NotFinite
 from baselines.interrupts import Interrupted
 from baselines.lock import Locked
 from baselines.training import Plan, Run, TrainConfig
-from scripts.options import add_options, read_options
+from ttc_env.settings import add_options, read_options, show
 
 
 def default_name(config: TrainConfig) -> str:
@@ -105,9 +107,19 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument(
         "--keep-every", type=float, default=30.0, help="seconds between checkpoints (default 30)"
     )
+    parser.add_argument("--config", type=Path, help="a TOML file of options; others change it")
+    parser.add_argument(
+        "--show", action="store_true", help="print the options as such a file, and train nothing"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(None if arguments is None else list(arguments))
-    config = read_options(TrainConfig, options)
+    try:
+        config = read_options(TrainConfig, options, options.config)
+    except (ValueError, OSError) as error:
+        return failed(error, 2)
+    if options.show:
+        print(show(config, parser.prog), end="")
+        return 0
     out = options.out if options.out is not None else Path("results/train") / default_name(config)
     try:
         plan = Plan.of(config, out)

@@ -19,6 +19,13 @@ if not EXAMPLES:
     pytest.skip("an installation, which has no examples", allow_module_level=True)
 
 
+def test_the_workflow_runs_every_example():
+    yaml = pytest.importorskip("yaml")
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    matrix = jobs["examples"]["strategy"]["matrix"]["example"]
+    assert matrix == [path.stem for path in EXAMPLES]
+
+
 def needs(path):
     """What must be installed, in pip's words."""
     return re.search(r"^Needs: (pip install .+)$", path.read_text(), re.MULTILINE).group(1)

@@ -17,7 +17,7 @@ ALLOWED = {
     "ttc_env": set(),
     "ttc_env/game": set(),
     "ttc_env/envs": {"ttc_env.game"},
-    "ttc_env/measure": {"ttc_env.game", "ttc_env.atomic"},
+    "ttc_env/measure": {"ttc_env.game", "ttc_env.atomic", "ttc_env.settings"},
     "agents": {"ttc_env"},
     "baselines": {"ttc_env", "agents"},
     "scripts": {"ttc_env", "agents", "baselines"},

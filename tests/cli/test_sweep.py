@@ -80,12 +80,23 @@ def test_shards_and_processes_write_the_same_bytes(folder, capsys):
     pd.testing.assert_frame_equal(table(folder, "a"), table(folder, "b"))
 
 
+def test_options_stand_above_the_file(folder, capsys):
+    assert call(capsys, "sweep", "sweep.toml", "--betas", "7", "--show")[1] == (
+        "# ttc-env sweep --benchmarks gsm8k/majority,curves.csv --mechanisms market,auction"
+        " --betas 7.0 --alpha 0.01 --out swept\n"
+        'benchmarks = ["gsm8k/majority", "curves.csv"]\nmechanisms = ["market", "auction"]\n'
+        'betas = [7.0]\nalpha = 0.01\nout = "swept"\n'
+    )
+    assert call(capsys, "sweep", "--benchmarks", "gsm8k", "--betas", "7,8")[0] == 0
+    assert table(folder, "results/sweep")["beta"].tolist() == [7.0, 8.0]
+
+
 def test_duckdb_reads_the_table(folder, capsys):
     duckdb = pytest.importorskip("duckdb")
     pytest.importorskip("pyarrow")
     call(capsys, "sweep", "sweep.toml")
     query = "select count(*) from 'swept/table.parquet' where mechanism = 'auction'"
-    assert duckdb.sql(query).fetchone() == (4,)
+    assert duckdb.sql(query).fetchall() == [(4,)]
 
 
 def test_without_pyarrow_the_table_is_a_csv(folder, capsys, monkeypatch):
@@ -106,9 +117,9 @@ def test_the_example_can_be_run_as_it_is(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "text", "message"),
     [
-        ([], SMALL, "give a TOML file"),
+        (["--betas", "1,x"], SMALL, "--betas: invalid list of float value"),
         (["sweep.toml"], "betas = []", "give at least one entry"),
-        (["sweep.toml"], "beta = [1]", "'beta' is unknown; choose among benchmarks"),
+        (["sweep.toml"], "beta = [1]", "'beta' is unknown; choose among alpha"),
         (["sweep.toml"], 'betas = ["x"]', r"betas is \['x'\]"),
         (["sweep.toml"], 'mechanisms = ["lottery"]', "lottery"),
         (["sweep.toml"], 'learners = ["hedge"]', r"python -m scripts\.sweep sweep\.toml"),

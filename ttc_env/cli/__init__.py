@@ -10,6 +10,9 @@ folder. To add one, write `ttc_env/cli/<name>.py` with
 An underscore in a module's name is a hyphen in the command's. What a user can do wrong raises
 ValueError (or OSError, or a missing package's ImportError) with a message that names the remedy: it
 becomes one line on stderr and exit code 2. `--traceback` shows where it came from.
+
+argparse, here and in `scripts`, because the wheel then needs no package for its command; options of
+a dataclass are made by `ttc_env.settings.add_options`.
 """
 
 from __future__ import annotations

@@ -47,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print an example of a campaign, with the paper's settings",
     )
     run.add_argument(
+        "--show",
+        action="store_true",
+        help="print the options as a campaign file, and measure nothing",
+    )
+    run.add_argument(
         "--no-resume", action="store_true", help="refuse trace files that hold questions already"
     )
     what = parser.add_argument_group("what is measured")
@@ -151,6 +156,11 @@ def run(args: argparse.Namespace) -> None:
         print((folder / "paper.toml").read_text("utf-8"), end="")
         return
     campaign = _campaign(args)
+    if args.show:
+        from ttc_env.measure.campaign import campaign_toml
+
+        print(campaign_toml(campaign), end="")
+        return
     shard = read_shard(args.shard)
     if shard and args.merge:
         raise ValueError("--shard draws and --merge puts together; give one of them")
@@ -205,7 +215,8 @@ def _campaign(args: argparse.Namespace) -> Campaign:
         if args.models or args.task:
             raise ValueError("give a campaign file or --models and --task, not both")
         campaign = read_campaign(args.campaign)
-        if campaign.remote_code and not (args.dry_run or args.trust_remote_code):
+        runs = not (args.dry_run or args.show)
+        if campaign.remote_code and runs and not args.trust_remote_code:
             raise ValueError(
                 f"{args.campaign}: {', '.join(campaign.remote_code)} would run code of a model's"
                 " repository with your rights, and a file alone cannot decide that; read the code"

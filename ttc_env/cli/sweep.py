@@ -1,5 +1,6 @@
 """Solve many games, by many workers: benchmarks x rules x prices x betas, into one table.
 
+    ttc-env sweep --benchmarks gsm8k/majority,aime/best_of_n --betas 200,1000
     ttc-env sweep --example > sweep.toml
     ttc-env sweep sweep.toml --workers 4         # processes of this machine
     ttc-env sweep sweep.toml --shard 3/8         # one of 8 workers that any scheduler starts
@@ -17,10 +18,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import ttc_env.settings as settings
 from ttc_env.cli._workers import add_worker_options, run_cells
 
 EXAMPLE = """\
@@ -39,13 +41,13 @@ out = "results/sweep"
 class SweepConfig:
     """Which games are solved; see `EXAMPLE`."""
 
-    benchmarks: list[str] = field(default_factory=lambda: ["gsm8k/majority"])
-    mechanisms: list[str] = field(default_factory=lambda: ["market"])
-    prices: list[str] = field(default_factory=lambda: ["fixed"])
-    betas: list[float] = field(default_factory=lambda: [1000.0])
-    alpha: float | None = None
-    providers: list[str] | None = None
-    out: str = "results/sweep"
+    benchmarks: list[str] = settings.listed("benchmark/method, or curve files", "gsm8k/majority")
+    mechanisms: list[str] = settings.listed("registered rules", "market")
+    prices: list[str] = settings.listed("fixed, grid", "fixed")
+    betas: list[float] = settings.listed("rationality of users, 1/USD", 1000.0)
+    alpha: float | None = settings.described(None, "USD value of a right answer")
+    providers: list[str] | None = settings.described(None, "names to keep")
+    out: str = settings.described("results/sweep", "folder for cells/ and the table")
 
     def __post_init__(self) -> None:
         for name in ("benchmarks", "mechanisms", "prices", "betas"):
@@ -159,22 +161,26 @@ def cell_name(cell: Any, *words: str) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_sweep_options(parser, SweepConfig)
+
+
+def add_sweep_options(parser: argparse.ArgumentParser, kind: type[SweepConfig]) -> None:
+    """Options of a sweep of any kind."""
     parser.add_argument("config", type=Path, nargs="?", help="a TOML file; see --example")
-    parser.add_argument("--out", type=Path, help="folder, in place of the file's own")
+    settings.add_options(parser.add_argument_group("what, on top of the file"), kind)
+    parser.add_argument(
+        "--show", action="store_true", help="print the options as such a file, and run nothing"
+    )
     parser.add_argument("--example", action="store_true", help="print a file that explains itself")
     add_worker_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    from ttc_env import settings
-
     if args.example:
         print(EXAMPLE, end="")
         return
-    if args.config is None:
-        raise ValueError("give a TOML file; ttc-env sweep --example prints one")
     try:
-        config = settings.load(SweepConfig, args.config)
+        config = settings.read_options(SweepConfig, args, args.config)
     except ValueError as error:
         if "'learners'" in str(error) or "'seeds'" in str(error):
             raise ValueError(
@@ -182,4 +188,7 @@ def run(args: argparse.Namespace) -> None:
                 f" python -m scripts.sweep {args.config}"
             ) from None
         raise
-    run_cells(config.games(), args.out or Path(config.out), args)
+    if args.show:
+        print(settings.show(config, "ttc-env sweep"), end="")
+        return
+    run_cells(config.games(), Path(config.out), args)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ttc_env.settings as settings
 from ttc_env.measure.backends import BACKENDS, check_options
 from ttc_env.measure.backends.base import Sampling
 from ttc_env.measure.dials import Closing, CoupledBudgets, Dial, Parallel, ThinkingBudget
@@ -364,15 +364,12 @@ def read_campaign(path: str | Path) -> Campaign:
             names it.
     """
     path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML file: {error}") from None
+    content = settings.read_toml(path)
     top = dict(content.pop("campaign", {}))
     parts: dict[str, Any] = {}
     for section, kind in (("providers", ProviderSpec), ("tasks", TaskSpec), ("dials", DialSpec)):
         parts[section] = {
-            name: _spec(kind, values, f"{path}: [{section}.{name}]")
+            name: settings.of(kind, values, f"{path}: [{section}.{name}]")
             for name, values in _tables(content.pop(section, {}), f"{path}: [{section}]")
         }
     for name, task in parts["tasks"].items():
@@ -390,7 +387,22 @@ def read_campaign(path: str | Path) -> Campaign:
         options = {key: value for key, value in reward.items() if key != "model"}
         parts["reward_model"] = RewardOptions(reward["model"], options)
     top.setdefault("out", f"runs/{path.stem}")
-    return _spec(Campaign, {**top, **parts}, f"{path}: [campaign]")
+    return settings.of(Campaign, {**top, **parts}, f"{path}: [campaign]")
+
+
+def campaign_toml(campaign: Campaign) -> str:
+    """A campaign as the text of a file that `read_campaign` reads."""
+    content = settings.content(campaign)
+    sections = ("providers", "tasks", "dials")
+    top = {name: value for name, value in content.items() if name not in sections}
+    reward = top.pop("reward_model", None)
+    for task in content["tasks"].values():
+        if "data" in task:  # a file's own paths are relative to it
+            task["data"] = str(Path(task["data"]).absolute())
+    tables = {"campaign": top, **{name: content[name] for name in sections}}
+    if reward is not None:
+        tables["reward_model"] = {"model": reward["model"], **reward["options"]}
+    return settings.to_toml(tables)
 
 
 def _tables(section: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -400,51 +412,3 @@ def _tables(section: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]
         if not isinstance(values, dict):
             raise ValueError(f"{where}: {name} must be a table")
         yield name, values
-
-
-#: What each kind of annotation takes from a TOML file.
-_KINDS: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "Path": (str, Path),
-    "Mapping": (dict,),
-    "Sequence": (list, tuple),
-    "RewardOptions": (RewardOptions,),
-}
-
-
-def _spec(kind: Any, values: Mapping[str, Any], where: str) -> Any:
-    """The dataclass `kind` from a table, with names and types checked."""
-    fields: dict[str, Any] = {f.name: f for f in dataclasses.fields(kind)}
-    for name, value in values.items():
-        if name not in fields:
-            raise ValueError(
-                f"{where}: {name!r} is unknown; choose among {', '.join(sorted(fields))}"
-            )
-        annotation = str(fields[name].type)
-        allowed = _KINDS[annotation.removesuffix(" | None").partition("[")[0]]
-        if (isinstance(value, bool) and bool not in allowed) or not isinstance(value, allowed):
-            raise ValueError(f"{where}: {name} is {value!r}; expected {annotation}")
-        inner = annotation.partition("[")[2].partition("]")[0]
-        entries: Any = value
-        if "Sequence" in annotation and not all(
-            isinstance(v, _KINDS[inner]) and not isinstance(v, bool) for v in entries
-        ):
-            raise ValueError(f"{where}: {name} is {value!r}; expected a list of {inner}")
-    missing = [
-        name
-        for name, f in fields.items()
-        if name not in values
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ValueError(f"{where}: {missing[0]} is missing")
-    paths = {name for name, f in fields.items() if str(f.type).startswith("Path")}
-    made = {name: Path(value) if name in paths else value for name, value in values.items()}
-    try:
-        return kind(**made)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
