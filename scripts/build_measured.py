@@ -1,8 +1,7 @@
 """Build the embedded data set `measured` from its traces: `ttc_env/data/measured_curves.csv`.
 
-    python -m scripts.build_measured                          # from the traces that the package
-    ships python -m scripts.build_measured --pack runs/chains/traces   # take over the traces of a
-    new run first
+    python -m scripts.build_measured                             # from the traces shipped
+    python -m scripts.build_measured --pack runs/chains/traces   # take over a new run's first
 
 Anybody can check the curves against the raw samples with it. How the traces came about:
 `ttc_env/data/SOURCES.md`.
@@ -13,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pandas as pd
 
 from scripts.estimate import OBSERVATIONAL, curves_of
 from ttc_env.atomic import write_text
+from ttc_env.measure.curve_file import MeasuredCurve
 from ttc_env.measure.traces import compress_trace
 
 DATA = Path(str(resources.files("ttc_env"))) / "data"
@@ -60,14 +61,29 @@ def build(traces: Path) -> pd.DataFrame:
         score="logprob",
         margin=MARGIN,
     )
+    return table_of(curves_of(paths, options, prices))
+
+
+def table_of(curves: Mapping[tuple[str, str], Sequence[MeasuredCurve]]) -> pd.DataFrame:
+    """Tidy rows of many curves: benchmark, method, and the columns of a curve file.
+
+    Args:
+        curves: (benchmark, method) -> one curve for each provider.
+    """
     frames = []
-    for (task, method), curves in sorted(curves_of(paths, options, prices).items()):
-        for curve in curves:
+    for (benchmark, method), group in sorted(curves.items()):
+        for curve in group:
             frame = curve.table()
-            frame.insert(0, "benchmark", task)
+            frame.insert(0, "benchmark", benchmark)
             frame.insert(1, "method", method)
             frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+def pack(runs: Path, names: str, traces: Path) -> None:
+    """Compress the traces `names` (a glob pattern) of the folder `runs` into the folder `traces`."""
+    for path in sorted(runs.glob(names)):
+        compress_trace(path, traces / f"{path.name}.gz")
 
 
 def to_csv(table: pd.DataFrame) -> str:
@@ -84,8 +100,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DATA / "measured_curves.csv")
     args = parser.parse_args()
     if args.pack:
-        for path in sorted(args.pack.glob("*.jsonl")):
-            compress_trace(path, DATA / TRACES / f"{path.name}.gz")
+        pack(args.pack, "*.jsonl", DATA / TRACES)
     table = build(DATA / TRACES)
     write_text(args.out, to_csv(table))
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))

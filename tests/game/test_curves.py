@@ -114,8 +114,8 @@ def test_alpha_is_not_guessed():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("mmlu",), "measure_curves"),
-        (("hellaswag",), "gsm8k, aime, gpqa"),
+        (("humaneval",), "ttc-env measure"),
+        (("hellaswag",), "gsm8k, aime, gpqa, measured, mmlu"),
         (("gsm8k", "beam"), "majority, best_of_n, reasoning"),
         (("gsm8k", "majority", ["GPT-9"]), "there are Llama-3-8B"),
     ],

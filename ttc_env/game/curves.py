@@ -44,7 +44,7 @@ BENCHMARKS = {"gsm8k": 0.008, "aime": 0.05, "gpqa": 0.02}
 """Published benchmarks and their alpha: USD value to the user of a surely right answer ([TTC])."""
 
 MEASURED_ALPHA = 0.008
-"""alpha of the market `measured`, USD: assigned, equal to that of GSM8K, so that the studied betas
+"""alpha of the measured markets, USD: assigned, equal to that of GSM8K, so that the studied betas
 mean the same (data/SOURCES.md).
 """
 
@@ -80,6 +80,9 @@ _PACKAGED = {
     },
     "measured": _Packaged(
         "measured_curves.csv", (*METHODS, "reasoning_observational"), MEASURED_ALPHA
+    ),
+    "mmlu": _Packaged(
+        "open_models_curves.csv", ("majority", "best_of_n", "pass_at_k"), MEASURED_ALPHA, "mmlu"
     ),
     **{
         name: _Packaged(
@@ -119,6 +122,13 @@ def measured_curves() -> pd.DataFrame:
     (data/SOURCES.md).
     """
     return _frame("measured_curves.csv")
+
+
+def open_models_curves() -> pd.DataFrame:
+    """Curves of three open models on MMLU, measured for this project, intervals included
+    (data/SOURCES.md).
+    """
+    return _frame("open_models_curves.csv")
 
 
 def frontier_curves() -> pd.DataFrame:
@@ -173,8 +183,9 @@ def load_market(
 
     Args:
         benchmark: a published one (`gsm8k`, `aime`, `gpqa`), one of the frontier (`arc_agi_1`,
-            `arc_agi_2`), `measured` (tiny models, measured for this project), or your own curves: a
-            path to a CSV file or a DataFrame with the columns that this module's docstring lists.
+            `arc_agi_2`), one measured for this project (`mmlu`: three open models; `measured`:
+            tiny models), or your own curves: a path to a CSV file or a DataFrame with
+            the columns that this module's docstring lists.
         method: `majority`, `best_of_n` or `reasoning` (alias `chain_of_thought`); default
             `majority` for published curves, `effort` for the frontier's, which have no other. In
             your own table it selects rows of the column `method`, if there is one.
@@ -299,13 +310,7 @@ def _read(
                 f"no curve file {path}; give an existing CSV file, or one of {names}"
             )
         return curve_table.read_csv(path), path.name, None
-    if str(benchmark).lower() == "mmlu":
-        raise ValueError(
-            "mmlu has no published curves; measure your own models on it with `python -m"
-            " scripts.measure_curves --task mmlu ...` and load the curve file that it writes:"
-            " load_market('curves.csv', alpha=...)"
-        )
     raise ValueError(
         f"benchmark {str(benchmark)!r} is unknown; choose {names}, or pass a path to a CSV file of"
-        " curves or a DataFrame"
+        " curves or a DataFrame, or measure your own models with `ttc-env measure`"
     )
