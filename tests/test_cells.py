@@ -187,3 +187,15 @@ def test_a_missing_engine_says_how_to_get_it(tmp_path, monkeypatch):
         cells.run_ray([], tmp_path, address="local")
     with pytest.raises(ImportError, match=r"ttc-env\[submitit\]"):
         cells.run_submitit([], tmp_path, jobs=1)
+
+
+def test_an_owner_takes_up_its_own_claim(tmp_path):
+    """As Ray's tasks do, which are started again under the same name."""
+    claim = tmp_path / "claims/square_1"
+    claim.parent.mkdir()
+    claim.write_text("ray job square_1")
+    assert work([Square(1)], tmp_path, say=silent, owner="ray job square_2") == 0
+    assert missing([Square(1)], tmp_path)
+    assert work([Square(1)], tmp_path, say=silent, owner="ray job square_1") == 0
+    assert not missing([Square(1)], tmp_path)
+    assert not claim.exists()
