@@ -10,6 +10,7 @@ import numpy as np
 from agents import make_agents, parse_learners
 from agents.base import Agent, Feedback, Payoffs
 from ttc_env.envs.config import EnvConfig
+from ttc_env.envs.stage_game import StageGame
 from ttc_env.game.types import Array
 
 HORIZON = 10_000
@@ -37,6 +38,7 @@ class AgentOpponents:
         Raises:
             ValueError: an unknown name, or continuous actions, which agents do not play.
         """
+        self._stage: StageGame | None = None
         if config.continuous:
             raise ValueError(
                 "agents choose from a list of actions; use actions='discrete' or 'flat', the"
@@ -53,6 +55,10 @@ class AgentOpponents:
         self._full = any(agent.feedback == "full" for agent in self._agents)
         self._shares = any(agent.sees_rivals for agent in self._agents)
         self._table = table.map(lambda x: x[:, :, None])
+
+    def watch(self, stage: StageGame) -> None:
+        """Where the world moves, learners are told what actions earn in the round's game."""
+        self._stage = stage
 
     def _rows(self, agent: Agent, values: Mapping[str, Any]) -> Array:
         """`[k, 1, ...]` of the agent's providers."""
@@ -79,7 +85,9 @@ class AgentOpponents:
         payoffs = shares = None
         if self._full or self._shares:
             offer = config.table.take(actions)
-            if self._full:
+            if self._stage is not None:
+                payoffs, shares = self._stage.payoffs(actions)
+            elif self._full:
                 batch = offer.map(lambda x: x[:, None])
                 payoffs = config.mechanism.deviations(self._table, batch, config.market)
                 shares = np.exp(payoffs[1][np.arange(len(actions)), actions])

@@ -44,7 +44,7 @@ are `results/*.md`."""
 NAVIGATION = {
     "Start": ("first-steps", "environments", "report-and-explorer"),
     "How to": (
-        "train", "compare-rules", "many-games", "many-runs", "other-libraries",
+        "train", "compare-rules", "moving-world", "many-games", "many-runs", "other-libraries",
         "measure-your-models", "add-a-rule",
     ),
     "Reference": (

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 import ttc_env
-from ttc_env.envs.observations import BLOCKS
 from ttc_env.game.mechanisms import mechanism_description
 from ttc_env.registration import GYMNASIUM_IDS, PETTINGZOO_IDS
 
@@ -139,7 +138,7 @@ def environment_page(name: str) -> Iterator[tuple[str, str | bytes]]:
     info_rows = "\n".join(f"| `{key}` | {_short(value)} |" for key, value in shown.items())
     layout = "\n".join(
         f"| {_entries(at)} | `{block.name}` | {block.text} |"
-        for block, at in zip(BLOCKS, env.layout.slices.values(), strict=True)
+        for block, at in zip(env.layout.blocks, env.layout.slices.values(), strict=True)
     )
     solved = _solution(env)
     yield (

@@ -20,7 +20,6 @@ import ttc_env
 from scripts import build_docs, docs_reference
 from scripts.build_docs import link_names, pages, rewrite_links
 from ttc_env.envs.config import make_config
-from ttc_env.envs.observations import BLOCKS
 from ttc_env.envs.options import GameOptions
 from ttc_env.registration import PETTINGZOO_IDS
 
@@ -98,7 +97,7 @@ def test_a_page_says_what_the_environment_is():
     page = files["environments/auctionmisreport-v0.md"]
     env = ttc_env.parallel_env(**PETTINGZOO_IDS["ttc_env/AuctionMisreport-v0"])
     assert f"`{env.action_space('provider_0')}`" in page
-    for block in BLOCKS:
+    for block in env.layout.blocks:
         assert f"`{block.name}` | {block.text}" in page
     assert "`misreport=" in page
     assert files["environments/auctionmisreport-v0.png"].startswith(b"\x89PNG")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import ttc_env.testing as testing  # noqa: F401
     from ttc_env.envs.market import MarketAEC, MarketEnv, env, parallel_env
     from ttc_env.envs.provider import ProviderEnv
+    from ttc_env.envs.shocks import AR1, Path, Process, Shocks
+    from ttc_env.envs.stage_game import StageGame
     from ttc_env.envs.vector import VectorMarketEnv, vector_env
     from ttc_env.game.audit import Audit, audit
     from ttc_env.game.comparison import Comparison, compare
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AR1",
     "AuctionSolution",
     "Audit",
     "Comparison",
@@ -54,11 +57,15 @@ __all__ = [
     "MarketBatch",
     "MarketEnv",
     "Mechanism",
+    "Path",
+    "Process",
     "Provider",
     "ProviderEnv",
     "QualityFunction",
     "Rule",
+    "Shocks",
     "Solution",
+    "StageGame",
     "Sweep",
     "UserType",
     "VectorMarketEnv",
@@ -89,6 +96,8 @@ __all__ = [
 _NAMES = {
     "ttc_env.envs.market": ("MarketAEC", "MarketEnv", "env", "parallel_env"),
     "ttc_env.envs.provider": ("ProviderEnv",),
+    "ttc_env.envs.shocks": ("AR1", "Path", "Process", "Shocks"),
+    "ttc_env.envs.stage_game": ("StageGame",),
     "ttc_env.envs.vector": ("VectorMarketEnv", "vector_env"),
     "ttc_env.game.audit": ("Audit", "audit"),
     "ttc_env.game.comparison": ("Comparison", "compare"),

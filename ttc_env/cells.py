@@ -27,8 +27,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import platform
 import secrets
-import socket
 import sys
 import threading
 import time
@@ -119,7 +119,7 @@ def _failure(out: Path, cell: Cell) -> Path:
 
 
 def _process(number: int) -> str:
-    return f"{socket.gethostname()} {number}"
+    return f"{platform.node()} {number}"
 
 
 @contextmanager

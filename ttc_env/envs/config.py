@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium import spaces
 
 from ttc_env.envs.options import Benchmark
+from ttc_env.envs.shocks import Shocks
 from ttc_env.envs.spaces import MaskedMultiDiscrete
 from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.curves import load_market
@@ -26,7 +27,8 @@ from ttc_env.game.rules.score_auction import AuctionSolution
 from ttc_env.game.solution import Solution
 from ttc_env.game.solve import solve
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market, frozen_array
+from ttc_env.game.types import Array, Market
+from ttc_env.game.validation import frozen_array
 
 INFORMATION = ("full", "prices", "own")
 """What a provider sees of the others' last round: quality, price and share; the price alone;
@@ -47,10 +49,20 @@ class EnvConfig:
     max_cycles: int  # rounds per episode
     infos: str  # "full" | "basic"
     agents: tuple[str, ...]  # [n] ids of the providers
+    shocks: Shocks | None = None  # what moves from round to round
+    price_period: int = 1  # prices may be changed in every so many rounds
 
     def __getstate__(self) -> dict[str, Any]:
         # What is worked out from the fields is worked out again.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @cached_property
+    def moves(self) -> frozenset[str]:
+        """What moves from round to round, of "cost", "demand", "presence" and "price"; empty by
+        default.
+        """
+        shocks = frozenset() if self.shocks is None else self.shocks.moves
+        return shocks | {"price"} if self.price_period > 1 else shocks
 
     @cached_property
     def table(self) -> Offer:
@@ -306,6 +318,8 @@ def make_config(
     information: str = "full",
     max_cycles: int = 100,
     infos: str = "full",
+    shocks: Shocks | None = None,
+    price_period: int = 1,
     agent_names: Sequence[str] | None = None,
     **options: Any,
 ) -> EnvConfig:
@@ -327,7 +341,8 @@ def make_config(
     ):
         if value not in allowed:
             raise ValueError(f"{name} is {value!r}; choose {' or '.join(map(repr, allowed))}")
-    for name, count in (("users", users), ("max_cycles", max_cycles)):
+    counts = {"users": users, "max_cycles": max_cycles, "price_period": price_period}
+    for name, count in counts.items():
         if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name} is {count!r}; it must be a whole number, at least 1")
     known = signature(load_market).parameters
@@ -359,11 +374,34 @@ def make_config(
         information=information,
         max_cycles=int(max_cycles),
         infos=infos,
+        shocks=_bound(shocks, market.num_providers, int(max_cycles)),
+        price_period=int(price_period),
         agents=_agents(agent_names, market.num_providers),
     )
+    if price_period > 1 and len(rules.tariff.choices) == 1:
+        raise ValueError(
+            f"price_period={price_period} holds prices, and there is one price choice alone; use"
+            " prices='grid', or leave price_period out"
+        )
     if config.continuous_prices and infos == "full":
         config.mechanism.check_continuous(market)
     return config
+
+
+def _bound(shocks: Shocks | None, providers: int, max_cycles: int) -> Shocks | None:
+    """The shocks of this game; None if nothing moves.
+
+    Raises:
+        TypeError: something else than `Shocks`.
+    """
+    if shocks is None:
+        return None
+    if not isinstance(shocks, Shocks):
+        raise TypeError(
+            f"shocks is a {type(shocks).__name__}; give ttc_env.Shocks(cost=..., demand=...,"
+            " entry=..., exit=..., capital=...)"
+        )
+    return shocks.bind(providers, max_cycles) if shocks.moves else None
 
 
 def _agents(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
@@ -380,6 +418,8 @@ def describe(config: EnvConfig, market: str | None = None) -> str:
     what = repr(config.mechanism.name)
     if config.demand == "sampled":
         what += ", sampled demand"
+    if config.moves:
+        what += f", moving {', '.join(sorted(config.moves))}"
     return f"{what}, {market or repr(config.market)}, actions={config.action_space()}"
 
 

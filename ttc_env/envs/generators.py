@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,13 @@ class SeparateGenerators:
     def __getitem__(self, columns: slice) -> SeparateGenerators:
         return SeparateGenerators(self.generators[columns])
 
-    def multinomial(self, count: int, chances: np.ndarray) -> np.ndarray:
-        """`[b, k]` of chances `[b, k]`."""
+    def multinomial(self, count: int | np.ndarray, chances: np.ndarray) -> np.ndarray:
+        """`[b, k]` of chances `[b, k]`; count: a number, or `[b]`."""
+        counts = np.broadcast_to(count, len(chances)).tolist()
         return np.concatenate(
             [
-                g.multinomial(count, row[None])
-                for g, row in zip(self.generators, chances, strict=True)
+                g.multinomial(one, row[None])
+                for g, one, row in zip(self.generators, counts, chances, strict=True)
             ]
         )
 
@@ -51,3 +52,19 @@ class SeparateGenerators:
             for b, g in enumerate(self.generators)
         ]
         return np.concatenate(drawn, axis=1)
+
+
+def states_of(rng: np.random.Generator | SeparateGenerators) -> list[Any]:
+    """The state of each generator, for `from_states`."""
+    generators = rng.generators if isinstance(rng, SeparateGenerators) else [rng]
+    return [one.bit_generator.state for one in generators]
+
+
+def from_states(
+    states: Sequence[Any], new: Callable[[int], np.random.Generator]
+) -> np.random.Generator | SeparateGenerators:
+    """Generators that go on from their states. new: makes one of the same kind from a seed."""
+    generators = [new(0) for _ in states]
+    for one, state in zip(generators, states, strict=True):
+        one.bit_generator.state = state
+    return generators[0] if len(generators) == 1 else SeparateGenerators(generators)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Unpack
@@ -24,7 +24,11 @@ from ttc_env.envs.observations import BatchObservation, ObservationLayout
 from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
 from ttc_env.envs.python_infos import PlainInfos
 from ttc_env.envs.round_infos import RoundInfos, columns
+from ttc_env.envs.stage import Stage
+from ttc_env.envs.stage_game import StageGame
+from ttc_env.envs.stage_infos import StageInfos
 from ttc_env.envs.tables import RoundTables
+from ttc_env.envs.timeline import Timeline
 from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.display import Columns, as_html, offers_of
 from ttc_env.game.market_batch import MarketBatch
@@ -71,7 +75,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     ## Agents
 
     `provider_0` ... `provider_{n-1}`, in the order of `market.providers`, or `agent_names`. All act
-    at once; none leaves early.
+    at once; none leaves `agents` early, also where providers come and go.
 
     ## Action Space
 
@@ -132,6 +136,43 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     `solve()` of an auction needs the truthful bid 0 among `prices`: without it no strategy is
     dominant, and it says so.
 
+    ## A World That Moves
+
+    By default every round is the same game. What may change from round to round (formulas: GAME.md,
+    "A world that moves"):
+
+    | option | what moves | seen as | a choice that is not there |
+    | --- | --- | --- | --- |
+    | `shocks=Shocks(cost=AR1(rho=0.9, sigma=0.1))` | factors on costs, one for all providers or one each; list prices stay | `cost_factor` | |
+    | `Shocks(demand=...)` | factors on `users`, in whole users | `arrivals` | |
+    | `Shocks(entry=0.1, exit=0.05, capital=1.0, present=...)` | who is there: at random, by losses beyond `capital` USD, or by a schedule | `present` | actions of absent providers are ignored |
+    | `price_period=5` | prices may be changed in rounds 0, 5, 10, ... alone | `price_wait` | the last price is kept |
+
+    A process is an `AR1`, a `Path` (numbers `[rounds]` or `[rounds, n]`, or a function of the round)
+    or a subclass of `Process`; several are multiplied. Observations tell of the *coming* round; the
+    blocks are there only where something moves. Rivals' cost factors are hidden as their quality is,
+    presence under `information="own"` alone.
+
+    An absent provider offers nothing: its share, reward and regret are 0, its `level` in infos is
+    -1. It stays in `agents`, since most libraries expect the same agents in every round, and its
+    mask leaves one action, since an empty mask cannot be sampled. A provider that enters chooses its
+    price, whatever the round, and keeps it till the next round in which prices may be changed. If
+    nobody is there, all users are left with the outside option.
+
+    `stage(t)` is the exact game of round t (`market_at(t)` its market, `solve(t)` its solution): of
+    the rounds played and of the coming one, and of later ones where nothing is left to chance.
+    Infos, regrets included, refer to it; they also hold `present` and `arrivals` where these move.
+    `last_profit` is per arriving user.
+
+    Lies and user types play here, too: an over-report bills more at the list price, which stays; an
+    auction's bid covers the cost of the round and the expected fine; absent providers have `report`
+    -1. With user types the most welfare of a round takes a search, in the published games a tenth of
+    a second with list prices and two seconds with the price grid, when an info of it is first read;
+    `infos="basic"` spares it, and a batch of such games asks for that.
+
+    The world has a generator of its own, so that one seed means one world, whatever is played
+    against it; but who is ruined is a matter of play.
+
     ## Starting State
 
     No round has been played: the last round's entries are 0. Curves, prices and costs are there
@@ -165,6 +206,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     | `demand` | `"expected"` | or `"sampled"` |
     | `information` | `"full"` | `"full"`, `"prices"`, `"own"` |
     | `max_cycles` | 100 | rounds per episode |
+    | `shocks` | None | `ttc_env.Shocks`: costs, demand and presence that move |
+    | `price_period` | 1 | prices may be changed in every so many rounds |
     | `agent_names` | `provider_0`, ... | other ids, for libraries that group agents by their names |
     | `infos` | `"full"` | or `"basic"` |
     | `render_mode` | None | `"ansi"` (a table), `"human"` (prints it), `"rgb_array"` (a figure; needs the extra `plot`) |
@@ -212,6 +255,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._action_spaces = {a: self.config.action_space() for a in self.possible_agents}
         self.state_space = spaces.Box(-1.0, 1.0, (self.layout.state_size,), np.float32)
         self._rng: Any = None if config.demand == "expected" else self._generator(None)
+        self._timeline = Timeline(self._game.backend.batch) if config.moves else None
         self._flags = {flag: dict.fromkeys(self.possible_agents, flag) for flag in (False, True)}
         # Agents leave all at once, so that it is the same ones in every round.
         one, *more = self.possible_agents
@@ -220,6 +264,7 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         self._last: OneRound | None = None  # the round played last
         self._history: list[Round] = []
         self._levels: list[np.ndarray] = []
+        self._optima: list[float] = []
         self._frames: Frames | None = None  # made by the first `rgb_array`
 
     def _generator(self, seed: int | None) -> Any:
@@ -269,11 +314,36 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
     def action_space(self, agent: str) -> spaces.Space[Any]:
         return self._action_spaces[agent]
 
-    def solve(self) -> Solution | AuctionSolution | ContinuousSolution:
+    def solve(self, t: int | None = None) -> Solution | AuctionSolution | ContinuousSolution:
         """The exact solution of the game that this environment plays; with a price grid, profiles
         hold flat actions (`Solution.split`).
+
+        t: a round, whose stage game is solved (see `stage`); by default the market at rest.
+
+        Raises:
+            ValueError: a round that is not known; or one in which nobody is present.
         """
-        return self.config.solve()
+        return self.config.solve() if t is None else self.stage(t).solve()
+
+    @property
+    def round(self) -> int:
+        """The coming round, from 0: how many were played in this episode."""
+        return self._t
+
+    def market_at(self, t: int) -> Market:
+        """The market of round t: its costs, and the providers that are present; see `stage`."""
+        return self.stage(t).market
+
+    def stage(self, t: int) -> StageGame:
+        """The game of round t (from 0), where the world moves: of the rounds played and the coming
+        one, and of later ones if nothing about them is left to chance or to play.
+
+        Raises:
+            ValueError: a round that is not known yet, or no more: the last 10,000 are kept.
+        """
+        if self._timeline is None:
+            return StageGame.of(self.config, self.market, Stage(t))
+        return StageGame.of(self.config, self.market, self._timeline.at(t))
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -294,10 +364,26 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
             self._rng = self._generator(seed)
         self._t = 0
         self._last = None
-        self._history, self._levels = [], []
+        self._history, self._levels, self._optima = [], [], []
         self.agents = list(self.possible_agents)
-        observations = dict(zip(self.agents, self._game.first.full()[0], strict=True))
-        return observations, self._game.basic_infos()
+        first = self._game.first
+        if self._timeline is not None:
+            first = self._timeline.reset(self._game.backend.batch, seed)
+        observations = dict(zip(self.agents, first.full()[0], strict=True))
+        return observations, self._masks()
+
+    def action_masks(self) -> Sequence[np.ndarray | None]:
+        """Of each provider, which choices there are in the coming round (`action_mask`); None for a
+        Box.
+        """
+        return self._game.config.action_masks if self._timeline is None else self._timeline.masks()
+
+    def _masks(self) -> dict[str, dict[str, Any]]:
+        """Infos before anything is worked out."""
+        if self._timeline is None or self.config.continuous:
+            return self._game.basic_infos()
+        masks = self._timeline.masks()
+        return {agent: {"action_mask": mask} for agent, mask in zip(self.possible_agents, masks)}
 
     def step(
         self, actions: dict[str, Any]
@@ -328,16 +414,21 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         over = t >= self.max_cycles
         time_left = 0.0 if over else 1.0 - t / self.max_cycles
         game = self._game
-        played = game.backend.play_one(chosen, self._rng, time_left)
+        if self._timeline is None:
+            played = game.backend.play_one(chosen, self._rng, time_left)
+        else:
+            played = self._timeline.play(game.config.stacked(chosen), self._rng, time_left)
         self._t, self._last = t, played  # not before: a refused action is no round
         if over:
             self.agents = []
         if self.render_mode is not None:
             self._record()
+        infos: dict[str, dict[str, Any]]
         if game.config.infos == "basic":
-            infos = game.basic_infos()
+            infos = game.basic_infos() if self._timeline is None else self._masks()
         else:
-            lazy, masks = LazyRound(partial(game.infos_of, played)), game.config.action_masks
+            lazy = LazyRound(partial(game.infos_of, played))
+            masks = self.action_masks()
             infos = {agent: Info((lazy, i), masks[i]) for i, agent in enumerate(agents)}
         return (
             dict(zip(agents, played.observations)), dict(zip(agents, played.reward)),
@@ -378,8 +469,10 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
 
     def _record(self) -> None:
         assert self._last is not None
+        played = self._last.played()
         self._history.append(self.last_round)
         self._levels.append(self._last_levels())
+        self._optima.append(float(self._game.round_infos.best_welfare(played)[0]))
         if self.render_mode == "human":
             self.render()
 
@@ -387,7 +480,10 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         """The global state: all providers' private blocks and the full public block, `[state_size]`
         float32.
         """
-        seen = self._game.first if self._last is None else self._last.seen()
+        if self._timeline is not None:
+            seen = self._timeline.seen
+        else:
+            seen = self._game.first if self._last is None else self._last.seen()
         return seen.state()[0]
 
     def render(self) -> str | np.ndarray | None:
@@ -406,8 +502,8 @@ class MarketEnv(ParallelEnv[str, np.ndarray, Any]):
         if self.render_mode == "rgb_array":
             if self._frames is None or self._frames.config is not self.config:
                 self._frames = render.Frames(self.config)
-            return self._frames.draw(self._history, self._levels)
-        text = render.text(self.config, self._history, self._levels)
+            return self._frames.draw(self._history, self._levels, self._optima)
+        text = render.text(self.config, self._history, self._levels, self._optima)
         if self.render_mode == "human":
             print(text)
             return None
@@ -485,11 +581,11 @@ class _Game:
 
     @cached_property
     def round_infos(self) -> RoundInfos:
-        return RoundInfos(self.tables, 1)
+        return StageInfos(self.tables, 1) if self.config.moves else RoundInfos(self.tables, 1)
 
     @cached_property
     def plain_infos(self) -> PlainInfos | None:
-        return PlainInfos.of_rule(self.tables)
+        return None if self.config.moves else PlainInfos.of_rule(self.tables)
 
     def infos_of(self, played: OneRound) -> Rows:
         """One dict per provider."""

@@ -31,19 +31,21 @@ class Block:
     """One part of the vector. A backend writes by `source`, and asks for no name.
 
     `constant` and `action` blocks are tables, made by `values`; of `round` blocks the name in
-    `values` says which row of the round they show. Within the private and within the public part
-    blocks stand in the order constant, action, round, clock.
+    `values` says which row of the round they show; `world` blocks are written by
+    `ttc_env.envs.world`. Within the private and within the public part blocks stand in the order
+    constant, action, round, world, clock.
     """
 
     name: str
     size: str  # "one"; or "providers", "levels", "parts" (of an action): one entry each
     whose: str  # "own": private; "all": public, an entry per provider; "clock": public, one entry
-    source: str  # "constant", "action" (as played), "round" (what it came to), "clock"
+    source: str  # "constant", "action" (as played), "round" (what it came to), "world", "clock"
     text: str
     # constant: tables -> [G, n, size]; action: tables -> [rows, n, entries]; round: "share" or
     # "profit"
     values: Callable[[RoundTables], Array] | str = ""
     hidden_under: tuple[str, ...] = ()  # under which `information` rivals' entries are zero
+    moves: str = ""  # is there where this moves, of `EnvConfig.moves`; always by default
 
 
 def _constant(field: str, scaled: Callable[[Array, dict[str, Array]], Array]) -> Any:
@@ -113,6 +115,10 @@ BLOCKS = (
     ),
     Block("last_profit", "one", "own", "round", "own profit of the last round, linear", "profit"),
     Block(
+        "price_wait", "one", "own", "world",
+        "rounds till the own price may be changed, as a share of price_period", moves="price",
+    ),
+    Block(
         "public_quality", "providers", "all", "action",
         "every provider's quality as seen last round, linear", _quality, ("prices", "own"),
     ),
@@ -125,12 +131,26 @@ BLOCKS = (
         "every provider's share of users last round", "share", ("prices", "own"),
     ),
     Block(
+        "cost_factor", "providers", "all", "world",
+        "every provider's factor x on costs in the coming round, log x / (1 + |log x|)",
+        "", ("prices", "own"), "cost",
+    ),
+    Block(
+        "present", "providers", "all", "world",
+        "1 for each provider that is there in the coming round", "", ("own",), "presence",
+    ),
+    Block(
+        "arrivals", "one", "clock", "world",
+        "the coming round's users as a factor x on `users`, log x / (1 + |log x|)", moves="demand",
+    ),
+    Block(
         "played", "one", "clock", "clock",
         "1 once a round has been played; before, all of last round is 0",
     ),
     Block("time_left", "one", "clock", "clock", "share of the episode that is left"),
 )  # fmt: skip
-"""The vector, from its start to its end."""
+"""The vector, from its start to its end; an environment has those that always are there, and those
+of what moves in it."""
 
 
 def blocks(whose: str, source: str) -> tuple[Block, ...]:
@@ -188,6 +208,14 @@ class ObservationLayout:
 
     config: EnvConfig
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self.config}  # the rest is worked out again, and blocks hold functions
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Those that this environment has."""
+        return tuple(block for block in BLOCKS if block.moves in ("", *self.config.moves))
+
     @cached_property
     def slices(self) -> dict[str, slice]:
         """Name of each block -> its place in the observation vector."""
@@ -197,29 +225,30 @@ class ObservationLayout:
             "levels": self.config.market.num_levels,
             "parts": len(self.config.grid),
         }
-        sizes = [counts[block.size] for block in BLOCKS]
+        sizes = [counts[block.size] for block in self.blocks]
         ends = np.cumsum(sizes)
         return {
             block.name: slice(int(end) - size, int(end))
-            for block, size, end in zip(BLOCKS, sizes, ends, strict=True)
+            for block, size, end in zip(self.blocks, sizes, ends, strict=True)
         }
 
     def describe(self) -> str:
         """One line per block of the vector."""
         return "\n".join(
             f"[{at.start:>3}:{at.stop:>3}] {block.name:<15} {block.text}"
-            for block, at in zip(BLOCKS, self.slices.values(), strict=True)
+            for block, at in zip(self.blocks, self.slices.values(), strict=True)
         )
 
     @property
     def size(self) -> int:
         """d: length of an observation."""
-        return self.slices[BLOCKS[-1].name].stop
+        return self.slices[self.blocks[-1].name].stop
 
     @property
     def private_size(self) -> int:
         """Length of the private part."""
-        return next(self.slices[block.name].start for block in BLOCKS if block.whose != "own")
+        shown = (block.name for block in self.blocks if block.whose != "own")
+        return self.slices[next(shown)].start
 
     @property
     def constant_size(self) -> int:
@@ -230,6 +259,17 @@ class ObservationLayout:
     def public_size(self) -> int:
         """Length of the public part."""
         return self.size - self.private_size
+
+    @property
+    def world_rows(self) -> tuple[int, int]:
+        """How many entries of the public and of the private part tell of a world that moves."""
+        world = [block for block in self.blocks if block.source == "world"]
+        at = self.slices
+        sizes = [
+            (block.whose == "own", at[block.name].stop - at[block.name].start) for block in world
+        ]
+        private = sum(size for own, size in sizes if own)
+        return sum(size for _, size in sizes) - private, private
 
     @property
     def state_size(self) -> int:
@@ -244,7 +284,7 @@ class ObservationLayout:
         """
         n = self.config.market.num_providers
         mask = np.zeros((n, self.size), bool)
-        for block in BLOCKS:
+        for block in self.blocks:
             if self.config.information in block.hidden_under:
                 mask[:, self.slices[block.name]] = ~np.eye(n, dtype=bool)
         return mask if mask.any() else None
@@ -261,9 +301,10 @@ class BatchObservation:
 
     # [G, n, s]: identity, existing levels, own curves; environment b has market b modulo G
     static: Any
-    own: Any  # [num_envs, n, k + 1]: own last action, own last profit
-    # [num_envs, p]: everybody's quality, price and share, then 1 once a round has been played, and
-    # the time left
+    # [num_envs, n, k + 1]: own last action, own last profit; one more where prices hold
+    own: Any
+    # [num_envs, p]: everybody's quality, price and share, what is known of a world that moves, then
+    # 1 once a round has been played, and the time left
     public: Any
     # [n, d] bool: what `full` shows to nobody but whose it is; None where nothing is hidden.
     # `public` has it all

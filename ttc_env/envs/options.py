@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
+from ttc_env.envs.shocks import Shocks
 from ttc_env.game.misreports import Misreport
 from ttc_env.game.rules.user_types import Types
 from ttc_env.game.types import QualityFunction
@@ -63,4 +64,6 @@ class GameOptions(MarketOptions, MechanismOptions, total=False):
     demand: Literal["expected", "sampled"]
     information: Literal["full", "prices", "own"]
     max_cycles: int
+    shocks: Shocks | None
+    price_period: int
     agent_names: Sequence[str] | None

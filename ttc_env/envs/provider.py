@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
 import gymnasium
@@ -14,6 +15,7 @@ from ttc_env.envs.generators import checked_seed
 from ttc_env.envs.market import MarketEnv
 from ttc_env.envs.market_source import Markets
 from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
+from ttc_env.envs.stage_game import StageGame
 from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.mechanisms import Mechanism
 from ttc_env.game.regret import compare
@@ -73,13 +75,24 @@ class Opponents(Protocol):
         ...
 
 
+@runtime_checkable
+class StageWatcher(Protocol):
+    """Opponents that are also told each round's game where the world moves."""
+
+    def watch(self, stage: StageGame) -> None:
+        """The coming round's game; called before `act`."""
+        ...
+
+
 Policy: TypeAlias = Callable[[np.ndarray], Any]
 """One opponent's observation -> an action of the environment, for all opponents alike; the
 observation says which provider it is."""
 
 
 class FixedOpponents:
-    """Base of opponents that learn nothing: the same actions in every round."""
+    """Base of opponents that learn nothing: the same actions in every round; where the world moves,
+    those of each round's game.
+    """
 
     def start(self, config: EnvConfig, indices: tuple[int, ...], seed: int) -> None:
         self._actions = {
@@ -87,6 +100,15 @@ class FixedOpponents:
             for i, action in enumerate(self.profile(config))
             if i in indices
         }
+
+    def watch(self, stage: StageGame) -> None:
+        """Play this round's game."""
+        if not stage.providers:
+            return
+        config, agents = stage.game, stage.config.agents
+        for i, action in zip(stage.providers, self.profile(config), strict=True):
+            if agents[i] in self._actions:
+                self._actions[agents[i]] = action
 
     def profile(self, config: EnvConfig) -> list[Any]:
         """`[n]` an environment action for every provider."""
@@ -114,6 +136,9 @@ class PolicyOpponents(FixedOpponents):
     def start(self, config: EnvConfig, indices: tuple[int, ...], seed: int) -> None:
         """A policy has nothing to begin."""
 
+    def watch(self, stage: StageGame) -> None:
+        """A policy goes by what it observes."""
+
     def act(self, observations: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
         return {agent: self._policy(seen) for agent, seen in observations.items()}
 
@@ -124,6 +149,23 @@ class EquilibriumOpponents(FixedOpponents):
     """
 
     _solved: tuple[EnvConfig, list[Any]] | None = None
+
+    def watch(self, stage: StageGame) -> None:
+        """Where the world moves: the equilibrium of each round's game. Where none is known, that of
+        the game with free prices; or the actions of the round before.
+        """
+        if not stage.providers:
+            return
+        flat = None
+        if not stage.config.continuous:
+            with suppress(ValueError):
+                flat = _least_welfare(stage.solve(search=False))
+        if flat is not None:
+            actions = stage.actions(flat)
+            self._actions = {agent: actions[agent] for agent in self._actions}
+        elif stage.config.continuous or stage.holds:
+            with suppress(ValueError):
+                super().watch(stage)
 
     def profile(self, config: EnvConfig) -> list[Any]:
         if self._solved is None or self._solved[0] is not config:
@@ -144,16 +186,24 @@ def _equilibrium(config: EnvConfig) -> list[Any]:
                 zip(levels.tolist(), reports.tolist(), offer.price.tolist(), strict=True)
             )
         ]
-    flat = getattr(solution, "actions", None)  # dominant strategies
+    flat = _least_welfare(solution)
     if flat is None:
         assert isinstance(solution, Solution)
-        if len(solution.equilibria) == 0:
-            raise ValueError(
-                f"opponent is 'equilibrium', but {solution.no_equilibrium}; choose 'best_response',"
-                " 'truthful' or a policy"
-            )
-        flat = solution.worst
+        raise ValueError(
+            f"opponent is 'equilibrium', but {solution.no_equilibrium}; choose 'best_response',"
+            " 'truthful' or a policy"
+        )
     return [config.action_of(i, int(a)) for i, a in enumerate(flat)]
+
+
+def _least_welfare(solution: Any) -> np.ndarray | None:
+    """`[n]` flat actions: dominant strategies, or the equilibrium of least welfare; None if there
+    is none.
+    """
+    flat: np.ndarray | None = getattr(solution, "actions", None)
+    if flat is not None or len(solution.equilibria) == 0:
+        return flat
+    return np.asarray(solution.worst)
 
 
 def _choice(config: EnvConfig, provider: int, level: int, report: int, price: float) -> float:
@@ -208,10 +258,23 @@ class BestResponseOpponents:
             )
         rng = np.random.default_rng(seed)
         self._config, self._indices, self._t = config, frozenset(indices), 0
+        self._stage: StageGame | None = None  # where the world moves
+        self._last: np.ndarray | None = None
         self._noise = config.mechanism.rule.noise(config.table)
         exists = ~np.isnan(config.table.quality)
         self._flat = {i: int(rng.choice(np.flatnonzero(exists[i]))) for i in indices}
         self._answers: dict[tuple[int, bytes], int] = {}
+
+    def watch(self, stage: StageGame) -> None:
+        """Where the world moves: take the turn now, in the game that is about to be played, against
+        what was played last.
+        """
+        last, self._stage = self._stage, stage
+        if last is None or self._last is None or not stage.providers:
+            return
+        mover = (self._t - 1) % len(self._last)
+        if mover in self._indices and mover in stage.providers:
+            self._flat[mover] = stage.best_reply(mover, self._last)
 
     def act(self, observations: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
         agents, actions = self._config.agents, self._config.discrete_actions
@@ -226,7 +289,8 @@ class BestResponseOpponents:
     ) -> None:
         mover = self._t % len(actions)
         self._t += 1
-        if mover in self._indices:
+        self._last = actions
+        if mover in self._indices and self._stage is None:
             self._flat[mover] = self._answer(mover, actions)
 
     def _answer(self, i: int, actions: np.ndarray) -> int:
@@ -279,7 +343,8 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
     | a policy | `observation -> action` of the environment, the same function for all opponents; continuous actions included |
     | an object | `ttc_env.envs.provider.Opponents`: anything else. In a checkout `agents.opponents("hedge")` or `agents.opponents("provider_1=hedge,rest=ucb")` |
 
-    The named opponents know the game: `information` does not bind them.
+    The named opponents know the game: `information` does not bind them. Where the world moves they
+    play each round's game: its equilibrium, its truth, or a best answer in it.
 
     ## Starting State
 
@@ -361,9 +426,13 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         """The market that is played."""
         return self._env.market
 
-    def solve(self) -> Solution | AuctionSolution | ContinuousSolution:
-        """The exact solution of the game among all providers."""
-        return self._env.solve()
+    def solve(self, t: int | None = None) -> Solution | AuctionSolution | ContinuousSolution:
+        """The exact solution of the game among all providers; of round t's (`MarketEnv.solve`)."""
+        return self._env.solve(t)
+
+    def stage(self, t: int) -> StageGame:
+        """The game of round t (`MarketEnv.stage`)."""
+        return self._env.stage(t)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -386,9 +455,8 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
     def _own(self, infos: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         """This provider's info, with a mask of its own: Gymnasium wants new data on every call."""
         info = infos[self._me]
-        mask = self.config.action_masks[self.provider]
-        if mask is not None:
-            info["action_mask"] = mask.copy()
+        if not self.config.continuous:
+            info["action_mask"] = info["action_mask"].copy()
         return info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -402,6 +470,8 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         if not self._env.agents:
             raise RuntimeError("no episode is running; call reset() first")
         mine = self.config.parsed(self.provider, action)
+        if self.config.moves and isinstance(self._opponents, StageWatcher):
+            self._opponents.watch(self._env.stage(self._env.round))
         actions = {
             **self._opponents.act({agent: self._observations[agent] for agent in self._others}),
             self._me: mine,
@@ -423,7 +493,7 @@ class ProviderEnv(gymnasium.Env[np.ndarray, Any]):
         Raises:
             ValueError: continuous actions, which have no mask.
         """
-        mask = self.config.action_masks[self.provider]
+        mask = self._env.action_masks()[self.provider]
         if mask is None:
             raise ValueError("continuous actions have no mask; use actions='discrete' or 'flat'")
         return mask.astype(bool)

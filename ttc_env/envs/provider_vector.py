@@ -84,6 +84,11 @@ class ProviderVectorEnv(VectorEnv[Any, Any, Any]):
             num_envs, mechanism, benchmark, method, market=market, infos=infos, backend=backend,
             copy=False, **options,
         )  # fmt: skip
+        if self.config.moves:
+            raise ValueError(
+                "this batch plays a world that does not move; with shocks or price_period make a"
+                " gymnasium.vector.SyncVectorEnv of ttc_env.ProviderEnv"
+            )
         self.provider = check_provider(self.market, provider)
         self._indices = rivals_of(self.market, self.provider)
         self.num_envs = self._env.num_envs

@@ -22,8 +22,10 @@ _PANELS = {
 _LINES = {"welfare": ("welfare", "black"), "user_value": ("users' value", _BLUE)}
 
 
-def text(config: EnvConfig, history: list[Round], levels: list[np.ndarray]) -> str:
-    """A table of the last round, one line per provider."""
+def text(
+    config: EnvConfig, history: list[Round], levels: list[np.ndarray], optima: list[float]
+) -> str:
+    """A table of the last round, one line per provider. optima: the most welfare of each round."""
     market = config.market
     title = (
         f"{config.mechanism.name}  {market.benchmark or 'own curves'} {market.method or ''}  beta"
@@ -45,7 +47,7 @@ def text(config: EnvConfig, history: list[Round], levels: list[np.ndarray]) -> s
             f"{outcome.offer.cost[i]:>11.6f}{outcome.share[i]:>8.1%}{outcome.utility[i]:>11.2e}"
         )
     lines.append(
-        f"welfare {float(outcome.welfare):.6f} of {config.optimal_welfare:.6f}   users' value"
+        f"welfare {float(outcome.welfare):.6f} of {optima[-1]:.6f}   users' value"
         f" {float(outcome.user_value):.6f}"
     )
     return "\n".join(lines)
@@ -102,12 +104,17 @@ class Frames:
             key: welfare.plot([], [], color=colour, marker=".", label=label, animated=True)[0]
             for key, (label, colour) in _LINES.items()
         }
-        best = welfare.axhline(config.optimal_welfare, color=_GREEN, linestyle="--")
+        if config.moves:
+            best = welfare.plot([], [], color=_GREEN, linestyle="--", animated=True)[0]
+        else:
+            best = welfare.axhline(config.optimal_welfare, color=_GREEN, linestyle="--")
         best.set_label("social optimum")
         welfare.set_xlabel("round", fontsize=8)
         welfare.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
         welfare.set_ylabel("USD per arriving user", fontsize=8)
         handles = [*self._lines.values(), best]
+        if config.moves:
+            self._lines["optimum"] = best
         welfare.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=3,
                        fontsize=8, frameon=False)  # fmt: skip
         self._round = figure.text(0.975, 0.96, "", fontsize=12, animated=True)
@@ -121,13 +128,17 @@ class Frames:
     def __reduce__(self) -> Any:
         return Frames, (self.config,)  # pixels and canvas are made again
 
-    def draw(self, history: list[Round], levels: list[np.ndarray]) -> np.ndarray:
+    def draw(
+        self, history: list[Round], levels: list[np.ndarray], optima: list[float]
+    ) -> np.ndarray:
         """`[540, 960, 3]` uint8: levels, prices and shares of the last round, and welfare over the
-        episode.
+        episode. optima: the most welfare of each round.
         """
         n = self.config.market.num_providers
         last = history[-1] if history else None
         lines = {key: [float(getattr(o, key)) for o in history] for key in _LINES}
+        if self.config.moves:
+            lines["optimum"] = optima
         self._fit(
             len(history), max((float(o.offer.price.max()) for o in history), default=0.0), lines
         )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ttc_env.envs.rounds import Played
+from ttc_env.envs.stage import Stage
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game.continuous import PriceRange, continuous_regret
 from ttc_env.game.rules.base import Round, Users
@@ -43,6 +44,16 @@ class RoundInfos:
     def _optimal_welfare(self) -> Array:
         return self.tables.optimal_welfare[self.market]
 
+    def best_welfare(self, played: Played, at: slice = slice(None)) -> Array:
+        """`[b]` USD per arriving user: the most that any profile reaches in this round. at: which
+        environments were played, in this and the next two.
+        """
+        return self._optimal_welfare[at]
+
+    def arrivals(self, played: Played) -> Any:
+        """Users of the round, a number or `[b]`."""
+        return self.config.users
+
     @cached_property
     def _noise(self) -> Array:
         return self.tables.noise[self.market]
@@ -60,13 +71,13 @@ class RoundInfos:
             offer.quality, offer.seen, played.price, offer.cost, played.paid, offer.penalty
         )
 
-    def round(self, played: Played) -> Round:
+    def round(self, played: Played, at: slice = slice(None)) -> Round:
         """What the round comes to in expectation: `Rule.play` of its offers."""
-        return self.mechanism.rule.play(self.offer(played), self.users)
+        return self.mechanism.rule.play(self.offer(played), self._users(at))
 
     def of(self, played: Played) -> dict[str, np.ndarray]:
         """`[n, b]` per provider, `[b]` for the round; see `MarketEnv`, "Infos"."""
-        blocks = self._blocks(played, self.tables.best_replies.width)
+        blocks = self._blocks(played, self._width)
         if len(blocks) == 1:
             return self._of(played, blocks[0])
         infos: dict[str, np.ndarray] = {}
@@ -77,11 +88,16 @@ class RoundInfos:
                 infos[name][..., at] = x
         return infos
 
+    @property
+    def _width(self) -> int:
+        """Numbers per provider and environment that regrets need."""
+        return self.tables.best_replies.width
+
     def _of(self, played: Played, at: slice) -> dict[str, np.ndarray]:
         """Of the environments `at`."""
-        users = self._users(at)
-        expected = self.mechanism.rule.play(self.offer(played), users)
-        offer, sampled = expected.offer, played.served is not None
+        expected = self.round(played, at)
+        offer = expected.offer
+        exact = played.served is None  # what was played is expected
         infos = {
             "level": self._levels[0].take(played.index),
             "action": self._levels[1].take(played.index),
@@ -90,8 +106,8 @@ class RoundInfos:
             "cost": offer.cost,
             "payment": expected.payment,
             "profit": expected.profit,
-            "share": expected.share if sampled else played.share,
-            "utility": expected.utility if sampled else played.reward / self.config.users,
+            "share": played.share if exact else expected.share,
+            "utility": played.reward / self.arrivals(played) if exact else expected.utility,
         }
         if self.mechanism.misreports.kinds:
             for name, table in self.tables.lies.items():
@@ -100,24 +116,24 @@ class RoundInfos:
         for name in ("served", "correct", "caught"):
             if (count := getattr(played, name)) is not None:
                 infos[name] = count.astype(np.int64)
-        infos["regret"], infos["relative_regret"] = self._regrets(
-            infos["action"], expected, users, self.market[at], self._noise[at]
-        )
+        infos["regret"], infos["relative_regret"] = self.regrets(played, expected, at)
         infos["welfare"], infos["user_value"] = expected.welfare, expected.user_value
-        infos["optimal_welfare"] = self._optimal_welfare[at]
+        infos["optimal_welfare"] = self.best_welfare(played, at)
         infos["nash_conv"] = infos["regret"].sum(axis=0)
         return infos | {name: of(infos) for name, of in DERIVED.items()}
 
     def _users(self, at: slice) -> Users:
         return self.users.map(operator.itemgetter(at))
 
-    def _regrets(
-        self, action: np.ndarray, expected: Round, users: Users, market: np.ndarray, noise: Array
+    def regrets(
+        self, played: Played, expected: Round, at: slice = slice(None)
     ) -> tuple[Array, Array]:
         """Regret, USD per arriving user, and relative regret, `[n, b]`, against every action that
         the environment allows.
         """
+        users, market, noise = self._users(at), self.market[at], self._noise[at]
         if not self.config.continuous_prices:
+            action = self._levels[1].take(played.index)
             return self.tables.best_replies.regrets(action, expected, users, market, noise)
         prices = self.tables.price_range
         if len(self.tables.batch) > 1:
@@ -156,7 +172,13 @@ class RoundInfos:
 
 def _part(played: Played, at: slice) -> Played:
     """The rounds of some environments."""
-    return Played(*(None if x is None else x[..., at] for x in played))
+
+    def cut(x: Any) -> Any:
+        if x is None:
+            return None
+        return x.of(at) if isinstance(x, Stage) else x[..., at]
+
+    return Played(*map(cut, played))
 
 
 def columns(expected: Round, at: slice | int) -> Round:

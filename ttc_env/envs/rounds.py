@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ttc_env.envs.observations import blocks, symmetric_log
+from ttc_env.envs.stage import Stage, play_present
 from ttc_env.envs.tables import RoundTables
 from ttc_env.game import draws
-from ttc_env.game.rules.base import Users
-from ttc_env.game.tariffs import Offer
+from ttc_env.game.rules.base import Tabulated, Users
+from ttc_env.game.tariffs import Offer, Terms
 
 
 class Played(NamedTuple):
@@ -34,6 +35,13 @@ class Played(NamedTuple):
     )
     paid: Any = None  # [n, b] USD/query that is billed where that is not `price`, else None
     caught: Any = None  # [n, b] lies found, under sampled demand where lies can be told, else None
+    stage: Stage | None = None  # what it was played in, where the world moves
+    asked: Any = None  # [n, b] everybody's price as `Stage.held` has it, where prices hold
+
+    def kept(self) -> Played:
+        """The same in memory of its own. NumPy. (Stages are never written to.)"""
+        kept: list[Any] = [x.copy() if isinstance(x, np.ndarray) else x for x in self]
+        return Played(*kept)
 
 
 class BatchRounds:
@@ -61,10 +69,11 @@ class BatchRounds:
         self.profit_scale = self.put(tables.profit_scale[at])
         # [n, 1] or [n, num_envs]
         self.level_counts = self.put(tables.level_counts[:, at])
+        if config.continuous_prices or config.shocks is not None:
+            self._money = tuple(self.put(tables.scales[k][at]) for k in ("smallest", "largest"))
         if config.continuous_prices:
             ends = (self.tariff.multiple(self.tariff.choices[k]) for k in (0, -1))
             self._log_low, self._log_high = (float(np.log(end)) for end in ends)
-            self._money = tuple(self.put(tables.scales[k][at]) for k in ("smallest", "largest"))
         self._lookup()
 
     def _lookup(self) -> None:
@@ -78,8 +87,8 @@ class BatchRounds:
 
         self._numbers: dict[str, Any] | None = None
         self._offer: Offer | None = None
-        self._terms: tuple[Any, ...] = ()
-        self._billed: tuple[Any, ...] | None = None  # where a bill is not the price that users see
+        self._terms: Terms = ()
+        self._billed: Terms | None = None  # where a bill is not the price that users see
         if tables.numbers is not None:
             self._numbers = {name: flat(table) for name, table in tables.numbers.items()}
         else:
@@ -88,6 +97,9 @@ class BatchRounds:
             seen, billed = tables.price_terms
             self._terms = tuple(map(flat, seen))
             self._billed = None if billed is seen else tuple(map(flat, billed))
+        if self.config.shocks is not None:
+            self._offer = tables.offer.map(flat)
+            self._promise, self._action = flat(tables.promise), flat(tables.as_played)
         self._accuracy = None
         if self.sampled and tables.batch.accuracy is not None:
             shape = self.n, len(tables.batch), -1
@@ -106,6 +118,10 @@ class BatchRounds:
     def xp(self) -> ModuleType:
         """The array module."""
         return np if self.backend == "numpy" else torch_module()
+
+    def host(self, array: Any) -> np.ndarray:
+        """An array of this backend as NumPy's."""
+        return np.asarray(array if self.backend == "numpy" else array.detach().cpu())
 
     def put(self, array: Any) -> Any:
         """An array as this backend's own, on its device."""
@@ -164,13 +180,20 @@ class BatchRounds:
 
     # --- one round --------------------------------------------------------------------------------
 
-    def play(self, actions: Any, rng: Any = None, columns: slice = slice(None)) -> Played:
+    def play(
+        self,
+        actions: Any,
+        rng: Any = None,
+        columns: slice = slice(None),
+        stage: Stage | None = None,
+    ) -> Played:
         """One round.
 
         Args:
             actions: `[b, n]` or `[b, n, k]`, in their space.
             rng: the generator, under sampled demand.
             columns: which environments these are, where not all.
+            stage: what these play in, where costs, demand or presence move.
         """
         box: Any = None
         price: Any = None
@@ -179,25 +202,43 @@ class BatchRounds:
             box, index = self.binned(actions, columns)
         else:
             index = self.index(actions, columns)
-        users = self.users(columns)
-        if self._numbers is not None:
-            rows = {name: self.take(table, index) for name, table in self._numbers.items()}
-            share, outside, gain = self.rule.tabulated(rows, users, self.arrivals)
+        users, arrivals = self.users(columns), self.arrivals
+        if self.config.shocks is not None:
+            assert stage is not None
+            if stage.arrivals is not None:
+                arrivals = self.put(stage.arrivals)
+            rests = stage.at_rest(index.shape[1], self.arrivals)
+            offer = self._stage_offer(index, box, None if rests.all() else stage, columns)
+            if self._numbers is not None and rests.all():
+                share, outside, gain = self._tabulated(index, users)
+            else:
+                played = play_present(self.rule, offer, users, stage.present, self.put)
+                offer, share, outside = played.offer, played.share, played.outside_share
+                gain = arrivals * played.profit
+                if self._numbers is not None and rests.any():  # to the last bit as by default
+                    found, here = self._tabulated(index, users), self.put(rests)
+                    share, outside, gain = (
+                        self.xp.where(here, x, y)
+                        for x, y in zip(found, (share, outside, gain), strict=True)
+                    )
+            price = offer.price
+            if self.config.mechanism.misreports.kinds:
+                paid = offer.paid
+        elif self._numbers is not None:
+            share, outside, gain = self._tabulated(index, users)
         else:
             assert self._offer is not None
             offer = self._offer.map(lambda table: self.take(table, index))
             if self.config.continuous_prices:
-                price = self._price(box[1], index, self._terms)
-                if self._billed is not None:
-                    paid = self._price(box[1], index, self._billed)
-                offer = Offer(offer.quality, offer.seen, price, offer.cost, paid, offer.penalty)
+                offer = self._priced(offer, box, *self._terms_at(index))
+                price, paid = offer.price, None if self._billed is None else offer.paid
             played = self.rule.play(offer, users)
             share, outside = played.share, played.outside_share
-            gain = self.arrivals * played.profit
+            gain = arrivals * played.profit
         if not self.sampled:
-            return Played(gain * share, share, index, price, box, paid=paid)
-        served = self.rule.draw(share, outside, self.arrivals, rng)
-        share = served / self.arrivals
+            return Played(gain * share, share, index, price, box, paid=paid, stage=stage)
+        served = self.rule.draw(share, outside, arrivals, rng)
+        share = served / arrivals
         correct = None
         if self._accuracy is not None:
             correct = draws.answers(served, self.take(self._accuracy, index), rng)
@@ -207,16 +248,61 @@ class BatchRounds:
             chance = self.take(self._caught, index)
             caught = draws.answers(served, chance, rng)
             reward = reward + (served * chance - caught) * self._fine
-        return Played(reward, share, index, price, box, served, correct, paid, caught)
+        return Played(reward, share, index, price, box, served, correct, paid, caught, stage)
 
-    def _price(self, position: Any, index: Any, terms: tuple[Any, ...]) -> Any:
+    def _tabulated(self, index: Any, users: Users) -> Tabulated:
+        """A round looked up in the tables."""
+        assert self._numbers is not None
+        rows = {name: self.take(table, index) for name, table in self._numbers.items()}
+        return self.rule.tabulated(rows, users, self.arrivals)
+
+    def _stage_offer(self, index: Any, box: Any, stage: Stage | None, columns: slice) -> Offer:
+        """`[n, b]`: what is on the table in a world that moves; None: and is at rest."""
+        continuous = self.config.continuous_prices
+        if stage is None or stage.cost is None:
+            assert self._offer is not None
+            offer = self._offer.map(lambda table: self.take(table, index))
+            return self._priced(offer, box, *self._terms_at(index)) if continuous else offer
+        mechanism, action = self.config.mechanism, self.take(self._action, index)
+        markets = self.tables.batch.at_costs(self.markets(columns), stage.cost)
+        offer = markets.offers(mechanism).map(lambda table: self._entries(table, action))
+        if not continuous:
+            return offer
+        promise = self.take(self._promise, index)
+
+        def chosen(terms: Terms) -> Terms:
+            return tuple(self._entries(x.reshape(*index.shape, -1), promise) for x in terms)
+
+        seen, billed = mechanism.terms(markets.stacked)
+        return self._priced(offer, box, chosen(seen), None if billed is seen else chosen(billed))
+
+    def _entries(self, table: np.ndarray, choice: Any) -> Any:
+        """Of a NumPy table `[n, b, k]`, the entries `[n, b]` that were chosen."""
+        n, b, k = table.shape
+        start = self.put(np.arange(n * b).reshape(n, b) * k)
+        return self.take(self.put(np.ascontiguousarray(table).reshape(-1)), start + choice)
+
+    def _terms_at(self, index: Any) -> tuple[Terms, Terms | None]:
+        """The terms of the price that users see, and of the bill where that is another one."""
+        seen, billed = (
+            None if terms is None else tuple(self.take(term, index) for term in terms)
+            for terms in (self._terms, self._billed)
+        )
+        return seen or (), billed
+
+    def _priced(self, offer: Offer, box: Any, seen: Terms, billed: Terms | None) -> Offer:
+        """An offer with the continuous prices that are asked."""
+        price = self._price(box[1], seen)
+        paid = None if billed is None else self._price(box[1], billed)
+        return Offer(offer.quality, offer.seen, price, offer.cost, paid, offer.penalty)
+
+    def _price(self, position: Any, terms: Terms) -> Any:
         """USD/query: a continuous price `[n, b]`, on a log scale from the lowest choice's (-1) to
-        the highest choice's (1).
+        the highest choice's (1). terms: the tariff's, `[n, b]`.
         """
         span = self._log_high - self._log_low
         multiple = self.xp.exp(self._log_low + span * (position + 1.0) / 2.0)
-        at_index = tuple(self.take(term, index) for term in terms)
-        return self.tariff.price(at_index, self.tariff.choice(multiple))
+        return self.tariff.price(terms, self.tariff.choice(multiple))
 
     # --- what was played --------------------------------------------------------------------------
 
@@ -225,11 +311,17 @@ class BatchRounds:
         shown = [self.take(table, played.index) for table in self.seen_by_all]
         if played.price is not None:
             low, high = (self._of(x, columns) for x in self._money)
-            shown[self._price_row] = symmetric_log(played.price, low, high, self.xp)
+            price = symmetric_log(played.price, low, high, self.xp)
+            if played.stage is not None:  # the scale is that of costs as given
+                price = price.clip(-1.0, 1.0)
+            shown[self._price_row] = price
         if played.box is None:
             mine = [self.take(table, played.index) for table in self.seen_by_one]
         else:
             mine = list(played.box)
+        if played.stage is not None and played.stage.present is not None:
+            here = self.put(played.stage.present)
+            shown, mine = ([row * here for row in rows] for rows in (shown, mine))
         return [*shown, *self._round_rows("all", played, columns)], [
             *mine,
             *self._round_rows("own", played, columns),
@@ -241,6 +333,13 @@ class BatchRounds:
             "share": lambda: played.share,
             "profit": lambda: played.reward * self._of(self.profit_scale, columns),
         }
+        stage = played.stage
+        if stage is not None and stage.arrivals is not None:  # per arriving user, as ever
+            size = self.put(self.arrivals / stage.arrivals)
+            rows["profit"] = lambda: played.reward * (self._of(self.profit_scale, columns) * size)
+        if stage is not None and stage.cost is not None:  # the scale is that of costs as given
+            unclipped = rows["profit"]
+            rows["profit"] = lambda: unclipped().clip(-1.0, 1.0)
         return [rows[block.values]() for block in blocks(whose, "round")]  # type: ignore[index]
 
     def show(self, played: Played, columns: slice, public: np.ndarray, own: np.ndarray) -> None:
@@ -248,7 +347,7 @@ class BatchRounds:
         num_envs]`. NumPy.
         """
         n = self.n
-        if played.box is not None:
+        if played.box is not None or self.config.shocks is not None:
             shown, mine = self.seen(played, columns)
             for j, rows in enumerate(shown):
                 public[j * n : (j + 1) * n, columns] = rows

@@ -75,20 +75,25 @@ class RoundTables:
         return self.config.mechanism.split(self.as_played, self.batch.stacked)[0]
 
     @cached_property
+    def promise(self) -> np.ndarray:
+        """`[n, G a]`: the pair of level and report, `level * reports + report`."""
+        mechanism, market = self.config.mechanism, self.batch.stacked
+        level, _, report = mechanism.split(self.as_played, market)
+        return np.asarray(level * mechanism.grid(market)[2] + report)
+
+    @cached_property
     def price_terms(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """`[n, G a]` each: what continuous prices depend on besides their choice: those that users
         see, and those that are billed.
         """
-        mechanism, market = self.config.mechanism, self.batch.stacked
-        level, _, report = mechanism.split(self.as_played, market)
-        promise = level * mechanism.grid(market)[2] + report
+        promise = self.promise
         shape = self.batch.num_providers, len(self.batch), -1
 
         def played(term: Array) -> Array:
             by_promise = np.take_along_axis(term.reshape(shape), promise.reshape(shape), axis=2)
             return by_promise.reshape(len(promise), -1)
 
-        seen, billed = mechanism.terms(market)
+        seen, billed = self.config.mechanism.terms(self.batch.stacked)
         shown = tuple(map(played, seen))
         return shown, shown if billed is seen else tuple(map(played, billed))
 

@@ -17,7 +17,12 @@ from ttc_env.envs.observations import BatchObservation, ObservationLayout
 from ttc_env.envs.options import Benchmark, GameOptions, Infos
 from ttc_env.envs.round_infos import RoundInfos
 from ttc_env.envs.rounds import Played
+from ttc_env.envs.stage import Stage
+from ttc_env.envs.stage_game import StageGame
+from ttc_env.envs.stage_infos import StageInfos
 from ttc_env.envs.tables import RoundTables
+from ttc_env.envs.world import World, world_generator
+from ttc_env.game.enumeration import MOST_PROFILES
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import Mechanism
 from ttc_env.game.rules.score_auction import AuctionSolution
@@ -74,6 +79,14 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
     One generator for the whole batch (`reset(seed=...)`); only `demand="sampled"` draws from it.
     With one environment, or with a list of seeds, the NumPy backend draws what PettingZoo
     environments with these seeds draw.
+
+    ## A world that moves
+
+    As in `MarketEnv`: `action_mask()` and `stages()` are about the coming round. The world moves on
+    the host by a generator of its own, the same in NumPy and torch; a round is played by the rule's
+    definition, some times slower than from tables. numba and `compile=True` take `price_period`
+    alone. Infos in full solve every environment's stage game for its optimum, about a millisecond
+    each.
 
     ## torch
 
@@ -143,6 +156,10 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         self._rng = self._backend.generator(None)
         self._t, self._running = 0, False
         self._last: Played | None = None
+        _check_optima(config)
+        self._world = World(config, self.rounds) if config.moves else None
+        self._world_rng = world_generator(None)
+        self._stage: Stage | None = None  # what the coming round is played in
 
     def __repr__(self) -> str:
         return (
@@ -196,11 +213,21 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         """Which actions each provider of each market has: `[G, n, k]` int8, as in `MarketEnv`; None
         for continuous actions.
 
-        A level beyond them means the highest one.
+        A level beyond them means the highest one. Where the world moves: each provider of each
+        environment in the coming round, `[num_envs, n, k]`.
         """
         if self.config.continuous:
             return None
+        if self._world is not None and self._stage is not None:
+            return self._world.masks(self._stage, self.batch)
         return action_masks(self.batch, self.config).swapaxes(0, 1).astype(np.int8)
+
+    def _masks(self) -> dict[str, np.ndarray]:
+        """`action_mask` as infos carry it, of the coming round."""
+        if self._world is None:
+            return dict(self._mask_info)
+        mask = self.action_mask() if self.config.infos == "full" else None
+        return {} if mask is None else {"action_mask": mask}
 
     @cached_property
     def _mask_info(self) -> dict[str, np.ndarray]:
@@ -233,9 +260,19 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
                 "environments run in step, and are reset together: reset_mask must be all True"
             )
         if seed is not None:
-            self._rng = self._backend.generator(self._seeds(seed))
+            seed = self._seeds(seed)
+            self._rng = self._backend.generator(seed)
+            self._world_rng = world_generator(seed)
         self._t, self._running, self._last = 0, True, None
-        return self._shown(self._backend.first()), dict(self._mask_info)
+        return self._shown(self._first()), self._masks()
+
+    def _first(self) -> BatchObservation:
+        """A new episode's first observation."""
+        obs = self._backend.first()
+        if self._world is None:
+            return obs
+        self._stage = self._world.first(self._world_rng)
+        return self._world.show(obs, self._stage)
 
     def _seeds(self, seed: Any) -> int | list[int] | None:
         """One seed for the batch, or one for each environment."""
@@ -265,9 +302,7 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         over = t >= self.config.max_cycles
         obs, reward = self.play(actions, max(0.0, 1.0 - t / self.config.max_cycles))
         self._t = t  # not before: a refused action is no round
-        infos: dict[str, Any] = dict(self._mask_info)
-        if self.config.infos == "full":
-            infos.update(self.round_infos())
+        infos: dict[str, Any] = self.round_infos() if self.config.infos == "full" else {}
         if over and self.autoreset == "same_step":
             # Copied in any case: the buffers are about to become the next episode's.
             infos["final_obs"] = (
@@ -275,10 +310,11 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
             )
             # in which environments: Gymnasium's convention
             infos["_final_obs"] = np.ones(self.num_envs, bool)
-            obs = self._backend.first()
+            obs = self._first()
             self._t = 0
         elif over:
             self._running = False
+        infos |= self._masks()
         flags = self._backend.flags(over)
         terminations, truncations = map(self._backend.copied, flags) if self.copy else flags
         return self._shown(obs), reward, terminations, truncations, infos
@@ -288,14 +324,19 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
 
         Returns observations, not copied, and rewards.
         """
-        obs, self._last = self._backend.play(actions, self._rng, time_left)
+        obs, self._last = self._backend.play(actions, self._rng, time_left, self._stage)
+        if self._world is not None and self._stage is not None:
+            self._stage = self._world.after(self._stage, self._last, self._world_rng)
+            obs = self._world.show(obs, self._stage)
         return obs, self._rewarded(self._last.reward)
 
     def rewards(self, actions: Any) -> Any:
         """Rewards `[num_envs, n]` of one round in USD, expected or sampled, and nothing else: no
         observation, no episode, `last` as it was.
         """
-        return self._rewarded(self._backend.rewards(self._checked(actions), self._rng))
+        if self._world is not None and self._stage is None:
+            raise RuntimeError("the world moves, and no episode is running; call reset() first")
+        return self._rewarded(self._backend.rewards(self._checked(actions), self._rng, self._stage))
 
     def _rewarded(self, columns: Any) -> Any:
         return columns.T.copy() if self.copy and self.backend != "torch" else columns.T
@@ -358,11 +399,36 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         return profit.swapaxes(0, 1), log_share.swapaxes(0, 1)
 
     def _on_host(self) -> Played:
-        return Played(*(None if x is None else self._backend.host(x) for x in self.last))
+        last = self.last
+        host = {name: self._host(x) for name, x in last._asdict().items() if name != "stage"}
+        stage = last.stage
+        return Played(**host, stage=None if stage is None else self._stage_on_host(stage))
+
+    def _stage_on_host(self, stage: Stage) -> Stage:
+        return stage._replace(held=self._host(stage.held))
+
+    def _host(self, x: Any) -> Any:
+        return None if x is None else self._backend.host(x)
 
     @cached_property
     def _infos(self) -> RoundInfos:
-        return RoundInfos(self.tables, self.num_envs)
+        return (StageInfos if self.config.moves else RoundInfos)(self.tables, self.num_envs)
+
+    def stages(self) -> list[StageGame]:
+        """The coming round's game in each environment (`MarketEnv.stage`).
+
+        Raises:
+            RuntimeError: no episode was started.
+        """
+        if not self._running:
+            raise RuntimeError("no episode is running; call reset() first")
+        stage = Stage(self._t) if self._stage is None else self._stage
+        stage = self._stage_on_host(stage)
+        games, count = len(self.batch), range(self.num_envs)
+        markets = (
+            [self.config.market] if games == 1 else [self.batch.market(g) for g in range(games)]
+        )
+        return [StageGame.of(self.config, markets[b % games], stage, b) for b in count]
 
     def solve(self) -> list[Solution | AuctionSolution]:
         """The exact solution of each of the G markets (`ttc_env.solve`); for sweeps of many see
@@ -376,14 +442,19 @@ class VectorMarketEnv(VectorEnv[Any, Any, Any]):
         """All that later rounds depend on, in numbers, strings and NumPy arrays: the clock and the
         generators. Observations are not part of it.
         """
-        return {
+        content = {
             "t": self._t,
             "running": self._running,
             "generators": self._backend.generator_state(self._rng),
         }
+        if self._world is not None and self._stage is not None:
+            content["world"] = self._world.state_dict(self._stage, self._world_rng)
+        return content
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned, of an environment made with the same arguments."""
+        if self._world is not None and "world" in content:
+            self._stage, self._world_rng = self._world.from_state(content["world"])
         self._t, self._running = int(content["t"]), bool(content["running"])
         self._rng, self._last = self._backend.generator_from(content["generators"]), None
 
@@ -446,3 +517,21 @@ def vector_env(
         copy=copy,
         check_actions=check_actions,
     )
+
+
+def _check_optima(config: EnvConfig) -> None:
+    """Refuse infos whose optimum would take seconds in every environment and round.
+
+    Raises:
+        ValueError: infos="full" in such a game.
+    """
+    if config.infos == "basic" or not config.mechanism.rule.searches_optimum:
+        return
+    profiles = np.prod((~np.isnan(config.table.quality)).sum(axis=1), dtype=np.float64)
+    if config.moves - {"demand"} and profiles > MOST_PROFILES:
+        raise ValueError(
+            "infos='full' hold the most welfare of every round, and where the world moves that is a"
+            f" search of seconds in each environment and round of this game ({profiles:.3g}"
+            " profiles); use infos='basic', and env.stages()[b].optimal_welfare for the rounds that"
+            " you want, or fewer providers or price choices"
+        )

@@ -23,7 +23,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from ttc_env.game.types import Array, Curve, validate_margin
+from ttc_env.game.types import Array, Curve
+from ttc_env.game.validation import validate_margin
 
 REQUIRED = ("provider", "level", "accuracy")
 OPTIONAL = (

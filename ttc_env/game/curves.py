@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING
 
 from ttc_env.game import curve_table, frontier
 from ttc_env.game.curve_table import CurveTable
-from ttc_env.game.types import Market, Provider, QualityFunction, validate_quality
+from ttc_env.game.types import Market, Provider, QualityFunction
+from ttc_env.game.validation import validate_quality
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 
-def choices(share: Any, outside: Any, users: int, rng: Any) -> Any:
+def choices(share: Any, outside: Any, users: Any, rng: Any) -> Any:
     """Users served by each provider, `[n, b]`: a multinomial draw per environment. share: `[n, b]`;
-    outside: `[b]`.
+    outside: `[b]`; users: a number, or `[b]`.
     """
     if isinstance(share, np.ndarray):
         chances = np.concatenate([share, np.broadcast_to(outside, share.shape[1:])[None]]).T
         return rng.multinomial(users, chances / chances.sum(axis=1, keepdims=True)).T[:-1]
     import torch
 
-    left = torch.full_like(share[0], float(users))
+    left = torch.zeros_like(share[0]) + users
     rest = share.sum(dim=0) + outside
     served = []
     # conditional binomials: each provider draws from the users whom the ones before left
@@ -32,9 +32,9 @@ def choices(share: Any, outside: Any, users: int, rng: Any) -> Any:
     return torch.stack(served)
 
 
-def winners(share: Any, users: int, rng: Any) -> Any:
+def winners(share: Any, users: Any, rng: Any) -> Any:
     """Users served, `[n, b]`, in one auction a round: a tie is drawn once, and its winner serves
-    everybody. share: `[n, b]`.
+    everybody. share: `[n, b]`; users: a number, or `[b]`.
     """
     tied = share > 0
     if isinstance(share, np.ndarray):
@@ -48,7 +48,7 @@ def winners(share: Any, users: int, rng: Any) -> Any:
         tied.sum(dim=0),
     )
     rank = torch.minimum((u * count).to(torch.int64), count - 1) + 1
-    return (tied & (torch.cumsum(tied, dim=0) == rank)) * torch.full_like(share, float(users))
+    return (tied & (torch.cumsum(tied, dim=0) == rank)) * (torch.zeros_like(share) + users)
 
 
 def answers(served: Any, accuracy: Any, rng: Any) -> Any:

@@ -20,7 +20,8 @@ from ttc_env.game.optimum import Optimum
 from ttc_env.game.regret import compare
 from ttc_env.game.solution import LeastRegret, Profile, Solution
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market, validate_tolerance
+from ttc_env.game.types import Array, Market
+from ttc_env.game.validation import validate_tolerance
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism

@@ -19,7 +19,8 @@ from ttc_env.game.demand import log_rivals, log_total, logits
 from ttc_env.game.dominance import kept_actions
 from ttc_env.game.intervals import Intervals, consistent_profiles
 from ttc_env.game.replies import Index, Mask, ReplyTable, extreme_replies, reply_mask
-from ttc_env.game.types import Array, PostedPriceGame, validate_tolerance
+from ttc_env.game.types import Array, PostedPriceGame
+from ttc_env.game.validation import validate_tolerance
 
 MOST_ROUNDING = 1e-6
 """On log utility: where rounding of beta (V - V_0) alone may do more, nothing is `complete`."""

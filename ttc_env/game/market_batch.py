@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market, PostedPriceGame, frozen_array
+from ttc_env.game.types import Array, Market, PostedPriceGame
+from ttc_env.game.validation import frozen_array
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
@@ -229,6 +230,20 @@ class MarketBatch:
         table = mechanism.offers(self.stacked)
         shape = (self.num_providers, len(self), -1)
         return table.map(lambda values: values.reshape(shape))
+
+    def at_costs(self, markets: np.ndarray, factor: Array) -> MarketBatch:
+        """B markets: number b is market `markets[b]` with provider i's costs times `factor[i, b]`.
+
+        Args:
+            markets: `[B]` indices.
+            factor: `[n, B]`, positive.
+        """
+        moved = object.__new__(MarketBatch)  # what was checked is not checked again
+        for field in dataclasses.fields(self):
+            table = getattr(self, field.name)
+            moved.__dict__[field.name] = None if table is None else table[..., markets]
+        moved.__dict__["cost"] = moved.cost * factor[:, None]
+        return moved
 
     def with_betas(self, betas: Sequence[float] | Array) -> MarketBatch:
         """Every market at every beta: G x len(betas) markets, the betas of one market next to each

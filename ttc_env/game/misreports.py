@@ -17,7 +17,7 @@ truth, then the lies in the order of the table (`Misreports.reports`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -138,6 +138,12 @@ class Misreports:
     def expected_fine(self) -> float:
         """audit_rate x fine, USD per query served with a lie."""
         return self.audit_rate * self.fine
+
+    def counted(self, num_levels: int) -> Misreports:
+        """The same reports as with so many levels, in markets that have fewer, too."""
+        if self.under_serve != EVERY:
+            return self
+        return replace(self, under_serve=tuple(range(1, num_levels)))
 
     def reports(self, num_levels: int) -> tuple[Report, ...]:
         """What may be reported, the truth first.

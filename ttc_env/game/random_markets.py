@@ -21,14 +21,8 @@ from numpy.typing import ArrayLike
 
 from ttc_env.game.curves import BENCHMARKS, DEFAULT_BETA, DEFAULT_MARGIN, load_market
 from ttc_env.game.market_batch import MarketBatch
-from ttc_env.game.types import (
-    Array,
-    QualityFunction,
-    number,
-    numbers,
-    validate_margin,
-    validate_quality,
-)
+from ttc_env.game.types import Array, QualityFunction
+from ttc_env.game.validation import number, numbers, validate_margin, validate_quality
 
 
 def published_vectors(benchmark: str = "gsm8k", method: str | None = None) -> Array:

@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game.demand import logits
-from ttc_env.game.types import Array, PostedPriceGame, validate_tolerance
+from ttc_env.game.types import Array, PostedPriceGame
+from ttc_env.game.validation import validate_tolerance
 
 Index = NDArray[np.intp]
 Mask = NDArray[np.bool_]

@@ -13,7 +13,8 @@ from typing import Any, Literal, overload
 from ttc_env.game.mechanisms import Mechanism, get_mechanism
 from ttc_env.game.rules.posted_price import PostedPriceSolution
 from ttc_env.game.rules.score_auction import AuctionSolution
-from ttc_env.game.types import Array, Market, validate_tolerance
+from ttc_env.game.types import Array, Market
+from ttc_env.game.validation import validate_tolerance
 
 
 @overload

@@ -25,7 +25,8 @@ from ttc_env.game.equilibrium import MOST_ROUNDING, equilibria
 from ttc_env.game.market_batch import MarketBatch, listed
 from ttc_env.game.optimum import maximise_share_weighted
 from ttc_env.game.replies import Index
-from ttc_env.game.types import Array, Market, PostedPriceGame, validate_tolerance
+from ttc_env.game.types import Array, Market, PostedPriceGame
+from ttc_env.game.validation import validate_tolerance
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism

@@ -7,11 +7,9 @@ Everything here is frozen and holds read-only arrays. One convention runs throug
 from __future__ import annotations
 
 import dataclasses
-import numbers as numbers_abc
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -19,57 +17,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game.display import Columns, Tabular, as_html
-
-Array = NDArray[np.float64]
+from ttc_env.game.validation import (
+    Array,
+    frozen_array,
+    is_number,
+    measured_table,
+    number,
+    numbers,
+    validate_margin,
+    validate_names,
+    validate_quality,
+    within,
+)
 
 SMALLEST_PROFIT = 1e-290
 """USD/query. Of numbers below 1e-308 doubles hold fewer and fewer digits, and none of 1 / them."""
-
-
-def frozen_array(values: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:
-    """A read-only copy of `values`."""
-    array = np.array(values, dtype=dtype)
-    array.setflags(write=False)
-    return array
-
-
-def numbers(what: str, values: ArrayLike) -> Array:
-    """A read-only float copy of an array of numbers.
-
-    Raises:
-        ValueError: truth values, complex numbers, dates, texts, or rows of different lengths, which
-            NumPy would convert or refuse without saying which argument it was.
-    """
-    try:
-        given = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(
-            f"{what}: rows of different lengths; fill the end of the shorter ones with NaN"
-        ) from error
-    plain = given.dtype.kind in "iuf"
-    if not plain and not (given.dtype.kind == "O" and all(map(_is_number, given.flat))):
-        raise ValueError(f"{what} is an array of {given.dtype}; give plain numbers (int or float)")
-    return frozen_array(given)
-
-
-def number(what: str, value: Any, remedy: str) -> float:
-    """One finite number as a float.
-
-    Raises:
-        ValueError: `value` is something else: a truth value, a text, a complex number, a date, NaN.
-    """
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if not _is_number(value) or not np.isfinite(float(value)):
-        raise ValueError(f"{what} is {value!r}; it must be a finite number: {remedy}")
-    return float(value)
-
-
-def _is_number(value: object) -> bool:
-    # NumPy's timedelta64 counts as an integer, Python's bool too.
-    if isinstance(value, (bool, np.bool_, np.timedelta64)):
-        return False
-    return isinstance(value, (numbers_abc.Real, Decimal))
 
 
 def _restore(self: Any, state: dict[str, Any]) -> None:
@@ -100,7 +62,7 @@ class QualityFunction:
                 f"quality function {self.form!r} is unknown; choose 'linear', 'power' or"
                 " 'exponential'"
             )
-        if not (_is_number(self.parameter) and np.isfinite(self.parameter) and self.parameter > 0):
+        if not (is_number(self.parameter) and np.isfinite(self.parameter) and self.parameter > 0):
             raise ValueError(
                 f"the quality function's parameter is {self.parameter!r}; it must be a positive"
                 " number, so that f rises"
@@ -252,7 +214,7 @@ class Provider:
         return f"Provider({self.name!r}, {len(self.levels)} levels)"
 
     def __post_init__(self) -> None:
-        _validate_names([self.name])
+        validate_names([self.name])
         for field in ("levels", "quality", "price", "cost"):
             values = numbers(f"provider {self.name!r}: {field}", getattr(self, field))
             object.__setattr__(self, field, values)
@@ -288,7 +250,7 @@ class Provider:
             return
         values = numbers(field, values)
         object.__setattr__(self, field, values)
-        if values.shape != self.levels.shape or not _within(values, most).all():
+        if values.shape != self.levels.shape or not within(values, most).all():
             raise ValueError(
                 f"provider {self.name!r}: {field} needs one number from 0 to {most:g} per level,"
                 f" {self.levels.shape}; got {values}"
@@ -455,7 +417,7 @@ class Market(Tabular):
                 f" {p.shape}, {c.shape}"
             )
         measured = {
-            field: _measured_table(field, table, q, most)
+            field: measured_table(field, table, q, most)
             for field, table, most in (
                 ("accuracy", accuracy, 1.0),
                 ("characters", characters, np.inf),
@@ -471,7 +433,7 @@ class Market(Tabular):
             raise ValueError(f"names is {names!r}; give a list with one name per row")
         else:
             names = list(names)
-            _validate_names(names)
+            validate_names(names)
         if len(names) != n:
             raise ValueError(f"{len(names)} names for {n} providers; give one name per row")
         given = ~np.isnan(q)
@@ -638,58 +600,6 @@ _TABLES = (
     "accuracy",
     "characters",
 )
-
-
-def _within(values: Array, most: float) -> NDArray[np.bool_]:
-    """Which numbers lie in [0, most], but for the rounding of means."""
-    return (values >= -1e-9) & (values <= most + 1e-9)
-
-
-def _measured_table(field: str, values: ArrayLike, quality: Array, most: float) -> Array:
-    """`[n, m]` a measured number of every level that has a quality."""
-    table = numbers(field, values)
-    if table.shape != quality.shape:
-        raise ValueError(
-            f"{field} has shape {table.shape}, quality {quality.shape}; give one of the same"
-        )
-    wrong = ~np.isnan(quality) & ~_within(table, most)
-    if wrong.any():
-        i, at = np.argwhere(wrong)[0].tolist()
-        raise ValueError(
-            f"{field} of provider {i}, level index {at}, is {table[i, at]}; it needs one number"
-            f" from 0 to {most:g} per level"
-        )
-    return table
-
-
-def _validate_names(names: Sequence[object]) -> None:
-    for name in names:
-        if not isinstance(name, str) or not name:
-            raise ValueError(
-                f"{name!r} is no provider name; names are texts of at least one letter: str(...)"
-            )
-
-
-def validate_margin(margin: float) -> None:
-    """Raise unless margin >= 0: list price / cost - 1."""
-    if not (_is_number(margin) and np.isfinite(margin) and margin >= 0):
-        raise ValueError(f"margin is {margin!r}; it must be a number >= 0: list price / cost - 1")
-
-
-def validate_quality(alpha: float, baseline: float) -> None:
-    """Raise unless alpha > 0 (USD) and 0 <= baseline <= 1."""
-    if not _is_number(alpha) or not (np.isfinite(alpha) and alpha > 0):
-        raise ValueError(f"alpha is {alpha!r}; it must be a positive number of USD")
-    if not _is_number(baseline) or not 0.0 <= baseline <= 1.0:
-        raise ValueError(f"baseline is {baseline!r}; it is a share of alpha and must lie in [0, 1]")
-
-
-def validate_tolerance(tolerance: float) -> None:
-    """Raise unless tolerance is a finite number >= 0: with any other, every profile, or none, would
-    pass for an equilibrium.
-    """
-    if not (np.isfinite(tolerance) and tolerance >= 0):
-        raise ValueError(f"tolerance is {tolerance!r}; it must be a finite number >= 0")
 
 
 @dataclass(frozen=True, eq=False)

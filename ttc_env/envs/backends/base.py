@@ -18,6 +18,8 @@ import numpy as np
 
 from ttc_env.envs.observations import BatchObservation
 from ttc_env.envs.rounds import BatchRounds, Played
+from ttc_env.envs.stage import Stage
+from ttc_env.envs.world import hold
 
 if TYPE_CHECKING:
     from ttc_env.envs.config import EnvConfig
@@ -85,11 +87,15 @@ class Backend(ABC):
         """What is seen before the first round."""
 
     @abstractmethod
-    def play(self, actions: Any, rng: Any, time_left: float) -> tuple[BatchObservation, Played]:
-        """A round. actions: as `checked` returned them."""
+    def play(
+        self, actions: Any, rng: Any, time_left: float, stage: Stage | None = None
+    ) -> tuple[BatchObservation, Played]:
+        """A round. actions: as `checked` returned them; stage: what it is played in, where the
+        world moves. `World.show` then writes what is known of the next.
+        """
 
     @abstractmethod
-    def rewards(self, actions: Any, rng: Any) -> Any:
+    def rewards(self, actions: Any, rng: Any, stage: Stage | None = None) -> Any:
         """Rewards `[n, b]` of one round, and nothing else."""
 
     @abstractmethod
@@ -118,7 +124,15 @@ class Backend(ABC):
 
     def host(self, x: Any) -> np.ndarray:
         """An array of this backend as NumPy's."""
-        return np.asarray(x)
+        return self.rounds.host(x)
+
+    def held(self, actions: Any, stage: Stage | None) -> tuple[Any, Any]:
+        """Actions, and everybody's price `[n, b]`, with the prices that may not be changed as they
+        are; None where prices never hold.
+        """
+        if stage is None or stage.held is None:
+            return actions, None
+        return hold(self.config, actions, stage.held, self.rounds.xp)
 
 
 def refused(actions: Any, b: int, i: int, config: EnvConfig) -> str:

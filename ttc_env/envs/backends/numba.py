@@ -10,6 +10,7 @@ import numpy as np
 
 from ttc_env.envs.backends.numpy import NumpyBackend
 from ttc_env.envs.rounds import Played
+from ttc_env.envs.stage import Stage
 from ttc_env.envs.tables import RoundTables
 
 
@@ -22,6 +23,11 @@ class NumbaBackend(NumpyBackend):
             raise ValueError(
                 "backend='numba' plays discrete actions and expected demand; got"
                 f" actions={config.actions!r}, demand={config.demand!r}: use backend='numpy'"
+            )
+        if config.shocks is not None:
+            raise ValueError(
+                "backend='numba' plays a world that does not move; got shocks="
+                f"{', '.join(sorted(config.shocks.moves))}: use backend='numpy'"
             )
         kernels = compiled_kernels()
         super().__init__(tables, num_envs)
@@ -55,6 +61,7 @@ class NumbaBackend(NumpyBackend):
         index: np.ndarray,
         *,
         shown: bool,
+        stage: Stage | None = None,
     ) -> list[Played]:
         columns = _columns(actions)
         if len(columns) == 3:  # kernels read two parts: the last two become one

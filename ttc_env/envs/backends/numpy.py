@@ -10,9 +10,10 @@ import numpy as np
 from gymnasium.utils import seeding
 
 from ttc_env.envs.backends.base import Backend, OneRound, parts_of, refused
-from ttc_env.envs.generators import SeparateGenerators
+from ttc_env.envs.generators import SeparateGenerators, from_states, states_of
 from ttc_env.envs.observations import BatchObservation
 from ttc_env.envs.rounds import BatchRounds, Played
+from ttc_env.envs.stage import Stage
 from ttc_env.envs.tables import RoundTables
 
 _BLOCK = 2048  # environments per pass: a round's temporaries then stay in the processor's cache
@@ -47,19 +48,11 @@ class NumpyBackend(Backend):
 
     def generator_state(self, rng: Any) -> list[Any]:
         """To make the generator again, by `generator_from`."""
-        return [
-            g.bit_generator.state
-            for g in (rng.generators if isinstance(rng, SeparateGenerators) else [rng])
-        ]
+        return states_of(rng)
 
     def generator_from(self, states: Sequence[Any]) -> np.random.Generator | SeparateGenerators:
         """A generator that goes on from its state."""
-        rng = self.generator(0 if len(states) == 1 else [0] * len(states))
-        for one, state in zip(
-            rng.generators if isinstance(rng, SeparateGenerators) else [rng], states, strict=True
-        ):
-            one.bit_generator.state = state
-        return rng
+        return from_states(states, lambda seed: seeding.np_random(seed)[0])
 
     def first(self) -> BatchObservation:
         """What is seen before the first round."""
@@ -68,23 +61,26 @@ class NumpyBackend(Backend):
         return self._views()
 
     def play(
-        self, actions: np.ndarray, rng: Any, time_left: float
+        self, actions: np.ndarray, rng: Any, time_left: float, stage: Stage | None = None
     ) -> tuple[BatchObservation, Played]:
-        extra = self._play(actions, rng, self._reward, self._share, self._index, shown=True)
+        actions, asked = self.held(actions, stage)
+        kept = self._reward, self._share, self._index
+        extra = self._play(actions, rng, *kept, shown=True, stage=stage)
         joined = {
             name: np.concatenate([getattr(part, name) for part in extra], axis=1)
             for name in ("price", "paid", "served", "correct", "caught")
             if extra and getattr(extra[0], name) is not None
         }
         self._public[-2], self._public[-1] = 1.0, time_left
-        return self._views(), Played(self._reward, self._share, self._index, **joined)
+        return self._views(), Played(*kept, **joined, stage=stage, asked=asked)
 
-    def rewards(self, actions: np.ndarray, rng: Any) -> np.ndarray:
+    def rewards(self, actions: np.ndarray, rng: Any, stage: Stage | None = None) -> np.ndarray:
         """In buffers of their own."""
         if self._aside is None:
             kept = self._reward, self._share, self._index
             self._aside = tuple(_aligned(x.shape, x.dtype) for x in kept)
-        self._play(actions, rng, *self._aside, shown=False)
+        actions, _ = self.held(actions, stage)
+        self._play(actions, rng, *self._aside, shown=False, stage=stage)
         return self._aside[0]
 
     def _play(
@@ -96,6 +92,7 @@ class NumpyBackend(Backend):
         index: np.ndarray,
         *,
         shown: bool,
+        stage: Stage | None = None,
     ) -> list[Played]:
         """A round, written into columns `[n, num_envs]`, block by block; and, if `shown`, what
         observations show of it. Returns the blocks, where they hold more than that.
@@ -103,7 +100,8 @@ class NumpyBackend(Backend):
         extra: list[Played] = []
         for start in range(0, self.num_envs, _BLOCK):
             columns = slice(start, min(start + _BLOCK, self.num_envs))
-            played = self.rounds.play(actions[columns], _of(rng, columns), columns)
+            here = None if stage is None else stage.of(columns)
+            played = self.rounds.play(actions[columns], _of(rng, columns), columns, here)
             reward[:, columns], share[:, columns] = played.reward, played.share
             if shown:
                 index[:, columns] = played.index
@@ -115,7 +113,7 @@ class NumpyBackend(Backend):
     def play_one(self, chosen: Sequence[Any], rng: Any, time_left: float) -> OneRound:
         """A round of a batch of one, from PettingZoo's actions, provider by provider."""
         obs, played = self.play(self.config.stacked(chosen), rng, time_left)
-        seen, kept = obs.copy(), Played(*(None if x is None else x.copy() for x in played))
+        seen, kept = obs.copy(), played.kept()
         reward = kept.reward[:, 0].tolist()
         return OneRound(seen.full()[0], reward, partial(_same, kept), partial(_same, seen))
 

@@ -11,6 +11,7 @@ import numpy as np
 from ttc_env.envs.backends.base import Backend, parts_of, refused
 from ttc_env.envs.observations import BatchObservation
 from ttc_env.envs.rounds import BatchRounds, Played, torch_module
+from ttc_env.envs.stage import Stage
 from ttc_env.envs.tables import RoundTables
 
 
@@ -18,7 +19,8 @@ class TorchBackend(Backend):
     """Rounds in torch.
 
     Nothing waits for the device, nothing is copied from it or to it, and every round has new
-    tensors.
+    tensors. Shocks are the exception: the world moves on the host, and each round's goes to the
+    device; only `capital` has to wait for rewards.
     """
 
     def __init__(
@@ -38,6 +40,8 @@ class TorchBackend(Backend):
         self._layout, hidden = tables.layout, tables.layout.hidden
         self._hidden = None if hidden is None else self.rounds.put(hidden)
         self.device = self._static.device
+        # of the public and of the private part: `World.show` fills them in
+        self._world_rows = self._layout.world_rows
         self._flags = tuple(
             torch.full((num_envs,), flag, device=self.device) for flag in (False, True)
         )
@@ -47,6 +51,10 @@ class TorchBackend(Backend):
                 raise ValueError(
                     "torch's compiler cannot draw from a generator; use compile=False with"
                     " demand='sampled'"
+                )
+            if self.config.shocks is not None:
+                raise ValueError(
+                    "compile=True plays a world that does not move; use compile=False with shocks"
                 )
             # Else eight environments would fill the compiler's list of versions of one function
             # (torch before 2.13: they do).
@@ -92,36 +100,43 @@ class TorchBackend(Backend):
         """What is seen before the first round."""
         return BatchObservation.first(self._layout, self._static, self.num_envs, self._hidden)
 
-    def play(self, actions: Any, rng: Any, time_left: float) -> tuple[BatchObservation, Played]:
+    def play(
+        self, actions: Any, rng: Any, time_left: float, stage: Stage | None = None
+    ) -> tuple[BatchObservation, Played]:
         """A round. actions: `[b, n]` or `[b, n, k]`, in their space."""
-        played, public, own = self._seen_round(actions, rng)
+        actions, asked = self.held(actions, stage)
+        moved = () if self.config.shocks is None else (stage,)
+        played, public, own = self._seen_round(actions, rng, *moved)
         public[-1].fill_(
             time_left
         )  # here, so that the compiler does not bake the clock into the round
+        played = played._replace(stage=stage, asked=asked)
         return BatchObservation(self._static, own.permute(2, 1, 0), public.T, self._hidden), played
 
-    def _play_and_see(self, actions: Any, rng: Any) -> tuple[Played, Any, Any]:
+    def _play_and_see(
+        self, actions: Any, rng: Any, stage: Stage | None = None
+    ) -> tuple[Played, Any, Any]:
         torch = self.rounds.xp
-        played = self.rounds.play(actions, rng)
+        played = self.rounds.play(actions, rng, stage=stage)
         shown, mine = self.rounds.seen(played)
         public = torch.cat(
             [
                 *(rows.to(torch.float32) for rows in shown),
-                shown[0].new_ones((2, self.num_envs), dtype=torch.float32),
+                shown[0].new_ones((2 + self._world_rows[0], self.num_envs), dtype=torch.float32),
             ]
         )
-        return played, public, torch.stack([rows.to(torch.float32) for rows in mine])
+        own = [rows.to(torch.float32) for rows in mine]
+        return played, public, torch.stack(own + own[-1:] * self._world_rows[1])
 
-    def rewards(self, actions: Any, rng: Any) -> Any:
+    def rewards(self, actions: Any, rng: Any, stage: Stage | None = None) -> Any:
         """Rewards `[n, b]` of one round."""
-        return self._round(actions, rng)
+        actions, _ = self.held(actions, stage)
+        moved = () if self.config.shocks is None else (stage,)
+        return self._round(actions, rng, *moved)
 
-    def _play(self, actions: Any, rng: Any) -> Any:
+    def _play(self, actions: Any, rng: Any, stage: Stage | None = None) -> Any:
         # and no more: what a compiled function returns it has to write
-        return self.rounds.play(actions, rng).reward
-
-    def host(self, x: Any) -> np.ndarray:
-        return np.asarray(x.detach().cpu())
+        return self.rounds.play(actions, rng, stage=stage).reward
 
     def flags(self, over: bool) -> tuple[Any, Any]:
         """Terminations and truncations `[num_envs]`."""

@@ -29,7 +29,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -209,6 +209,9 @@ class Rule(ABC):
                     " would not hold for it; derive it from Rule, and call the functions you need"
                 )
 
+    searches_optimum: ClassVar[bool] = True
+    """Whether the most welfare of a large game takes a search of seconds, as by default."""
+
     #: Whether `user_value` and `welfare` count what tastes are worth to users. If they do not,
     #: users who do not take the best offer err.
     counts_tastes: bool = False
@@ -370,8 +373,11 @@ class Rule(ABC):
         """`tabulated` compiled: see `rules/kernels_numba.py`. None: numba does not play it."""
         return None
 
-    def draw(self, share: Any, outside: Any, arrivals: int, rng: Any) -> Any:
-        """Users served, `[n, b]`, where demand is sampled: each user chooses for itself."""
+    def draw(self, share: Any, outside: Any, arrivals: Any, rng: Any) -> Any:
+        """Users served, `[n, b]`, where demand is sampled: each user chooses for itself.
+
+        arrivals: users of the round, a number or `[b]`.
+        """
         return draws.choices(share, outside, arrivals, rng)
 
     def best_replies(self, table: Offer, users: Users) -> BestReplies:

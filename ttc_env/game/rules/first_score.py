@@ -52,6 +52,8 @@ class FirstScore(Rule):
     `reserve`: USD/query, no score below it serves.
     """
 
+    searches_optimum = False
+
     settlement: str = "delivered"
     reserve: float = -np.inf
 
@@ -126,7 +128,7 @@ class FirstScore(Rule):
 
         return play
 
-    def draw(self, share: Any, outside: Any, arrivals: int, rng: Any) -> Any:
+    def draw(self, share: Any, outside: Any, arrivals: Any, rng: Any) -> Any:
         """One auction a round: a tie is drawn once, and its winner serves everybody."""
         return draws.winners(share, arrivals, rng)
 

@@ -70,6 +70,8 @@ class Attraction(NamedTuple):
 class PostedPrice(Rule):
     """Users choose by logit among quality as seen minus price, and pay what is billed."""
 
+    searches_optimum = False
+
     def rivals(self, offer: Offer, users: UsersLike) -> Attraction:
         return Attraction(*demand.best_rivals(offer.score, users.beta, users.outside_value))
 

@@ -56,6 +56,8 @@ class SecondScore(Rule):
     `reserve`: USD/query, no score below it serves.
     """
 
+    searches_optimum = False
+
     settlement: str = "delivered"
     reserve: float = -np.inf
 
@@ -136,7 +138,7 @@ class SecondScore(Rule):
         threshold = np.asarray(self.threshold(users))
         return compiled.play, score, exponent, numbers["worth"], threshold
 
-    def draw(self, share: Any, outside: Any, arrivals: int, rng: Any) -> Any:
+    def draw(self, share: Any, outside: Any, arrivals: Any, rng: Any) -> Any:
         """One auction a round: a tie is drawn once, and its winner serves everybody."""
         return draws.winners(share, arrivals, rng)
 

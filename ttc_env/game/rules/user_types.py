@@ -38,7 +38,8 @@ from ttc_env.game.equilibrium import Equilibria
 from ttc_env.game.rules.base import Round, Rule, Tabulated, UserKind, UsersLike
 from ttc_env.game.solution import LeastRegret, Profile, Solution
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market, number, validate_tolerance
+from ttc_env.game.types import Array, Market
+from ttc_env.game.validation import number, validate_tolerance
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
