@@ -4,6 +4,7 @@ import ttc_env
 
 project = "ttc-env"
 author = "the authors of ttc-env"
+project_copyright = "2026, the authors of ttc-env (MIT licence)"
 release = ttc_env.__version__
 extensions = ["myst_parser", "sphinx.ext.mathjax"]
 root_doc = "index"

@@ -129,7 +129,7 @@ def environment_page(name: str) -> Iterator[tuple[str, str | bytes]]:
     choices = ", ".join(f"{choice:g}" for choice in mechanism.tariff.choices)
     parts = [f"- **level**: {levels} (samples, of which the majority's answer is delivered)"]
     if len(mechanism.tariff.choices) > 1:
-        parts.append(f"- **{type(mechanism.tariff).__name__} choice**: {choices}")
+        parts.append(f"- **price choice**: {choices}")
     reports = mechanism.reports(config.market)
     if len(reports) > 1:
         parts.append(f"- **report**: {len(reports)} choices, the first of which is the truth")
@@ -137,7 +137,7 @@ def environment_page(name: str) -> Iterator[tuple[str, str | bytes]]:
     shown = {key: value for key, value in dict(infos[agent]).items() if key != "action_mask"}
     info_rows = "\n".join(f"| `{key}` | {_short(value)} |" for key, value in shown.items())
     layout = "\n".join(
-        f"| {at.start} to {at.stop - 1} | `{block.name}` | {block.text} |"
+        f"| {_entries(at)} | `{block.name}` | {block.text} |"
         for block, at in zip(env.layout.blocks, env.layout.slices.values(), strict=True)
     )
     solved = _solution(env)
@@ -218,6 +218,10 @@ All agents are truncated together after `max_cycles` (100) rounds; nobody termin
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def _entries(at: slice) -> str:
+    return f"{at.start}" if at.stop == at.start + 1 else f"{at.start} to {at.stop - 1}"
 
 
 def _solution(env: Any) -> str:

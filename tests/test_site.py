@@ -26,6 +26,7 @@ from ttc_env.registration import PETTINGZOO_IDS
 ROOT = Path(__file__).parents[1]
 OWN = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", flags=re.DOTALL)
+SLOW = ("compare-rules",)
 WITH_BLOCKS = [path for path in OWN if BLOCK.search(path.read_text())]
 
 # Runs the blocks of the page that is named, one after the other, and compares what they print.
@@ -40,7 +41,13 @@ for code, shown in json.load(sys.stdin):
 """
 
 
-@pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW))
+        for path in WITH_BLOCKS
+    ],
+)
 def test_blocks_print_what_is_shown(path, tmp_path):
     """In a process of their own: a page may register rules, and write files where it is run."""
     blocks = BLOCK.findall(path.read_text())
@@ -90,7 +97,7 @@ def test_a_page_says_what_the_environment_is():
     page = files["environments/auctionmisreport-v0.md"]
     env = ttc_env.parallel_env(**PETTINGZOO_IDS["ttc_env/AuctionMisreport-v0"])
     assert f"`{env.action_space('provider_0')}`" in page
-    for block in env.unwrapped.layout.blocks:
+    for block in env.layout.blocks:
         assert f"`{block.name}` | {block.text}" in page
     assert "`misreport=" in page
     assert files["environments/auctionmisreport-v0.png"].startswith(b"\x89PNG")

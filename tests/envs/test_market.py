@@ -126,7 +126,7 @@ def test_a_frame_is_that_of_a_fresh_figure(variant):
             cheaper = np.array([1, 7 - len(seen) % 7])
             env.step({a: rng.integers(0, env.action_space(a).nvec) // cheaper for a in env.agents})
             seen.append(env.render())
-            fresh = Frames(env.config).draw(env._history, env._levels)
+            fresh = Frames(env.config).draw(env._history, env._levels, env._optima)
             np.testing.assert_array_equal(seen[-1], fresh)
     assert seen[0].shape == (540, 960, 3)
     assert seen[0].dtype == np.uint8
