@@ -80,6 +80,8 @@ def _infos(count: int, last: np.ndarray | None) -> list[dict[str, Any]]:
 class _Rows(VecEnv):
     """Base: environments of one provider each, whose masks are rows of an array."""
 
+    _seeds: list[int | None]  # of VecEnv
+
     def __init__(self, batch: _Batch, num_envs: int, masks: np.ndarray | None):
         self._batch, self._masks = batch, masks
         self.render_mode = None
