@@ -18,8 +18,8 @@ from ttc_env.game.rules.taste_auction import TasteAuction
 
 
 def example():
-    """The rule that CONTRIBUTING shows."""
-    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    """The rule that docs/add-a-rule.md shows."""
+    text = (Path(__file__).parents[2] / "docs/add-a-rule.md").read_text()
     code = text.split("<!-- rule example -->")[1].split("```python\n")[1].split("```")[0]
     assert len(code.strip().splitlines()) <= 30
     names = {"__name__": "rule_example"}

@@ -12,9 +12,10 @@ import pytest
 
 import ttc_env
 from ttc_env import cli
+from ttc_env.game.curves import packaged_markets
 from ttc_env.game.dynamics import best_response_dynamics
 from ttc_env.report import comparison
-from ttc_env.report.facts import catalogue, explore, facts, market_of
+from ttc_env.report.facts import TITLES, catalogue, explore, facts, market_of
 from ttc_env.report.pages import comparison_page, embedded, market_page
 
 MARKETS = {
@@ -211,7 +212,9 @@ def test_the_explorers_settings_are_load_markets(tmp_path):
 
 def test_the_catalogue_names_markets_that_exist():
     known = catalogue()
-    assert len(known["markets"]) == 15
+    packaged = packaged_markets()
+    assert len(known["markets"]) == sum(map(len, packaged.values())) >= 18
+    assert {row["title"].split(",")[0] for row in known["markets"]} == {TITLES[x] for x in packaged}
     for row in known["markets"]:
         assert ttc_env.load_market(row["benchmark"], row["method"]).beta == row["beta"]
     names = [row["mechanism"] for row in known["rules"]]

@@ -55,8 +55,10 @@ TITLES = {
     "arc_agi_1": "ARC-AGI-1",
     "arc_agi_2": "ARC-AGI-2",
     "measured": "Five tiny models",
+    "mmlu": "MMLU",
     "majority": "majority vote",
     "best_of_n": "best of n",
+    "pass_at_k": "any of k right",
     "reasoning": "reasoning effort",
     "effort": "reasoning effort",
 }
