@@ -16,6 +16,7 @@ from ttc_env.game.misreports import Misreports, read_misreport
 from ttc_env.game.regret import assess
 from ttc_env.game.solve import solve
 
+NAMES = ttc_env.mechanisms()
 POSTED = ("market", "flat_fee", "pay_per_correct", "two_part", "price_cap", "per_character")
 COUNTED = ("market", "two_part", "price_cap", "per_character")
 
@@ -94,7 +95,7 @@ def mechanism_with_lies(name, rng, prices, expected_fine=0.0):
     return make_mechanism(name, prices, **options)
 
 
-@pytest.mark.parametrize("name", ttc_env.mechanisms())
+@pytest.mark.parametrize("name", NAMES)
 def test_offers_are_those_of_the_formulas(name):
     rng = np.random.default_rng(0)
     for _ in range(25):
@@ -398,7 +399,7 @@ def test_fined_lies_are_dominant_only_where_they_pay(name):
 
 def test_who_pays_adds_up():
     rng = np.random.default_rng(7)
-    for name in ttc_env.mechanisms():
+    for name in NAMES:
         for _ in range(10):
             market = random_market(rng)
             mechanism = mechanism_with_lies(name, rng, "fixed", 0.03)
