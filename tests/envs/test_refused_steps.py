@@ -60,13 +60,13 @@ NO_ACTIONS: list[Any] = [
 ]
 NO_INTEGERS: list[Any] = [
     -1,
-    99,
+    10**6,
     2**70,
     1.0,
     0.5,
     np.float64(0.0),
     np.array([-1, 0]),
-    np.array([99, 0]),
+    np.array([10**6, 0]),
     np.array([1.0, 0.0]),
     np.array([5e-324, 0.0]),  # the bytes of the integers 1 and 0
     np.array([2**63], np.uint64),
@@ -102,7 +102,7 @@ NO_BATCH: dict[str, Any] = {
 NO_INTEGER_BATCH: dict[str, Any] = {
     "floats": lambda drawn: drawn.astype(float),
     "-1": entry(-1),
-    "99": entry(99),
+    "a million": entry(10**6),
     "uint64": lambda drawn: entry(2**64 - 1)(drawn.astype(np.uint64)),
 }
 NO_NUMBER_BATCH: dict[str, Any] = {
@@ -270,7 +270,7 @@ class RefusedSteps(RuleBasedStateMachine):
             )
             if game == "tastes":
                 options["mechanism"] = "market"
-        if game == "tastes" and options["actions"] == "continuous":
+        if game in ("tastes", "lies") and options["actions"] == "continuous":
             options["infos"] = "basic"
         if face in ("parallel", "aec", "provider"):
             options["render_mode"] = render

@@ -4,7 +4,6 @@ have no pure equilibrium.
 
 import datetime
 import itertools
-import math
 import pickle
 
 import numpy as np
@@ -53,9 +52,10 @@ class Loops:
             q, p, _ = self.actions[i][a]
             z.append(beta * (self.quality(kind, q) - p - self.v0))
         top = max(0.0, *z)
-        e = [math.exp(x - top) for x in z]
-        total = math.exp(-top) + sum(e)
-        return [x / total for x in e], math.exp(-top) / total
+        e = [np.exp(np.longdouble(x - top)) for x in z]  # far smaller than a float can be
+        none = np.exp(np.longdouble(-top))
+        total = none + sum(e)
+        return [x / total for x in e], none / total
 
     def utilities(self, profile):
         found = [0.0] * len(profile)
@@ -102,7 +102,8 @@ class Loops:
         for b, (q_b, p_b, c_b) in enumerate(self.actions[i]):
             if b == a:
                 continue
-            if (q_b, p_b, c_b) == (q, p, c):
+            seen = [(self.quality(t, x) - y) for t in self.types for x, y in ((q, p), (q_b, p_b))]
+            if seen[::2] == seen[1::2] and (p_b - c_b, q_b - c_b) == (p - c, q - c):
                 if b < a:
                     return False
                 continue

@@ -254,7 +254,8 @@ def _number(entry: object) -> float | None:
     values, complex numbers and dates are no numbers, whatever they convert to.
     """
     if isinstance(entry, str):
-        return float(entry) if _NUMBER.fullmatch(entry.strip()) else None
+        text = entry.strip()  # of characters, too, that float() does not know as spaces
+        return float(text) if _NUMBER.fullmatch(text) else None
     if isinstance(entry, (bool, np.bool_, np.timedelta64)):
         return None
     return float(entry) if isinstance(entry, (numbers.Real, Decimal)) else None
