@@ -24,7 +24,7 @@ test: $(VENV)/.dev
 TORCH ?= torch==2.13.0
 
 test-all: $(VENV)/.train
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not gpu and not engine" --ignore=tests/browser
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m "not gpu and not engine" --ignore=tests/browser
 
 slow: $(VENV)/.train
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "slow and not gpu and not engine" --ignore=tests/browser
