@@ -100,6 +100,9 @@ def test_a_header_with_a_name_twice_is_refused(tmp_path):
     twice = pd.concat([frame(), frame()[["level"]]], axis=1)
     with pytest.raises(ValueError, match="'level' stands more than once"):
         load_market(twice, alpha=1)
+    with pytest.raises(ValueError, match="'accuracy' stands more than once"):
+        load_market(pd.read_csv(path), alpha=1)  # pandas calls the second one "accuracy.1"
+    assert load_market(frame().assign(**{"note.1": "x"}), alpha=1).names == ("a", "b")
 
 
 @pytest.mark.parametrize("entry", ["True", "0.5+0j", "2026-01-01", "1_0", "0x1", "inf", "nan", "½"])

@@ -21,7 +21,7 @@ FAR_OUTSIDE = ttc_env.Market.from_arrays(
 )
 
 
-@pytest.mark.parametrize("tolerance", [np.nan, -1e-9, np.inf, -np.inf])
+@pytest.mark.parametrize("tolerance", [np.nan, -1e-9, np.inf, -np.inf, "1e-9", None, True])
 @pytest.mark.parametrize(
     "solver",
     [
@@ -98,6 +98,12 @@ def test_the_smallest_profits_are_right_or_refused():
         ({"beta": np.nan}, "beta is nan"),
         ({"beta": np.inf}, "beta is inf"),
         ({"outside_value": np.nan}, "outside_value is nan"),
+        ({"value": [["1", "2"]]}, "value is an array of"),
+        ({"profit": [[1.0, 2.0], [1.0]]}, "profit: rows of different lengths"),
+        ({"surplus": [[True, False]]}, "surplus is an array of bool"),
+        ({"beta": "1"}, "beta is '1'"),
+        ({"beta": True}, "beta is True"),
+        ({"outside_value": None}, "outside_value is None"),
     ],
 )
 def test_a_game_of_ones_own_is_checked(change, message):

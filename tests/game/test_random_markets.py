@@ -35,6 +35,12 @@ def test_bad_options_are_refused_with_the_remedy(options, words):
         ttc_env.random_markets(2, seed=0, **options)
 
 
+@pytest.mark.parametrize("seed", [-1, 1.5, True, "0", np.nan, ()])
+def test_seeds_are_checked(seed):
+    with pytest.raises(ValueError, match="seed is"):
+        ttc_env.random_markets(2, seed=seed)
+
+
 def test_counts_are_checked():
     for count in (0, -1, 2.0, True, "3"):
         with pytest.raises(ValueError, match="count is"):

@@ -151,9 +151,15 @@ def is_frame(value: object) -> bool:
 def from_frame(frame: Any) -> CurveTable:
     """The rows of a DataFrame."""
     names = [name for name in frame.columns if isinstance(name, str)]
-    _check_header("DataFrame", names)
+    # pandas.read_csv calls a second column "accuracy" "accuracy.1".
+    _check_header("DataFrame", [re.sub(r"^(.+)\.\d+$", _known, name) for name in names])
     columns = {name: frame[name].tolist() for name in names}
     return CurveTable("DataFrame", columns, [f"row {index}" for index in frame.index])
+
+
+def _known(numbered: re.Match[str]) -> str:
+    """A name without its number, where it then is a column of ours."""
+    return numbered[1] if numbered[1] in COLUMNS else numbered[0]
 
 
 def _check_header(source: str, names: Sequence[str]) -> None:

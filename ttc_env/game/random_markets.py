@@ -94,6 +94,12 @@ def random_markets(
             f"random markets are fitted to published curves; benchmark {benchmark!r} is not one of"
             f" {', '.join(BENCHMARKS)}"
         )
+    whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and seed >= 0
+    if not (whole or seed is None or isinstance(seed, np.random.Generator)):
+        raise ValueError(
+            f"seed is {seed!r}; give a whole number >= 0, a numpy.random.Generator, or None for a"
+            " fresh one"
+        )
     rng = np.random.default_rng(seed)
     known = published_vectors(benchmark, method)
     weights = rng.standard_normal((count, num_providers, len(known))) * (

@@ -626,7 +626,7 @@ class PostedPriceGame:
 
     def __post_init__(self) -> None:
         for field in ("value", "profit", "surplus"):
-            object.__setattr__(self, field, frozen_array(getattr(self, field)))
+            object.__setattr__(self, field, numbers(field, getattr(self, field)))
         shapes = [self.value.shape, self.profit.shape, self.surplus.shape]
         if self.value.ndim != 2 or len(set(shapes)) > 1:
             raise ValueError(
@@ -650,9 +650,9 @@ class PostedPriceGame:
                     " surplus must be finite numbers of USD/query, or NaN where the action does not"
                     " exist"
                 )
-        if not (np.isfinite(self.beta) and self.beta >= 0):
+        if not (is_number(self.beta) and np.isfinite(self.beta) and self.beta >= 0):
             raise ValueError(f"beta is {self.beta!r}; it must be a finite number >= 0 (1/USD)")
-        if not np.isfinite(self.outside_value):
+        if not (is_number(self.outside_value) and np.isfinite(self.outside_value)):
             raise ValueError(
                 f"outside_value is {self.outside_value!r}; it must be a finite number of USD/query"
             )

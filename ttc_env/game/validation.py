@@ -107,5 +107,5 @@ def validate_tolerance(tolerance: float) -> None:
     """Raise unless tolerance is a finite number >= 0: with any other, every profile, or none, would
     pass for an equilibrium.
     """
-    if not (np.isfinite(tolerance) and tolerance >= 0):
+    if not (is_number(tolerance) and np.isfinite(tolerance) and tolerance >= 0):
         raise ValueError(f"tolerance is {tolerance!r}; it must be a finite number >= 0")
