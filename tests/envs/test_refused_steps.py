@@ -1,12 +1,14 @@
 """After a refused step or reset an environment is, bit for bit, what it was.
 
 Two environments go through the same episodes side by side, and only one of them is also given what
-must be refused. In between everything that can be read of it is compared with what it was before,
-and every later round with that of the other: the random draws, too, must not have moved.
+must be refused; and now and then it is replaced by a copy of itself. In between everything that
+can be read of it is compared with what it was before, and every later round with that of the other:
+the random draws, too, must not have moved.
 """
 
 from __future__ import annotations
 
+import copy
 import pickle
 from importlib.util import find_spec
 from typing import Any
@@ -37,6 +39,22 @@ RULES: dict[str, dict[str, Any]] = {
     },
     "lies": {"misreport": ("over_report", "under_serve"), "audit_rate": 0.5, "fine": 0.01},
     "tastes": {"mechanism": "taste_auction", "prices": (0.0, 1.0)},
+    "own score": {"mechanism": "first_score", "prices": (-0.5, 0.0, 1.0), "reserve": 0.1},
+    "types": {
+        "types": "weight=0.6 beta=3; weight=0.4 beta=40",
+        "misreport": ("over_report", "under_serve"),
+        "fine": 0.01,
+        "prices": (1.0, 4.0),
+    },
+}
+COST, DEMAND = ttc_env.AR1(0.8, 0.3, shared=False), ttc_env.AR1(0.5, 0.6)
+WORLDS: dict[str, dict[str, Any]] = {
+    "at rest": {},
+    "costs, demand": {"shocks": ttc_env.Shocks(cost=COST, demand=DEMAND)},
+    "presence": {"shocks": ttc_env.Shocks(entry=0.5, exit=0.5)},
+    "ruin": {"shocks": ttc_env.Shocks(cost=ttc_env.AR1(1.0, 1.0), capital=0.2, entry=0.5)},
+    "held prices": {"price_period": 2},
+    "all": {"shocks": ttc_env.Shocks(COST, DEMAND, entry=0.5, exit=0.5), "price_period": 2},
 }
 CYCLES = 3
 
@@ -142,8 +160,18 @@ class Face:
         else:
             self.env = ttc_env.vector_env(2, backend=face, **options)
         self.batch = face in ("numpy", "numba", "torch")
-        self.market = self.env._env if face == "provider" else getattr(self.env, "unwrapped", None)
         self.n = 3
+
+    @property
+    def market(self) -> Any:
+        """The environment of all providers, where there is one."""
+        return self.env._env if self.face == "provider" else getattr(self.env, "unwrapped", None)
+
+    def become_a_copy(self, how: str) -> None:
+        """Go on as a copy of what it was."""
+        self.env = (
+            pickle.loads(pickle.dumps(self.env)) if how == "pickle" else copy.deepcopy(self.env)
+        )
 
     def reset(self, seed: Any) -> Any:
         found = self.env.reset(seed=seed)
@@ -208,7 +236,8 @@ class Face:
         """All that a user can read of it."""
         env = self.env
         if self.batch:
-            last = None if env._last is None else env.round_infos()
+            told = env._last is not None and env.config.infos == "full"
+            last = env.round_infos() if told else None
             return copied([env.state_dict(), last])
         found = [copied(self.market.state()), list(self.market.agents)]
         if self.face == "aec":
@@ -233,6 +262,7 @@ class RefusedSteps(RuleBasedStateMachine):
     @initialize(
         face=st.sampled_from(FACES),
         game=st.sampled_from(sorted(RULES)),
+        world=st.sampled_from(sorted(WORLDS)),
         actions=st.sampled_from(("discrete", "flat", "continuous")),
         demand=st.sampled_from(("expected", "sampled")),
         information=st.sampled_from(("full", "prices", "own")),
@@ -245,6 +275,7 @@ class RefusedSteps(RuleBasedStateMachine):
         self,
         face: str,
         game: str,
+        world: str,
         actions: str,
         demand: str,
         information: str,
@@ -253,8 +284,12 @@ class RefusedSteps(RuleBasedStateMachine):
         many: bool,
         seed: int,
     ) -> None:
+        if face == "numba":  # it plays few of them
+            game = "market" if game in ("tastes", "own score", "types") else game
+            world = "held prices" if "price_period" in WORLDS[world] else "at rest"
         options = {
             **RULES[game],
+            **WORLDS[world],
             "market": [UNEVEN, UNEVEN.replace(beta=2.0)] if many else UNEVEN,
             "actions": actions,
             "demand": demand,
@@ -262,16 +297,15 @@ class RefusedSteps(RuleBasedStateMachine):
             "infos": infos,
             "max_cycles": CYCLES,
         }
-        if face == "numba":  # these are all that it plays
-            options.update(
-                actions="flat" if actions == "flat" else "discrete",
-                demand="expected",
-                **(RULES["market"] if game == "tastes" else {}),
-            )
-            if game == "tastes":
-                options["mechanism"] = "market"
-        if game in ("tastes", "lies") and options["actions"] == "continuous":
+        if face == "numba":
+            options["actions"] = "flat" if actions == "flat" else "discrete"
+            options["demand"] = "expected"
+        if game in ("tastes", "lies", "types", "own score") and options["actions"] == "continuous":
             options["infos"] = "basic"
+        if game == "types" and face in ("numpy", "torch"):
+            options["infos"] = "basic"  # a batch has no time to search for optima
+        if game == "list prices":
+            options.pop("price_period", None)  # there is one price
         if face in ("parallel", "aec", "provider"):
             options["render_mode"] = render
         if face == "provider":
@@ -280,8 +314,10 @@ class RefusedSteps(RuleBasedStateMachine):
                 if options["actions"] == "continuous"
                 else ("best_response" if many else "equilibrium")
             )
-            if game == "auction" and options["opponent"] == "equilibrium":
+            if game in ("auction", "own score") and options["opponent"] == "equilibrium":
                 options["opponent"] = "truthful"
+            if game == "types" and options["opponent"] == "equilibrium":  # there may be none
+                options["opponent"] = "best_response"
         self.made = options
         self.plain, self.tried = Face(face, options), Face(face, options)
         self.rng = np.random.default_rng(seed)
@@ -334,6 +370,14 @@ class RefusedSteps(RuleBasedStateMachine):
         else:
             actions = {"list": list(drawn), "none": None, "array": drawn}[odd]
         self.same(lambda: self.tried.env.step(actions))
+
+    @rule(how=st.sampled_from(("pickle", "copy")))
+    def copied(self, how: str) -> None:
+        if self.tried.face == "torch" and how == "pickle":
+            return
+        seen = self.tried.seen()
+        self.tried.become_a_copy(how)
+        assert self.tried.seen() == seen
 
     @rule()
     def play(self) -> None:

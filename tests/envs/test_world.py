@@ -504,6 +504,22 @@ def test_torch_has_the_world_of_one_seed():
         np.testing.assert_allclose(np.asarray(other), rewards, rtol=1e-11, atol=1e-15)
 
 
+@pytest.mark.parametrize("world", ["all", "ruin", "prices", "continuous"])
+def test_torch_goes_on_from_a_saved_state(world):
+    torch = pytest.importorskip("torch")
+    options = {"max_cycles": 8, **EVERY[world]}
+    plain, other = (ttc_env.vector_env(3, backend="torch", **options) for _ in range(2))
+    plain.reset(seed=9)
+    for t in range(12):
+        plain.action_space.seed(t)
+        actions = torch.as_tensor(plain.action_space.sample())
+        if t == 5:
+            other.load_state_dict(pickle.loads(pickle.dumps(plain.state_dict())))
+        rewards = plain.step(actions)[1]
+        if t >= 5:
+            np.testing.assert_array_equal(np.asarray(other.step(actions)[1]), np.asarray(rewards))
+
+
 def test_prices_hold_in_compiled_rounds():
     pytest.importorskip("numba")
     options = {"max_cycles": 9, "price_period": 4}

@@ -218,9 +218,11 @@ class World:
         content: dict[str, Any] = {"t": stage.t, "generators": states_of(rng)}
         for name in ("costs", "demands"):
             content |= {f"{name}_{k}": x for k, x in enumerate(getattr(stage, name))}
-        for name in ("cost", "arrivals", "present", "capital", "held"):
+        for name in ("cost", "arrivals", "present", "capital"):
             if (x := getattr(stage, name)) is not None:
-                content[name] = np.array(self._rounds.host(x))
+                content[name] = np.array(x)
+        if stage.held is not None:  # on the device, as actions are
+            content["held"] = np.array(self._rounds.host(stage.held))
         return content
 
     def from_state(self, content: Any) -> tuple[Stage, Any]:
