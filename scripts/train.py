@@ -29,6 +29,7 @@ from agents.arena import NotFinite
 from baselines.interrupts import Interrupted
 from baselines.lock import Locked
 from baselines.training import Plan, Run, TrainConfig
+from ttc_env.cli import of_the_system
 from ttc_env.settings import add_options, read_options, show
 
 
@@ -86,9 +87,7 @@ class Bar:
 
 def failed(error: Exception, status: int) -> int:
     """Print an error on one line; returns the exit status."""
-    text = str(error)
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        text = f"{error.filename}: {error.strerror}; choose another file or --out"
+    text = of_the_system(error) if isinstance(error, OSError) else str(error)
     print(f"error: {' '.join(text.split())}", file=sys.stderr)
     return status
 

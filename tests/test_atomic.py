@@ -35,3 +35,22 @@ def test_a_full_disk_names_the_file(tmp_path):
         write_atomically(tmp_path / "c.csv", full)
     assert found.value.filename == str(tmp_path / "c.csv")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "fails", ["tempfile.mkstemp", "os.replace"], ids=["not opened", "not put in place"]
+)
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path, monkeypatch, fails):
+    path = tmp_path / "c.csv"
+
+    def read_only(*given: object, **_: object) -> None:
+        name = str(given[0] if given else tmp_path / ".c-x1y2.csv")
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), name, None, str(path))
+
+    monkeypatch.setattr(fails, read_only)
+    with pytest.raises(OSError, match="Read-only") as found:
+        write_text(path, "new")
+    assert found.value.filename == str(path)
+    assert str(path) in str(found.value)
+    assert ".c-" not in str(found.value)
+    assert not list(tmp_path.iterdir())

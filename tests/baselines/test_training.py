@@ -212,7 +212,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(
     arguments = ["--learner", "ucb", *QUICK, "--out", str(tmp_path / "file" / "run")]
     assert train_script.main(arguments) == 1
     told = capsys.readouterr().err
-    assert "Not a directory; choose another" in told
+    assert "Not a directory; name another" in told
     assert told.count("\n") == 1
 
 

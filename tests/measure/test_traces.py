@@ -48,6 +48,22 @@ def test_round_trip_and_resume(tmp_path):
     assert table.tokens.mean() == 3.5
 
 
+def test_a_file_that_cannot_grow_is_named_and_goes_on(tmp_path):
+    """What could not be written is written once more when the file is closed, and fails again."""
+    resource = pytest.importorskip("resource")
+    path, most = tmp_path / "t.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    write(path, ["a"])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 250, most[1]))
+    try:
+        with pytest.raises(OSError, match="large") as found:
+            write(path, ["b", "c", "d", "e"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert found.value.filename == str(path)
+    write(path, [i for i in "bcde" if i not in read_trace(path).records])
+    assert list(read_trace(path).records) == list("abcde")
+
+
 @pytest.mark.parametrize("cut", [1, 20, 60])
 def test_torn_last_line_is_cut_off_reported_and_redone(tmp_path, cut):
     path = tmp_path / "t.jsonl"

@@ -99,14 +99,14 @@ def _run(module: ModuleType, args: argparse.Namespace) -> int:
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         if args.traceback:
             raise
-        message = _of_the_system(error) if isinstance(error, OSError) else str(error)
+        message = of_the_system(error) if isinstance(error, OSError) else str(error)
         message = " ".join(message.split()) or type(error).__name__
         print(f"{PROGRAM} {args.command}: {message}", file=sys.stderr)
         return USER_ERROR
     return 0
 
 
-def _of_the_system(error: OSError) -> str:
+def of_the_system(error: OSError) -> str:
     """What the operating system refused: which file, why, and what to do."""
     if not error.strerror:
         return str(error)

@@ -280,7 +280,8 @@ class TraceWriter:
             os.fsync(self._stream.fileno())
 
     def close(self) -> None:
-        self._stream.close()
+        with _naming(self.path):  # what could not be written is tried once more
+            self._stream.close()
 
     def __enter__(self) -> TraceWriter:
         return self
