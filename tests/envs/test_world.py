@@ -1071,6 +1071,14 @@ def test_markets_of_their_own_move_too():
         ({"shocks": lambda: ttc_env.Shocks(demand=COST)}, "one factor a round"),
         ({"shocks": lambda: ttc_env.Shocks(cost=ttc_env.AR1(1.1))}, "rho is 1.1"),
         ({"shocks": lambda: ttc_env.Shocks(cost=ttc_env.AR1(0.9, -1))}, "sigma is -1"),
+        ({"shocks": lambda: ttc_env.Shocks(cost=ttc_env.AR1("a"))}, "rho is 'a'"),
+        ({"shocks": lambda: ttc_env.Shocks(cost=ttc_env.AR1(None))}, "rho is None"),
+        ({"shocks": lambda: ttc_env.Shocks(cost=ttc_env.AR1(0.9, True))}, "sigma is True"),
+        ({"shocks": lambda: ttc_env.Shocks(cost=ttc_env.AR1(start="1"))}, "start is '1'"),
+        (
+            {"shocks": lambda: ttc_env.Shocks(cost=ttc_env.AR1([0.9, "b"], shared=False))},
+            "rho is 'b'",
+        ),
         ({"shocks": lambda: ttc_env.Shocks(cost=ttc_env.AR1((0.9, 0.1)))}, "shared=False"),
         (
             {"shocks": lambda: ttc_env.Shocks(cost=ttc_env.AR1((0.9, 0.1), shared=False))},

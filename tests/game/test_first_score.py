@@ -14,7 +14,7 @@ from ttc_env.game import enumeration
 from ttc_env.game.rules import first_score, scores
 from ttc_env.game.rules.base import EveryAction, Users
 from ttc_env.game.rules.first_score import first_score_auction
-from ttc_env.game.rules.score_auction import SecondScore
+from ttc_env.game.rules.score_auction import SecondScore, second_price_auction
 from ttc_env.game.rules.taste_auction import TasteAuction
 from ttc_env.testing import check_env
 
@@ -281,8 +281,12 @@ def test_best_replies_and_definition_agree_with_tables():
 def test_options_are_checked():
     with pytest.raises(ValueError, match="settlement 'late' is unknown"):
         first_score_auction(settlement="late")
-    with pytest.raises(ValueError, match="reserve is nan"):
-        first_score_auction(reserve=np.nan)
+    for reserve in (np.nan, np.inf, "0.1", None, True):
+        with pytest.raises(ValueError, match=f"reserve is {reserve!r}"):
+            first_score_auction(reserve=reserve)
+        with pytest.raises(ValueError, match=f"reserve is {reserve!r}"):
+            second_price_auction(reserve=reserve)
+    assert first_score_auction(reserve=1) == first_score_auction(reserve=1.0)
 
 
 def test_best_allocation_is_the_best_of_all_profiles():

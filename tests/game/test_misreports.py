@@ -166,7 +166,12 @@ def test_what_does_not_exist_is_the_nearest_that_does():
         ("auction", {"misreport": {"over_claim": (1.0, 2.0)}}, "and not 1"),
         ("auction", {"misreport": {"over_claim": "much"}}, "must be numbers"),
         ("market", {"misreport": "over_report", "audit_rate": 2.0}, "a probability"),
+        ("market", {"misreport": "over_report", "audit_rate": "often"}, "audit_rate is 'often'"),
+        ("market", {"misreport": "over_report", "audit_rate": True}, "audit_rate is True"),
         ("market", {"misreport": "over_report", "fine": -1.0}, "number >= 0"),
+        ("market", {"misreport": "over_report", "fine": None}, "fine is None"),
+        ("market", {"misreport": 5}, "misreport is 5; give the name"),
+        ("market", {"misreport": None}, "misreport is None; give the name"),
         ("market", {"misreport": "under_serve", "noticed": True}, "name 'over_report'"),
     ],
 )

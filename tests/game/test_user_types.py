@@ -688,6 +688,8 @@ def test_types_are_given_as_objects_dicts_columns_or_text():
         ([{"weight": 1.0, "alpha": 0.0}], "alpha is 0"),
         ([{"weight": 1.0, "baseline": 1.5}], "baseline is 1.5"),
         ([{"weight": "much"}], "finite number"),
+        (5, "types is 5; give a list"),
+        ([5], "a user type is 5; give"),
     ],
 )
 def test_types_that_cannot_be_are_refused(types, message):

@@ -18,7 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ttc_env.game.types import Array, frozen_array
+from ttc_env.game.types import Array, frozen_array, restore_frozen
+from ttc_env.game.validation import number
 
 MOST = 1e6
 """Factors are kept between 1 / MOST and MOST."""
@@ -80,8 +81,12 @@ class AR1(Process):
     def __post_init__(self) -> None:
         for name in ("rho", "sigma"):
             value = getattr(self, name)
-            if not np.isscalar(value):
-                object.__setattr__(self, name, tuple(float(x) for x in value))
+            remedy = "for all providers, or one each"
+            if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, str):
+                object.__setattr__(self, name, number(name, value, remedy))
+            else:
+                each = tuple(number(name, x, remedy) for x in value)
+                object.__setattr__(self, name, each)
                 if self.shared:
                     raise ValueError(
                         f"{name} has one number for each provider, so each needs a factor of its"
@@ -94,6 +99,8 @@ class AR1(Process):
             raise ValueError(f"sigma is {self.sigma}; it must be a finite number >= 0")
         if self.start is None and (rho == 1).any():
             raise ValueError("a random walk has no long run; give start=1.0 or another number")
+        if self.start is not None:
+            object.__setattr__(self, "start", number("start", self.start, "such as 1.0"))
         if self.start is not None and not 1 / MOST <= self.start <= MOST:
             raise ValueError(f"start is {self.start}; it must be a positive factor, such as 1.0")
 
@@ -142,6 +149,8 @@ class Path(Process):
 
     values: ArrayLike | Callable[[int], ArrayLike]
     cycle: bool = False
+
+    __setstate__ = restore_frozen
 
     def __post_init__(self) -> None:
         if not callable(self.values):
@@ -246,6 +255,8 @@ class Shocks:
     # [n]: who is there in round 0 (default: everybody); or [T, n]: in every round, the last one
     # from then on
     present: ArrayLike | None = None
+
+    __setstate__ = restore_frozen
 
     def __post_init__(self) -> None:
         for name in ("cost", "demand"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market, PostedPriceGame
+from ttc_env.game.types import Array, Market, PostedPriceGame, restore_frozen
 from ttc_env.game.validation import frozen_array
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class MarketBatch:
     # [G] USD, value of a surely right answer; None where not every market has one
     alpha: Array | None = None
     baseline: Any = 0.1  # [G] share of alpha that any answer is worth, or one number
+
+    __setstate__ = restore_frozen
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

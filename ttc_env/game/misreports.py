@@ -22,6 +22,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ttc_env.game.validation import is_number
+
 EVERY = "every"
 """Size of `under_serve`: every number of steps that the levels allow."""
 
@@ -83,11 +85,11 @@ class Misreports:
                     f" {steps}"
                 )
             object.__setattr__(self, "under_serve", tuple(map(int, steps)))
-        if not 0.0 <= self.audit_rate <= 1.0:
-            raise ValueError(f"audit_rate is {self.audit_rate}; it is a probability, from 0 to 1")
-        if not (np.isfinite(self.fine) and self.fine >= 0):
+        if not (is_number(self.audit_rate) and 0.0 <= self.audit_rate <= 1.0):
+            raise ValueError(f"audit_rate is {self.audit_rate!r}; it is a probability, from 0 to 1")
+        if not (is_number(self.fine) and np.isfinite(self.fine) and self.fine >= 0):
             raise ValueError(
-                f"fine is {self.fine}; it must be a number >= 0 of USD per query whose lie is found"
+                f"fine is {self.fine!r}; it must be a number >= 0 of USD per query whose lie is found"
             )
         if self.noticed and not self.over_report:
             raise ValueError(
@@ -112,6 +114,11 @@ class Misreports:
         """
         if isinstance(misreport, str):
             misreport = (misreport,)
+        if not isinstance(misreport, (Mapping, Sequence)):
+            raise ValueError(
+                f"misreport is {misreport!r}; give the name of a lie, several, or a dict of each with"
+                " its sizes"
+            )
         sizes = (
             dict(misreport)
             if isinstance(misreport, Mapping)

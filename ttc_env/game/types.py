@@ -34,7 +34,7 @@ SMALLEST_PROFIT = 1e-290
 """USD/query. Of numbers below 1e-308 doubles hold fewer and fewer digits, and none of 1 / them."""
 
 
-def _restore(self: Any, state: dict[str, Any]) -> None:
+def restore_frozen(self: Any, state: dict[str, Any]) -> None:
     """Unpickle with read-only arrays: pickle forgets the flag."""
     for value in state.values():
         if isinstance(value, np.ndarray):
@@ -150,7 +150,7 @@ class Curve:
                     f" {len(self.levels)} levels; give one per level"
                 )
 
-    __setstate__ = _restore
+    __setstate__ = restore_frozen
 
     def _freeze(self, field: str) -> None:
         values = getattr(self, field)
@@ -256,7 +256,7 @@ class Provider:
                 f" {self.levels.shape}; got {values}"
             )
 
-    __setstate__ = _restore
+    __setstate__ = restore_frozen
 
     @classmethod
     def from_curve(
@@ -617,6 +617,8 @@ class PostedPriceGame:
     surplus: Array  # [n, m] USD/query, w = q - c
     beta: float  # 1/USD
     outside_value: float = 0.0  # USD/query, V_0
+
+    __setstate__ = restore_frozen
 
     def __repr__(self) -> str:
         return (

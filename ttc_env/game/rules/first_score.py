@@ -60,6 +60,7 @@ class FirstScore(Rule):
     def __post_init__(self) -> None:
         scores.check_settlement(self.settlement)
         scores.check_reserve(self.reserve)
+        object.__setattr__(self, "reserve", float(self.reserve))
 
     def threshold(self, users: UsersLike) -> Any:
         """h = max(V_0, reserve), USD/query: what the highest score has to reach."""
@@ -408,7 +409,7 @@ def first_score_auction(
             cost.
         settlement, reserve, misreport, audit_rate, fine: as in `second_price_auction`.
     """
-    rule = FirstScore(settlement, float(reserve))
+    rule = FirstScore(settlement, reserve)
     misreports = Misreports.of(misreport, audit_rate, fine)
     return Mechanism("first_score", CostPlus.of(prices), rule, misreports)
 

@@ -67,6 +67,7 @@ class Attraction(NamedTuple):
     reference: Any  # [n, ...] USD/query: the highest value on offer but i's own
 
 
+@dataclass(frozen=True)
 class PostedPrice(Rule):
     """Users choose by logit among quality as seen minus price, and pay what is billed."""
 

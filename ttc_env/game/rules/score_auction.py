@@ -64,6 +64,7 @@ class SecondScore(Rule):
     def __post_init__(self) -> None:
         scores.check_settlement(self.settlement)
         scores.check_reserve(self.reserve)
+        object.__setattr__(self, "reserve", float(self.reserve))
 
     def settled(self, offer: Offer) -> Any:
         """USD/query: the quality that the winner is paid for."""
@@ -356,7 +357,7 @@ def second_price_auction(
         audit_rate: the chance that a query is audited.
         fine: USD per query whose lie is found.
     """
-    rule = SecondScore(settlement, float(reserve))
+    rule = SecondScore(settlement, reserve)
     misreports = Misreports.of(misreport, audit_rate, fine)
     return Mechanism("auction", CostPlus.of(prices), rule, misreports)
 

@@ -20,6 +20,7 @@ from ttc_env.game.optimum import Optimum
 from ttc_env.game.rules.base import UsersLike, leading
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market
+from ttc_env.game.validation import is_number
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
@@ -52,8 +53,10 @@ def check_settlement(settlement: str) -> None:
 
 def check_reserve(reserve: float) -> None:
     """Raise ValueError unless reserve is a number of USD/query, or -inf for none."""
-    if np.isnan(reserve) or reserve == np.inf:
-        raise ValueError(f"reserve is {reserve}; it must be a number of USD/query (-inf for none)")
+    if not is_number(reserve) or np.isnan(reserve) or reserve == np.inf:
+        raise ValueError(
+            f"reserve is {reserve!r}; it must be a number of USD/query (-inf for none)"
+        )
 
 
 def settled(offer: Offer, settlement: str) -> Any:

@@ -23,7 +23,7 @@ profile that comes nearest to one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
@@ -104,6 +104,11 @@ def user_types(types: Types) -> tuple[UserType, ...]:
         columns = [
             dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
         ]
+    if not isinstance(columns, Iterable):
+        raise TypeError(
+            f"types is {types!r}; give a list of ttc_env.UserType or of dicts, a dict of lists, or"
+            " a text"
+        )
     found = []
     for given in columns:
         if isinstance(given, UserType):
