@@ -158,7 +158,7 @@ def every_profile(game: Description, of: list[Actions]) -> Every:
 
 
 def worth_to(game: Description, kind: dict[str, float], quality: np.ndarray) -> np.ndarray:
-    """q as a type has it: alpha_k (b_k + (1 - b_k) f), with f read off q = alpha (b + (1 - b) f)."""
+    """q as a type has it: alpha_k (b_k + (1 - b_k) f), f being that of q = alpha (b + (1 - b) f)."""
     if "alpha" not in kind and "baseline" not in kind:
         return quality
     f = (quality / game.alpha - game.baseline) / (1.0 - game.baseline)
