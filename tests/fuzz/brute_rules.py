@@ -158,7 +158,7 @@ def every_profile(game: Description, of: list[Actions]) -> Every:
 
 
 def worth_to(game: Description, kind: dict[str, float], quality: np.ndarray) -> np.ndarray:
-    """q as a type has it: alpha_k (b_k + (1 - b_k) f), f being that of q = alpha (b + (1 - b) f)."""
+    """q as a type has it: alpha_k (b_k + (1 - b_k) f), where q = alpha (b + (1 - b) f)."""
     if "alpha" not in kind and "baseline" not in kind:
         return quality
     f = (quality / game.alpha - game.baseline) / (1.0 - game.baseline)
@@ -226,7 +226,7 @@ def playable(game: Description, one: Actions) -> tuple[np.ndarray, np.ndarray]:
             beats = (leads >= -eps).all() and (leads > -eps if eps else leads > 0).any()
             kept = kept and not (profit[a] > -eps and beats)
         found.append((kept, gone))
-    return tuple(np.array(column) for column in zip(*found, strict=True))  # type: ignore[return-value]
+    return np.array([kept for kept, _ in found]), np.array([gone for _, gone in found])
 
 
 def nash_conv(every: Every, chances: list[np.ndarray]) -> float:

@@ -91,7 +91,8 @@ class Misreports:
             )
         if not (is_number(self.fine) and np.isfinite(self.fine) and self.fine >= 0):
             raise ValueError(
-                f"fine is {self.fine!r}; it must be a number >= 0 of USD per query whose lie is found"
+                f"fine is {self.fine!r}; it must be a number >= 0 of USD per query whose lie is"
+                " found"
             )
         if self.noticed and not self.over_report:
             raise ValueError(
