@@ -29,7 +29,7 @@ def test_refusals():
         run_state_machine_as_test(
             Counted,
             settings=settings(
-                max_examples=150,
+                max_examples=500,
                 stateful_step_count=30,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
