@@ -27,7 +27,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         # A full disk does not say whose, and nobody knows the temporary file.
-        hidden = error.filename is None or Path(error.filename).name.startswith(f".{path.stem}-")
+        name = os.path.basename(str(error.filename or ""))
+        hidden = not name or name.startswith(f".{path.stem}-")
         if error.errno is not None and hidden:
             error.filename, error.filename2 = str(path), None
         raise

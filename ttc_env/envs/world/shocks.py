@@ -82,7 +82,7 @@ class AR1(Process):
         for name in ("rho", "sigma"):
             value = getattr(self, name)
             remedy = "for all providers, or one each"
-            if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, str):
+            if isinstance(value, str) or np.ndim(value) == 0:
                 object.__setattr__(self, name, number(name, value, remedy))
             else:
                 each = tuple(number(name, x, remedy) for x in value)
