@@ -313,6 +313,41 @@ def _torch(bench: Bench, env: Any, actions: np.ndarray) -> None:
         bench.pair(name, stepping(True), eager, None)
 
 
+def sb3_rows(bench: Bench, games: int = 64) -> None:
+    """The same games, of 9 providers each, as environments of Stable-Baselines3: this package's
+    against SuperSuit's, and against the batch that it is made of.
+    """
+    options: dict[str, Any] = {"prices": "fixed", "max_cycles": 10**9}
+    name = f"Stable-Baselines3's VecEnv step over {{}}, {games} games"
+    names = name.format("vector_env's"), name.format("SuperSuit's")
+    try:
+        from ttc_env.envs.sb3 import shared_vec_env
+    except ImportError:
+        for one in names:
+            bench.add(one, None, None, note="stable-baselines3 is not installed")
+        return
+    ours = shared_vec_env(games, **options)
+    ours.reset()
+    ours.action_space.seed(0)
+    actions = np.array([ours.action_space.sample() for _ in range(ours.num_envs)])
+    batch = ttc_env.vector_env(games, copy=False, observations="full", **options)
+    batch.reset(seed=0)
+    joint = actions.reshape(games, -1)
+    bench.pair(names[0], lambda: ours.step(actions), lambda: batch.step(joint), None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import supersuit
+    except ImportError:
+        bench.add(names[1], None, None, note="supersuit is not installed")
+        return
+    env = supersuit.pettingzoo_env_to_vec_env_v1(ttc_env.parallel_env(infos="basic", **options))
+    theirs = supersuit.concat_vec_envs_v1(env, games, base_class="stable_baselines3")
+    theirs.reset()
+    np.testing.assert_array_equal(theirs.step(actions)[1], ours.step(actions)[1])
+    bench.pair(names[1], lambda: ours.step(actions), lambda: theirs.step(actions), None)
+
+
 def solver_rows(bench: Bench) -> None:
     market = ttc_env.load_market("gsm8k", beta=1000.0)
     full = PostedPriceGame.from_market(market)
@@ -414,6 +449,7 @@ def main() -> None:
         )
     pettingzoo_rows(bench)
     batch_rows(bench)
+    sb3_rows(bench)
     solver_rows(bench)
     growth_rows(bench)
     scaling(bench, options.figure)

@@ -45,6 +45,14 @@ def test_workflows_run_what_the_script_runs():
     assert set(made) <= set(targets)
 
 
+def test_jobs_that_run_pytest_themselves_install_what_its_settings_need():
+    for job in workflow("ci.yml").values():
+        run = commands(job)
+        if any("python -m pytest" in command for command in run):
+            words = {word for command in run if "pip install" in command for word in command.split()}
+            assert '".[dev]"' in words or {"pytest", "hypothesis"} <= words
+
+
 def test_every_python_that_is_promised_is_tested():
     promised = [line.rsplit(" :: ", 1)[1] for line in PROJECT["classifiers"] if ":: 3." in line]
     assert workflow("ci.yml")["test"]["strategy"]["matrix"]["python"] == promised

@@ -80,6 +80,7 @@ def test_the_quick_benchmark(tmp_path):
         "rps",
         "simple_spread",
         "CartPole",
+        "VecEnv",
         "brute force",
         "enumeration",
         "sweep",
