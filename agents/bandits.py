@@ -154,7 +154,7 @@ class Thompson(Bandit):
     name = "thompson"
     state = ("draws", "total", "count")
 
-    def __init__(self, role: Role, memory: float = 2000.0, width: float = 0.05, scale: str = "log"):
+    def __init__(self, role: Role, memory: float = 2000.0, width: float = 0.2, scale: str = "log"):
         super().__init__(role, scale)
         self.fade, self.width = float(np.exp(-1.0 / memory)), float(width)
         self.total = np.zeros(role.shape)

@@ -1,11 +1,11 @@
 """No-regret learning with full feedback: Hedge, optimistic Hedge, replicator dynamics, regret
 matching, regret matching+.
 
-All of them work on `Payoffs.loss`, each round's payoffs divided by their best, which lies in [0, 2].
-It keeps their guarantees (losses are bounded) and theorem 3's conclusion (dominated actions are
-played ever more rarely), and what they drive to zero is the mean *relative* regret. Raw utilities
-would not do: at beta = 1e5 a losing provider's utilities span hundreds of orders of magnitude
-between rounds.
+All work on `Payoffs.loss`, each round's payoffs divided by their best, which lies in [0, 2]. It
+keeps their guarantees (losses are bounded) and theorem 3's conclusion (dominated actions are played
+ever more rarely), and what they drive to zero is the mean *relative* regret. Raw utilities would
+not do: at beta = 1e5 a losing provider's utilities span hundreds of orders of magnitude between
+rounds.
 
 OpenSpiel has some of these, for games given as the payoffs of all profiles; nine providers with six
 levels have ten million. So ours learn from each round's payoffs, under all seeds at once.
@@ -89,7 +89,7 @@ class OptimisticHedge(NoRegret):
     name = "optimistic_hedge"
     state = ("draws", "total", "newest")
 
-    def __init__(self, role: Role, rate: float = 0.1):
+    def __init__(self, role: Role, rate: float = 0.3):
         super().__init__(role)
         if not rate > 0:
             raise ValueError(f"optimistic_hedge: rate is {rate}; it must be positive")
@@ -124,7 +124,7 @@ class Replicator(NoRegret):
     name = "replicator"
     state = ("draws", "log_share")
 
-    def __init__(self, role: Role, step: float = 0.1):
+    def __init__(self, role: Role, step: float = 0.3):
         super().__init__(role)
         if not 0 < step < 0.5:
             raise ValueError(f"replicator: step is {step}; it must lie in (0, 0.5)")

@@ -55,11 +55,11 @@ def test_no_regret_play_is_near_equilibrium_at_any_beta(name: str, beta: float) 
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("name", ["optimistic_hedge", "replicator"])
 def test_last_iterates_come_to_the_equilibrium_itself(name: str, beta: float) -> None:
-    """At a constant rate, where Hedge's falling one leaves a part on other actions for long."""
+    """At a constant rate; Hedge's falls, and after as long 0.1% of its play is still elsewhere."""
     config = make_config("market", "gsm8k", "majority", prices="fixed", beta=beta, infos="basic")
-    for row in learned(config, name, 3000, range(3)):
-        assert row["relative_regret"] <= 1e-6
-        assert row["inside_bracket"] >= 1 - 1e-6 or row["largest_counted_regret"] <= 1e-6
+    for row in learned(config, name, 2000, range(2)):
+        assert row["relative_regret"] <= 1e-7
+        assert row["largest_counted_regret"] <= 1e-6
 
 
 def test_best_response_from_the_lowest_and_highest_values_finds_both_ends_of_the_bracket() -> None:
