@@ -29,12 +29,11 @@ from agents.scale import scaled
 from ttc_env.envs.vector import VectorMarketEnv, vector_env
 from ttc_env.game.demand import log_rivals
 from ttc_env.game.market_batch import MarketBatch
+from ttc_env.game.mechanisms import Mechanism
 from ttc_env.game.types import Array
 
 RIVALS = 8
 """Rivals that a provider looks at: those that served most, the largest first."""
-REACH = 10.0
-"""An offer's advantage over the rivals', in units of 1 / beta, is seen up to this."""
 ACTION_FEATURES = 7
 CONTEXT_FEATURES = 3 + 3 * RIVALS
 
@@ -106,8 +105,8 @@ class Viewer:
             beta, outside = self._beta, self._outside
             against = log_rivals(beta * (quality - price - outside))  # [n, b]
             own = beta[:, None] * (self._seen - self._price - outside[:, None])
-            advantage = np.clip(np.nan_to_num(own - against[:, :, None]), -REACH, REACH) / REACH
-            actions[..., 6] = np.where(self.exists, advantage, 0.0)
+            ahead = np.nan_to_num(own - against[:, :, None])
+            actions[..., 6] = np.sign(ahead) * np.log1p(np.abs(ahead)) / 4.0
             context[:, :, 1], context[:, :, 2] = 1.0, share
             public = np.stack([quality / self._alpha, price / self._alpha, share], axis=2)
             order = np.argsort(-share, axis=0, kind="stable").T  # [b, n]
@@ -180,12 +179,11 @@ class OnePolicy:
         logits = np.moveaxis(self.logits(view), 2, 1)
         return best(logits, np.zeros(logits[:, 0].shape))
 
-    def play(self, markets: MarketBatch, mechanism: str, prices: Any, rounds: int) -> Actions:
+    def play(self, markets: MarketBatch, mechanism: Mechanism, rounds: int) -> Actions:
         """Where play without exploration is after `rounds` rounds: flat actions `[n, G]`."""
         env = vector_env(
-            len(markets), mechanism, market=markets, prices=prices, max_cycles=rounds,
-            autoreset="disabled",
-        )  # fmt: skip
+            len(markets), mechanism, market=markets, max_cycles=rounds, autoreset="disabled"
+        )
         env.reset(seed=0)
         viewer = Viewer(env)
         view = viewer.first()
@@ -195,10 +193,12 @@ class OnePolicy:
             view = viewer.after(actions, env.last.share)
         return actions
 
-    def save(self, path: Path) -> None:
-        """Write the weights, whole or not at all, without pickles."""
+    def save(self, path: Path, **facts: Any) -> None:
+        """Write the weights, whole or not at all, without pickles. facts: arrays, numbers and
+        texts to keep beside them (`agents.checkpoint.load` reads all).
+        """
         weights = {name: x.numpy() for name, x in self.network.state_dict().items()}
-        checkpoint.save(path, {"weights": weights}, compress=True)
+        checkpoint.save(path, {"weights": weights, **facts}, compress=True)
 
     @classmethod
     def load(cls, path: Path) -> OnePolicy:
