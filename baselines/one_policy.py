@@ -37,6 +37,7 @@ BETAS = (100.0, 2e5)
 """Users of random markets: log-uniform between these, 1/USD."""
 PROVIDERS = (2, 9)
 """Providers of random markets: any number from the first to the second."""
+STOCK = 32
 CONTENDERS = 2
 """In a second-price auction the bids of so many providers, those with the largest surplus w, decide
 who serves and what is paid."""
@@ -54,7 +55,7 @@ class Plan:
     betas: tuple[float, ...] = STUDIED_BETAS
     held_out: int = 10  # markets like those of each game
     rounds: int = 8  # after which play is scored
-    updates: tuple[int, ...] = (200, 300)  # of each setting
+    updates: tuple[int, ...] = (150, 200)  # of each setting
 
 
 QUICK = Plan(seeds=(0,), games=GAMES[:2], betas=(1000.0,), held_out=1, rounds=2, updates=(2, 2))
@@ -64,13 +65,22 @@ Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 def source(benchmark: str, method: str) -> Source:
-    """Markets of providers that resemble those of a published game."""
+    """Markets of providers that resemble those of a published game, none of them drawn twice."""
+    drawn: dict[int, MarketBatch] = {}  # by number of providers, in stock
+    used: dict[int, int] = {}
 
     def draw(rng: np.random.Generator, count: int) -> MarketBatch:
         n = int(rng.integers(PROVIDERS[0], PROVIDERS[1] + 1))
-        return ttc_env.random_markets(
-            count, benchmark, method, num_providers=n, beta=BETAS, seed=rng
-        )
+        if n not in drawn or used[n] + count > len(drawn[n]):
+            # Many at once: a draw reads the published curves.
+            drawn[n], used[n] = (
+                ttc_env.random_markets(
+                    max(count, STOCK), benchmark, method, num_providers=n, beta=BETAS, seed=rng
+                ),
+                0,
+            )
+        used[n] += count
+        return drawn[n].part(slice(used[n] - count, used[n]))
 
     return draw
 
@@ -100,9 +110,9 @@ def cases(plan: Plan) -> list[Case]:
     """All markets that policies are scored on."""
     found = []
     for number, (benchmark, method) in enumerate(plan.games):
-        rng = np.random.default_rng([number, 9])
+        rng, held = np.random.default_rng([number, 9]), source(benchmark, method)
         for k in range(plan.held_out):
-            market = source(benchmark, method)(rng, 1)[0]
+            market = held(rng, 1)[0]
             found.append(Case("held out", benchmark, method, k, market))
     for benchmark, method in plan.games:
         for k, beta in enumerate(plan.betas):
