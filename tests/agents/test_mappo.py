@@ -61,9 +61,8 @@ def test_an_actor_does_not_see_its_rivals_costs() -> None:
 
 
 def test_opponents_cannot_train_by_a_state_that_is_not_shown() -> None:
-    env = ttc_env.ProviderEnv(opponent=agents.opponents("mappo"), prices="fixed")
     with pytest.raises(ValueError, match="global state"):
-        env.reset(seed=0)
+        ttc_env.ProviderEnv(opponent=agents.opponents("mappo"), prices="fixed")
 
 
 @pytest.mark.slow
