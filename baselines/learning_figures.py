@@ -122,6 +122,7 @@ COLOURS = {
     "a2c": "#ff9896",
     "dqn": "#98df8a",
     "ppo_torch": "#2ca02c",
+    "mappo": "#1b6e1b",
     "random": "#aec7e8",
     "truthful": "#c7c7c7",
     "shaded": "#dbdb8d",
