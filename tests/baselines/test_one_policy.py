@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-from baselines import one_policy  # noqa: E402
-from scripts import one_policy as script  # noqa: E402
+from baselines import one_policy
+from scripts import one_policy as script
 
 
 def test_quick_run_writes_everything_and_trains_nothing_twice(tmp_path: Path) -> None:
