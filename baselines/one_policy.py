@@ -38,6 +38,7 @@ BETAS = (100.0, 2e5)
 PROVIDERS = (2, 9)
 """Providers of random markets: any number from the first to the second."""
 STOCK = 32
+"""Markets of one kind that are drawn together."""
 CONTENDERS = 2
 """In a second-price auction the bids of so many providers, those with the largest surplus w, decide
 who serves and what is paid."""
@@ -411,9 +412,10 @@ def report(plan: Plan, scores: pd.DataFrame, bids: pd.DataFrame, command: str) -
         f"""Written by `{command}`: `scores.csv` (a row for each market, setting and player),
         `bids.csv` (the auction's, a row for each provider), `regression.csv`, `curves.csv` and the
         policies themselves, `policies/` (`agents.one_policy.OnePolicy.load`). One policy is shared
-        by all providers of all markets, {len(plan.seeds)} seeds in each setting. It sees its own
-        curves, and of its rivals what the round before made public; it is trained by PPO on its own
-        profit ({_updates(plan)}). No market below is among those it was trained on: `held out` are
+        by all providers of all markets, {len(plan.seeds)} seeds in each setting. It is told
+        its own curves, alpha and beta, and of its rivals what the round before made public: their
+        offers and shares, and how far each of its own offers would have been ahead of these. It is
+        trained by PPO on its own profit ({_updates(plan)}). No market below is among those it was trained on: `held out` are
         random ones of the same kinds, `published` the {len(plan.games)} games at beta
         {_listed(plan.betas)}.""",
         "![Learning, bids on costs, markups, welfare](one_policy.png)",
@@ -421,8 +423,9 @@ def report(plan: Plan, scores: pd.DataFrame, bids: pd.DataFrame, command: str) -
         share of users. Levels exact: of providers with a share over 1%, those at their level of
         the nearest exact equilibrium (auction: dominant strategy). Argmax w: of all providers,
         those at the level with their largest quality less cost. Regret below 1% counts the markets
-        where play is as good as an equilibrium. Welfare is the mean over markets; for the policy
-        the lowest seed's mean stands beside it.""",
+        where play is as good as an equilibrium. Welfare is the mean over markets, for the
+        policy with the lowest seed's mean beside it; in the market, whose equilibrium wastes
+        compute, it can exceed 1.""",
         _markdown(table),
         *(_verdict(table, fits, setting) for setting in plan.settings),
     ]
@@ -434,8 +437,8 @@ def report(plan: Plan, scores: pd.DataFrame, bids: pd.DataFrame, command: str) -
             and nine times the cost, so that random bids fit well, too: look at the share of bids
             that is the cost, and at the spread of bid over cost. The bids of the
             {CONTENDERS} providers with the largest surplus decide who serves and what is paid;
-            another's bid changes nothing, neither for it nor for anybody, until it is the
-            second best.""",
+            another's bid changes nothing, neither for it nor for anybody, unless it is among the
+            best two.""",
             _fits(fits),
         ]
     paragraphs += [

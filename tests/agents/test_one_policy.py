@@ -155,7 +155,7 @@ def test_a_market_plays_in_copies_as_alone() -> None:
 
 @pytest.mark.slow
 def test_learns_to_bid_near_cost_on_markets_that_it_never_saw() -> None:
-    settings = dataclasses.replace(Settings(), updates=60)
+    settings = dataclasses.replace(Settings(), updates=60, markets=8)
     before = train([source], "auction", "grid", 0, dataclasses.replace(settings, updates=0))
     after = train([source], "auction", "grid", 0, settings)
     markets = source(np.random.default_rng(99), 40)
