@@ -3,12 +3,14 @@ markets drawn anew in each episode.
 
 The agents of `agents.AGENTS` learn one market. This policy has one set of parameters for all
 providers of all markets, whatever their number, levels and price choices: it reads an action's
-economics (quality, price, cost), not its index, and what the round before made public of rivals,
-not who they are. Rivals' costs are private. PPO libraries hand a network one vector an agent and
-one output an action index; a policy over offers needs this loop, which is PPO's but for its
-baseline: each market is played in several copies, and what a provider earns is compared with what
-it earned in the others (the group baseline of GRPO: Shao et al. 2024). Profits of different markets
-span ten orders of magnitude, and no critic is needed to tell them apart.
+economics (quality, price, cost), not its index; users' alpha and beta; and what the round before
+made public of rivals, not who they are. Rivals' costs are private.
+
+PPO libraries hand a network one vector an agent and one output an action index; a policy over
+offers needs this loop, which is PPO's but for its baseline: each market is played in several
+copies, and what a provider earns is compared with what it earned in the others (the group baseline
+of GRPO: Shao et al. 2024). Profits of different markets span ten orders of magnitude, and no critic
+is needed to tell them apart.
 """
 
 from __future__ import annotations

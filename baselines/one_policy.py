@@ -415,9 +415,9 @@ def report(plan: Plan, scores: pd.DataFrame, bids: pd.DataFrame, command: str) -
         by all providers of all markets, {len(plan.seeds)} seeds in each setting. It is told
         its own curves, alpha and beta, and of its rivals what the round before made public: their
         offers and shares, and how far each of its own offers would have been ahead of these. It is
-        trained by PPO on its own profit ({_updates(plan)}). No market below is among those it was trained on: `held out` are
-        random ones of the same kinds, `published` the {len(plan.games)} games at beta
-        {_listed(plan.betas)}.""",
+        trained by PPO on its own profit ({_updates(plan)}). No market below is among those it was
+        trained on: `held out` are random ones of the same kinds, `published` the
+        {len(plan.games)} games at beta {_listed(plan.betas)}.""",
         "![Learning, bids on costs, markups, welfare](one_policy.png)",
         """**Where play ends up.** Relative regret: what providers leave of their best profit, by
         share of users. Levels exact: of providers with a share over 1%, those at their level of
