@@ -156,14 +156,10 @@ def test_a_market_plays_in_copies_as_alone() -> None:
 @pytest.mark.slow
 def test_learns_to_bid_near_cost_on_markets_that_it_never_saw() -> None:
     settings = dataclasses.replace(Settings(), updates=60, markets=8)
-    before = train([source], "auction", "grid", 0, dataclasses.replace(settings, updates=0))
-    after = train([source], "auction", "grid", 0, settings)
+    learned = train([source], "auction", "grid", 0, settings)
     markets = source(np.random.default_rng(99), 40)
     mechanism = make_mechanism("auction", "grid")
-    off = []
-    for one in (before, after):
-        actions = one.play(markets, mechanism, 4)
-        price = mechanism.split(actions, markets.stacked)[1]
-        off.append(np.abs(np.log1p(np.array(mechanism.tariff.choices)[price])).mean())
-    assert off[1] < 0.5 * off[0]
-    assert off[1] < 0.3
+    price = mechanism.split(learned.play(markets, mechanism, 4), markets.stacked)[1]
+    off = np.abs(np.log1p(np.array(mechanism.tariff.choices)))  # |log(bid / cost)| by choice
+    assert off.mean() > 0.8  # at random
+    assert off[price].mean() < 0.3
