@@ -348,7 +348,7 @@ def figure(scores: pd.DataFrame, bids: pd.DataFrame, learned: pd.DataFrame) -> F
     second.legend(fontsize=8, frameon=False)
 
     held = bids[bids["set"] == "held out"]
-    markup = (held.bid / held.cost - 1).round(6)
+    markup = (held.bid / held.cost - 1).round(3)  # six digits are kept of either
     choices = sorted(markup.unique())
     width = 0.4
     for k, player in enumerate(("one policy", "random")):
@@ -374,8 +374,9 @@ def figure(scores: pd.DataFrame, bids: pd.DataFrame, learned: pd.DataFrame) -> F
     labels = [f"{s.split(',')[0]}\n{kind}" for s, kind in names]
     fourth.set_xticks(range(len(names)), labels, fontsize=7)
     fourth.set_ylabel("welfare over the equilibrium's, mean", fontsize=8)
+    fourth.set_ylim(0.0, 1.45)
     fourth.set_title("Welfare", fontsize=10)
-    fourth.legend(fontsize=8, frameon=False, loc="lower left")
+    fourth.legend(fontsize=8, frameon=False, loc="upper right")
     for axis in (first, second, third, fourth):
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=7)
