@@ -35,21 +35,26 @@ AGENTS: dict[str, str] = {
     "nearest_improving": "agents.dynamics:NearestImproving",
     "logit_response": "agents.dynamics:LogitResponse",
     "fictitious_play": "agents.dynamics:FictitiousPlay",
+    "replicator": "agents.no_regret:Replicator",
+    "double_oracle": "agents.double_oracle:DoubleOracle",
     "hedge": "agents.no_regret:Hedge",
+    "optimistic_hedge": "agents.no_regret:OptimisticHedge",
     "regret_matching": "agents.no_regret:RegretMatching",
     "regret_matching_plus": "agents.no_regret:RegretMatchingPlus",
     "exp3": "agents.bandits:EXP3",
     "ucb": "agents.bandits:UCB",
+    "thompson": "agents.bandits:Thompson",
     "epsilon_greedy": "agents.bandits:EpsilonGreedy",
     "q_learning": "agents.q_learning:QLearning",
     "ppo": "agents.sb3:PPOAgent",
     "a2c": "agents.sb3:A2CAgent",
     "dqn": "agents.sb3:DQNAgent",
     "ppo_torch": "agents.ppo_torch:TorchPPO",
+    "mappo": "agents.mappo:MAPPO",
 }
 """Every agent: name -> where its class is."""
 
-NEED_TORCH = frozenset({"ppo", "a2c", "dqn", "ppo_torch"})
+NEED_TORCH = frozenset({"ppo", "a2c", "dqn", "ppo_torch", "mappo"})
 NEED_SB3 = frozenset({"ppo", "a2c", "dqn"})
 
 __all__ = [

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from agents.ppo_torch import Adam, _Tanh  # noqa: E402
+from agents.networks import Adam, Tanh  # noqa: E402
 
 
 def test_adam_is_torchs() -> None:
@@ -48,8 +48,8 @@ def test_adam_goes_on_where_it_was() -> None:
 
 def test_tanh_is_tanh_and_its_gradient() -> None:
     x = torch.linspace(-12, 12, 5001, requires_grad=True)
-    torch.testing.assert_close(_Tanh.apply(x), torch.tanh(x), rtol=0, atol=2e-7)
-    (slope,) = torch.autograd.grad(_Tanh.apply(x).sum(), x)
+    torch.testing.assert_close(Tanh.apply(x), torch.tanh(x), rtol=0, atol=2e-7)
+    (slope,) = torch.autograd.grad(Tanh.apply(x).sum(), x)
     torch.testing.assert_close(slope, 1 - torch.tanh(x) ** 2, rtol=0, atol=5e-7)
 
 
