@@ -1,5 +1,6 @@
 """Games in normal form: right in themselves, and what other libraries find in them is what is
-solved here. A library that is not installed is skipped: `pip install pygambit open_spiel`.
+solved here. A library that is not installed is skipped: `pip install pygambit open_spiel`, and for
+alpha-rank matplotlib and networkx, which OpenSpiel imports there.
 """
 
 import itertools
