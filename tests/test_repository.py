@@ -49,7 +49,9 @@ def test_jobs_that_run_pytest_themselves_install_what_its_settings_need():
     for job in workflow("ci.yml").values():
         run = commands(job)
         if any("python -m pytest" in command for command in run):
-            words = {word for command in run if "pip install" in command for word in command.split()}
+            words = {
+                word for command in run if "pip install" in command for word in command.split()
+            }
             assert '".[dev]"' in words or {"pytest", "hypothesis"} <= words
 
 
