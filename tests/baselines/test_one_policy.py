@@ -69,3 +69,17 @@ def test_regression_of_bids_on_costs() -> None:
     assert fits.best_level["all"] == 0.5
     assert fits.best_level["first 2"] == 1.0
     assert fits.loc["first 2", "bids"] == 200
+
+
+@pytest.mark.slow
+def test_kept_policies_give_the_kept_scores() -> None:
+    """Floats differ a little between processors, so a policy may rarely choose otherwise."""
+    kept = Path(one_policy.__file__).parent / "one_policy"
+    scores, _ = one_policy.score(one_policy.Plan(), kept, lambda items, _: items)
+    expected = pd.read_csv(kept / "scores.csv")
+    assert len(scores) == len(expected)
+    for column in ("setting", "player", "set"):
+        assert scores[column].tolist() == expected[column].tolist()
+    for column in ("relative_regret", "welfare_to_equilibrium"):
+        close = np.isclose(scores[column], expected[column], rtol=1e-4, atol=1e-6)
+        assert close.mean() > 0.98

@@ -86,9 +86,7 @@ class Misreports:
                 )
             object.__setattr__(self, "under_serve", tuple(map(int, steps)))
         if not (is_number(self.audit_rate) and 0.0 <= self.audit_rate <= 1.0):
-            raise ValueError(
-                f"audit_rate is {self.audit_rate!r}; it is a probability, from 0 to 1"
-            )
+            raise ValueError(f"audit_rate is {self.audit_rate!r}; it is a probability, from 0 to 1")
         if not (is_number(self.fine) and np.isfinite(self.fine) and self.fine >= 0):
             raise ValueError(
                 f"fine is {self.fine!r}; it must be a number >= 0 of USD per query whose lie is"
