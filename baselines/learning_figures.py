@@ -4,6 +4,7 @@ response (extra `plot`).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,120 +12,154 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from baselines.statistics import profile
+from baselines.statistics import estimate, profile
 from baselines.suite import SETTINGS
 
-FLOOR = 1e-12
-"""USD: smaller NashConv is drawn here."""
+FLOOR = 1e-9
+"""USD per user: smaller NashConv is drawn here."""
+START = 0.5
+"""Where step 0 stands on a log axis."""
 
-
-def nash_conv(rows: pd.DataFrame) -> Figure:
-    """Mean NashConv over games, betas and seeds against steps, one line a learner."""
-    settings = [s for s in SETTINGS if (rows.setting == s).any()]
-    figure = Figure(figsize=(5.2 * len(settings), 4.2), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(settings), sharey=True))
-    names = list(dict.fromkeys(rows.learner))
-    for axis, setting in zip(axes, settings, strict=True):
-        part = rows[rows.setting == setting]
-        for k, learner in enumerate(names):
-            mean = part[part.learner == learner].groupby("step").nash_conv.mean()
-            if len(mean) > 1:
-                axis.plot(
-                    mean.index,
-                    np.maximum(mean, FLOOR),
-                    marker="o",
-                    ms=3,
-                    lw=1.2,
-                    color=f"C{k % 10}",
-                    ls=["-", "--"][k // 10],
-                    label=learner,
-                )
-        axis.set(xscale="log", yscale="log", xlabel="rounds per provider", title=setting)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel(f"NashConv, USD per user ({FLOOR:g}: zero)")
-    handles = {
-        label: handle
-        for axis in axes
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside right upper", fontsize=8, frameon=False
-    )
-    return figure
-
-
-def welfare(final: pd.DataFrame) -> Figure:
-    """Welfare over the optimum, learned and at the equilibrium, per game and learner (fixed
-    prices).
-    """
-    part = final[final.setting == next(iter(SETTINGS))]
-    part = part[~part.learner.isin(["random", "truthful", "shaded"])]
-    games = list(dict.fromkeys(zip(part.benchmark, part.method, part.beta, strict=True)))
-    learners = list(dict.fromkeys(part.learner))
-    figure = Figure(figsize=(11, 0.27 * len(games) + 1.2), layout="constrained")
-    axis = figure.subplots()
-    for y, (benchmark, method, beta) in enumerate(games):
-        here = part[(part.benchmark == benchmark) & (part.method == method) & (part.beta == beta)]
-        equilibrium = (here.welfare_ratio / here.welfare_to_equilibrium).median()
-        axis.plot(
-            [equilibrium] * 2,
-            [y - 0.4, y + 0.4],
-            color="black",
-            lw=2,
-            label="equilibrium" if y == 0 else None,
-        )
-        for k, learner in enumerate(learners):
-            mean = here[here.learner == learner].welfare_ratio.mean()
-            if not np.isnan(mean):
-                axis.plot(
-                    mean,
-                    y + 0.35 - 0.7 * k / len(learners),
-                    "o",
-                    ms=3.5,
-                    color=f"C{k % 10}",
-                    mfc=["C" + str(k % 10), "white"][k // 10],
-                )
-    for k, learner in enumerate(learners):
-        axis.plot(
-            [],
-            [],
-            "o",
-            ms=4,
-            color=f"C{k % 10}",
-            mfc=["C" + str(k % 10), "white"][k // 10],
-            label=learner,
-        )
-    axis.axvline(1.0, color="#4f8f5b", lw=1.5, label="optimum")
-    axis.set_yticks(range(len(games)), [f"{b} {m}, {beta:g}" for b, m, beta in games], fontsize=7)
-    axis.set(xlabel="welfare over optimal welfare (fixed prices)", ylim=(len(games) - 0.5, -0.5))
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    return figure
-
+FAMILIES = {
+    "dynamics": "dynamics (told all payoffs)",
+    "no regret": "no regret (told all payoffs)",
+    "bandit": "bandits (told own profit)",
+    "RL": "reinforcement learning (own profit)",
+}
+"""Families of learners that learn, and their titles."""
 
 COLOURS = {
     "best_response": "#000000",
-    "nearest_improving": "#7f7f7f",
-    "logit_response": "#bcbd22",
+    "nearest_improving": "#8a8a8a",
+    "logit_response": "#a3a300",
     "fictitious_play": "#8c564b",
     "hedge": "#1f77b4",
     "regret_matching": "#17becf",
-    "regret_matching_plus": "#9edae5",
+    "regret_matching_plus": "#0b5351",
     "epsilon_greedy": "#e377c2",
     "ucb": "#9467bd",
-    "exp3": "#c5b0d5",
-    "q_learning": "#ffbf00",
+    "exp3": "#3f2b63",
+    "q_learning": "#e0a800",
     "ppo": "#d62728",
-    "a2c": "#ff9896",
-    "dqn": "#98df8a",
+    "a2c": "#7a3b10",
+    "dqn": "#5aa9f0",
     "ppo_torch": "#2ca02c",
-    "random": "#aec7e8",
+    "random": "#b0b0b0",
     "truthful": "#c7c7c7",
     "shaded": "#dbdb8d",
     "planner": "#c49c94",
     "equilibrium": "#393b79",
 }
 """A colour for every learner, the same in all figures."""
+
+
+def apart(values: list[float], step: float) -> list[float]:
+    """Places for labels: those of `values`, moved up so that they are `step` apart."""
+    places = np.array(values, dtype=np.float64)
+    order = np.argsort(places, kind="stable")
+    for before, after in pairwise(order):
+        places[after] = max(places[after], places[before] + step)
+    return places.tolist()
+
+
+def nash_conv(curves: pd.DataFrame) -> Figure:
+    """NashConv against steps, from before the first round: interquartile means over games, betas
+    and seeds with 95% bands over seeds (`report.curves`); a row a family, a column a setting.
+    """
+    settings = [s for s in SETTINGS if (curves.setting == s).any()]
+    families = [f for f in FAMILIES if (curves.family == f).any()]
+    size = 4.4 * len(settings) + 0.6, 2.5 * len(families) + 0.4
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(families), len(settings), squeeze=False, sharey=True)
+    top = float(curves.nash_conv.max())
+    for family, row in zip(families, axes, strict=True):
+        for setting, axis in zip(settings, row, strict=True):
+            here = curves[curves.setting == setting]
+            part = here[here.family == family]
+            end = max(part.step.max() if len(part) else 1, 2)
+            axis.set(xscale="log", yscale="log", xlim=(START, end), ylim=(FLOOR / 2, 3 * top))
+            decades = [10**k for k in range(int(np.log10(end)) + 1)]
+            axis.set_xticks([START, *decades], ["0", *(f"{x:,}" for x in decades)])
+            axis.minorticks_off()
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.tick_params(labelsize=8)
+            random = here[here.learner == "random"].nash_conv
+            if len(random):
+                axis.axhline(random.iloc[-1], color=COLOURS["random"], lw=1.2, ls="--")
+                axis.text(
+                    START * 1.15, random.iloc[-1] * 1.25, "random play", fontsize=7, color="#777777"
+                )
+            ends = []
+            for learner, runs in part.groupby("learner", sort=False):
+                x = runs.step.clip(lower=START)
+                low, value, high = (
+                    runs[f"nash_conv{end_}"].clip(lower=FLOOR) for end_ in ("_low", "", "_high")
+                )
+                axis.plot(x, value, color=COLOURS[learner], lw=2)
+                axis.fill_between(x, low, high, color=COLOURS[learner], alpha=0.18, lw=0)
+                ends.append((float(np.log10(value.iloc[-1])), learner))
+            places = apart([y for y, _ in ends], step=0.62)
+            for place, (_, learner) in zip(places, ends, strict=True):
+                axis.annotate(
+                    learner, (end, 10.0**place), xytext=(4, 0), textcoords="offset points",
+                    va="center", fontsize=8, color=COLOURS[learner], annotation_clip=False,
+                    fontweight="bold",
+                )  # fmt: skip
+        row[0].set_ylabel(FAMILIES[family].replace(" (", "\n("), fontsize=9)
+    for setting, axis in zip(settings, axes[0], strict=True):
+        axis.set_title(setting, fontsize=11)
+    for axis in axes[-1]:
+        axis.set_xlabel("rounds that each provider has played", fontsize=9)
+    figure.suptitle(
+        f"NashConv, USD per user ({FLOOR:g}: less): interquartile mean over games and seeds, 95% band",
+        fontsize=11,
+    )
+    return figure
+
+
+def welfare(final: pd.DataFrame) -> Figure:
+    """Welfare over the equilibrium's where play ended, for every learner and setting: a dot a game
+    (mean over seeds), and the interquartile mean with its 95% band over games and seeds.
+    """
+    settings = [s for s in SETTINGS if (final.setting == s).any()]
+    learners = [x for x in COLOURS if x in set(final.learner) and x != "equilibrium"][::-1]
+    size = 4.0 * len(settings) + 1.6, 0.27 * len(learners) + 1.5
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(settings), squeeze=False, sharey=True)[0]
+    for setting, axis in zip(settings, axes, strict=True):
+        here = final[final.setting == setting]
+        for y, learner in enumerate(learners):
+            runs = here[here.learner == learner]
+            if not len(runs):
+                axis.text(1.0, y, "not run", fontsize=7, color="#999999", va="center", ha="center")
+                continue
+            games = runs.groupby(["benchmark", "method", "beta"]).welfare_to_equilibrium
+            found = estimate([x.to_numpy() for _, x in games], repetitions=500)
+            colour = COLOURS[learner] if runs.family.iloc[0] != "none" else "#777777"
+            axis.plot(
+                games.mean(), [y] * games.ngroups, "o", ms=3.5, color=colour, alpha=0.3, mew=0
+            )
+            axis.plot(found.games, [y, y], color=colour, lw=2.5, solid_capstyle="butt")
+            axis.plot(found.value, y, "D", ms=5, color=colour, mec="white", mew=0.6)
+        axis.axvline(1.0, color="#f2a900", lw=1.5, zorder=0)
+        axis.set(xlabel="welfare / equilibrium's welfare", ylim=(-0.7, len(learners) - 0.3))
+        axis.set_title(setting, fontsize=11)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+        axis.grid(axis="y", lw=0.3)
+    axes[0].set_yticks(range(len(learners)), learners, fontsize=9)
+    for label, learner in zip(axes[0].get_yticklabels(), learners, strict=True):
+        label.set_color(COLOURS[learner] if learner in _learning(final) else "#777777")
+    figure.suptitle(
+        "Where play ends, beside the exact equilibrium (1, the line). A dot: a game, mean over"
+        " seeds.\nDiamond and bar: interquartile mean, 95% band over games and seeds",
+        fontsize=10,
+    )
+    return figure
+
+
+def _learning(final: pd.DataFrame) -> set[str]:
+    return set(final[final.family != "none"].learner)
 
 
 def profiles(final: pd.DataFrame) -> Figure:
@@ -272,14 +307,11 @@ def collusion_map(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def all_figures(rows: pd.DataFrame, final: pd.DataFrame, out: Path) -> dict[str, Figure]:
-    """Name -> figure. What `baselines.impulse` left in `out`/results is drawn where it is there."""
-    return {"nash_conv": nash_conv(rows), **final_figures(final, out)}
-
-
-def final_figures(final: pd.DataFrame, out: Path) -> dict[str, Figure]:
-    """The figures that need the last evaluations alone."""
+def all_figures(final: pd.DataFrame, out: Path) -> dict[str, Figure]:
+    """Name -> figure. What other commands left in `out`/results is drawn where it is there."""
     figures = {"welfare": welfare(final), "profiles": profiles(final)}
+    if (out / "results" / "curves.csv").exists():
+        figures["nash_conv"] = nash_conv(pd.read_csv(out / "results" / "curves.csv"))
     return {**figures, **impulse_figures(out / "results")}
 
 

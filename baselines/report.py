@@ -84,7 +84,7 @@ def aggregate(final: pd.DataFrame) -> pd.DataFrame:
         row.update(
             seeds=len(group),
             steps=int(group.step.max()),
-            cpu_seconds_per_run=float(group.cpu_seconds.iloc[0]),
+            cpu_seconds_per_run=float(group.cpu_seconds.mean()),
         )
         for column in (
             "nash_conv",
@@ -309,6 +309,22 @@ def statistics(final: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def curves(rows: pd.DataFrame) -> pd.DataFrame:
+    """Interquartile means over games and seeds at every evaluation, for every setting and learner,
+    with 95% bootstrap bands over seeds; step 0 is before the first round.
+    """
+    found = []
+    for key, runs in rows.groupby([*KEY[:3], "step"], sort=False):
+        row = dict(zip((*KEY[:3], "step"), key, strict=True))
+        for column in ("nash_conv", "relative_regret", "welfare_to_equilibrium"):
+            games = [x.to_numpy() for _, x in runs.groupby(["benchmark", "method", "beta"])[column]]
+            one = estimate(games, repetitions=500)
+            row[column] = one.value
+            row[f"{column}_low"], row[f"{column}_high"] = one.seeds
+        found.append(row)
+    return pd.DataFrame(found)
+
+
 def statistics_table(table: pd.DataFrame) -> str:
     """The statistics of learners that do not simply play what the solver or a rule says."""
     lines = [
@@ -437,19 +453,14 @@ def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
     final = last(rows)
     results = out / "results"
     write_csv(results / "final.csv", rounded(final))
-    curves = rows.groupby([*KEY[:3], "step"], as_index=False, sort=False)[
-        ["nash_conv", "relative_regret", "welfare_to_equilibrium", "welfare_ratio"]
-    ].mean()
-    write_csv(results / "curves.csv", rounded(curves))
+    write_csv(results / "curves.csv", rounded(curves(rows)))
     write_csv(results / "table.csv", rounded(aggregate(final)))
     write_page(final, out, suite, missing)
-    _draw(results, "all_figures", rows, final, out)
+    _draw(results, final, out)
 
 
 def rewrite(out: Path, suite: tuple[Entry, ...]) -> None:
-    """Write again, from `out`/results/final.csv: the page, its statistics, and the figures that
-    need nothing else.
-    """
+    """Write again, from the files in `out`/results: the page, its statistics, and the figures."""
     path = out / "results" / "final.csv"
     if not path.exists():
         raise SystemExit(f"there is no {path}; run python -m baselines.run first")
@@ -458,7 +469,7 @@ def rewrite(out: Path, suite: tuple[Entry, ...]) -> None:
     there = set(zip(*(final[name] for name in KEY), strict=True))
     missing = [cell.file for cell in cells(suite) if tuple(cell.key.values()) not in there]
     write_page(final, out, suite, missing)
-    _draw(out / "results", "final_figures", final, out)
+    _draw(out / "results", final, out)
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
@@ -509,8 +520,8 @@ def write_page(
     write_text(out / "README.md", text)
 
 
-def _draw(results: Path, which: str, *arguments: Any) -> None:
-    """Draw what a function of `learning_figures` returns, where matplotlib is installed."""
+def _draw(results: Path, final: pd.DataFrame, out: Path) -> None:
+    """Draw all figures, where matplotlib is installed."""
     try:
         from baselines import learning_figures
     except ImportError:
@@ -518,7 +529,7 @@ def _draw(results: Path, which: str, *arguments: Any) -> None:
             "figures need matplotlib: pip install 'ttc-env[plot]'; tables were written without them"
         )
         return
-    for name, figure in getattr(learning_figures, which)(*arguments).items():
+    for name, figure in learning_figures.all_figures(final, out).items():
         write_atomically(
             results / f"{name}.png", lambda path, figure=figure: figure.savefig(path, dpi=130)
         )
