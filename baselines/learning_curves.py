@@ -71,9 +71,9 @@ def figure(columns: Mapping[str, Sequence[Curves]]) -> Figure:
         play.axhline(0.0, color=OPTIMUM, lw=1.2)
         play.axhline(reference.random, color=RANDOM, lw=1.2, ls="--")
         name = "exact equilibrium" if high - low < 1e-9 else "between the exact equilibria"
-        apart = abs(middle) > 0.25
-        labels = [(middle, name if apart else f"{name}\n= social optimum", "#9a6c00")]
-        labels += [(0.0, "social optimum", OPTIMUM)] if apart else []
+        two = abs(middle) > 0.25  # equilibrium and optimum are apart, and both are labelled
+        labels = [(middle, name if two else f"{name}\n= social optimum", "#9a6c00")]
+        labels += [(0.0, "social optimum", OPTIMUM)] if two else []
         labels.append((reference.random, "random play", "#777777"))
         places = apart([y for y, *_ in labels], step=0.3)
         for place, (_, text, colour) in zip(places, labels, strict=True):

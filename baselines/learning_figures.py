@@ -111,7 +111,8 @@ def nash_conv(curves: pd.DataFrame) -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel("rounds that each provider has played", fontsize=9)
     figure.suptitle(
-        f"NashConv, USD per user ({FLOOR:g}: less): interquartile mean over games and seeds, 95% band",
+        f"NashConv, USD per user ({FLOOR:g}: less): interquartile mean over games and seeds, 95%"
+        " band",
         fontsize=11,
     )
     return figure

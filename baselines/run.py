@@ -24,6 +24,7 @@ import pandas as pd
 
 from agents import agent_class
 from agents.arena import NotFinite
+from baselines.interrupts import Interrupted
 from baselines.records import write_csv
 from baselines.suite import KEPT, QUICK, SUITE, Cell, cells
 from baselines.training import Plan, Run
@@ -130,6 +131,9 @@ def main(arguments: Iterable[str] | None = None) -> int:
             print(f"{cell.file}: {error}", file=sys.stderr)
             failed += 1
             continue
+        except Interrupted as error:
+            print(f"interrupted at {cell.file}; the same command goes on", file=sys.stderr)
+            return 128 + error.number
         if table is not None and not options.quiet:
             last = table[table.step == table.step.max()]
             print(
