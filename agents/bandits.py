@@ -1,12 +1,15 @@
-"""Bandits: players that see their own profit and nothing else. EXP3, UCB, epsilon-greedy.
+"""Bandits: players that see their own profit and nothing else. Epsilon-greedy, UCB, Thompson
+sampling, EXP3.
 
-Rivals learn at the same time, so that old rewards mislead: all three weigh recent rounds more. They
-learn from log profit (`agents.scale`).
+Rivals learn at the same time, so that old rewards mislead: all weigh recent rounds more. They learn
+from log profit (`agents.scale`). Libraries of bandits (SMPyBandits, MABWiser) have one bandit an
+object; ours play all providers and seeds as one array, and go on exactly from a checkpoint.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import ndtri
 
 from agents.base import Actions, Agent, Role, best, pure, sample
 from agents.scale import check_scale, scaled
@@ -116,6 +119,55 @@ class UCB(Bandit):
             np.log(self.count.sum(axis=1, keepdims=True) + 2.0) / np.where(tried, self.count, 1.0)
         )
         keys = np.where(self._there, np.where(tried, self.estimates() + bonus, np.inf), -np.inf)
+        return best(keys, self.draws())
+
+    def learn(self, action: Actions, reward: Array) -> None:
+        self.total *= self.fade
+        self.count *= self.fade
+        at = self._at(action)
+        self.total[at] += reward
+        self.count[at] += 1.0
+
+    def estimates(self) -> Array:
+        tried = self.count > 0
+        return (
+            np.where(self._there & tried, self.total / np.where(tried, self.count, 1.0), -np.inf)
+            if self.t
+            else np.where(self._there, 0.0, -np.inf)
+        )
+
+
+class Thompson(Bandit):
+    """Thompson sampling (Thompson 1933): plays an action with the probability that it is the best,
+    by drawing every action's mean reward from its posterior and playing the largest draw.
+
+    Rewards are taken for Gaussian with standard deviation `width` around means that drift, with a
+    flat prior: after n (faded) rewards of mean x the posterior is normal(x, width^2 / n). Fading
+    as in discounted Thompson sampling (Raj and Kalyani 2017). Actions that were never played come
+    first, in random order.
+
+    Args:
+        memory: rounds after which an old reward weighs 1/e.
+        width: standard deviation of a reward, in e-folds of profit (in USD with scale="raw").
+    """
+
+    name = "thompson"
+    state = ("draws", "total", "count")
+
+    def __init__(self, role: Role, memory: float = 2000.0, width: float = 0.2, scale: str = "log"):
+        super().__init__(role, scale)
+        self.fade, self.width = float(np.exp(-1.0 / memory)), float(width)
+        self.total = np.zeros(role.shape)
+        self.count = np.zeros(role.shape)
+
+    def act(self, observation: Array | None = None) -> Actions:
+        uniform = np.stack([self.draws() for _ in range(self.role.shape[1])], axis=1)
+        normal = ndtri(np.maximum(uniform, 2.0**-54))  # [k, a, seeds]
+        tried = self.count > 0
+        posterior = self.estimates() + self.width * normal / np.sqrt(
+            np.where(tried, self.count, 1.0)
+        )
+        keys = np.where(self._there, np.where(tried, posterior, np.inf), -np.inf)
         return best(keys, self.draws())
 
     def learn(self, action: Actions, reward: Array) -> None:

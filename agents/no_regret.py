@@ -1,10 +1,14 @@
-"""No-regret learning with full feedback: Hedge, regret matching, regret matching+.
+"""No-regret learning with full feedback: Hedge, optimistic Hedge, replicator dynamics, regret
+matching, regret matching+.
 
-All three work on `Payoffs.loss`, each round's payoffs divided by their best, which lies in [0, 2].
-It keeps their guarantees (losses are bounded) and theorem 3's conclusion (dominated actions are
-played ever more rarely), and what they drive to zero is the mean *relative* regret. Raw utilities
-would not do: at beta = 1e5 a losing provider's utilities span hundreds of orders of magnitude
-between rounds.
+All work on `Payoffs.loss`, each round's payoffs divided by their best, which lies in [0, 2]. It
+keeps their guarantees (losses are bounded) and theorem 3's conclusion (dominated actions are played
+ever more rarely), and what they drive to zero is the mean *relative* regret. Raw utilities would
+not do: at beta = 1e5 a losing provider's utilities span hundreds of orders of magnitude between
+rounds.
+
+OpenSpiel has some of these, for games given as the payoffs of all profiles; nine providers with six
+levels have ten million. So ours learn from each round's payoffs, under all seeds at once.
 """
 
 from __future__ import annotations
@@ -65,6 +69,75 @@ class Hedge(NoRegret):
         rate = self.scale * np.sqrt(np.log(np.maximum(count, 2)) / max(self.t, 1))
         total = np.where(self._there, self.total, np.inf)
         weight = np.exp(-rate * (total - total.min(axis=1, keepdims=True)))
+        return weight / weight.sum(axis=1, keepdims=True)
+
+
+class OptimisticHedge(NoRegret):
+    """Optimistic mirror descent with the entropy as its mirror: Hedge at a constant rate that
+    counts the last round's loss twice, as a guess of the next one's (Rakhlin and Sridharan 2013;
+    Syrgkanis, Agarwal, Luo and Schapire 2015).
+
+    The guess damps the cycles of simultaneous learners, so that the rate need not fall, and the
+    last iterate is what is scored, not an average (last-iterate convergence is proved for zero-sum
+    games: Daskalakis and Panageas 2019). Where an equilibrium is strict, distance to it falls
+    geometrically.
+
+    Args:
+        rate: constant, of losses in [0, 2].
+    """
+
+    name = "optimistic_hedge"
+    state = ("draws", "total", "newest")
+
+    def __init__(self, role: Role, rate: float = 0.3):
+        super().__init__(role)
+        if not rate > 0:
+            raise ValueError(f"optimistic_hedge: rate is {rate}; it must be positive")
+        self.rate = float(rate)
+        self.total = np.zeros(role.shape)
+        self.newest = np.zeros(role.shape)
+
+    def learn(self, loss: Array) -> None:
+        self.total += loss
+        self.newest = loss
+
+    def strategy(self) -> Array:
+        total = np.where(self._there, self.total + self.newest, np.inf)
+        weight = np.exp(-self.rate * (total - total.min(axis=1, keepdims=True)))
+        return weight / weight.sum(axis=1, keepdims=True)
+
+
+class Replicator(NoRegret):
+    """Replicator dynamics in rounds: a share of a population grows by how much better its action
+    did than the mean, x_a <- x_a (1 + step (mean loss - loss_a)) (Taylor and Jonker 1978; in rounds
+    with background fitness 1 / step: Maynard Smith 1982, appendix D). It is the Polynomial Weights
+    algorithm (Cesa-Bianchi, Mansour and Stoltz 2007), and as step falls the replicator equation.
+
+    Fitness comes from what rivals played, drawn from their populations. Shares are kept as
+    logarithms, so that no action is lost for ever by rounding.
+
+    Args:
+        step: length of a round in the dynamics' time, in (0, 0.5): a loss is at most 2, so that
+            shares stay positive.
+    """
+
+    name = "replicator"
+    state = ("draws", "log_share")
+
+    def __init__(self, role: Role, step: float = 0.3):
+        super().__init__(role)
+        if not 0 < step < 0.5:
+            raise ValueError(f"replicator: step is {step}; it must lie in (0, 0.5)")
+        self.step = float(step)
+        self.log_share = np.where(self._there, 0.0, -np.inf)
+
+    def learn(self, loss: Array) -> None:
+        mean = (self.strategy() * loss).sum(axis=1, keepdims=True)
+        self.log_share = self.log_share + np.log1p(self.step * (mean - loss))
+        self.log_share -= self.log_share.max(axis=1, keepdims=True)
+
+    def strategy(self) -> Array:
+        weight = np.exp(self.log_share)
         return weight / weight.sum(axis=1, keepdims=True)
 
 

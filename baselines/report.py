@@ -17,9 +17,15 @@ from ttc_env.game.curves import load_market
 from ttc_env.game.yardstick import first_best
 
 KEY = ["learner", "family", "setting", "benchmark", "method", "beta"]
-PURE_LEARNERS = ("best_response", "nearest_improving", "fictitious_play")
-MIXED_LEARNERS = ("hedge", "regret_matching", "regret_matching_plus")
-BANDITS = ("epsilon_greedy", "ucb", "exp3")
+PURE_LEARNERS = ("best_response", "nearest_improving", "fictitious_play", "double_oracle")
+MIXED_LEARNERS = (
+    "hedge",
+    "optimistic_hedge",
+    "replicator",
+    "regret_matching",
+    "regret_matching_plus",
+)
+BANDITS = ("epsilon_greedy", "ucb", "thompson", "exp3")
 PPOS = ("ppo", "ppo_torch")
 
 INTRO = """# Learners beside the exact equilibrium
