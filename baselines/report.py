@@ -12,7 +12,7 @@ import pandas as pd
 
 from baselines.records import write_atomically, write_csv, write_text
 from baselines.statistics import estimate, profile
-from baselines.suite import KEPT, SETTINGS, Entry, cells
+from baselines.suite import KEPT, SETTINGS, Cell, Entry, cells
 from ttc_env.game.curves import load_market
 from ttc_env.game.yardstick import first_best
 
@@ -49,20 +49,46 @@ USD is as small, and share-weighted columns do not see it.
 """
 
 
-def gather(folder: Path, suite: tuple[Entry, ...]) -> tuple[pd.DataFrame, list[str]]:
-    """All rows of all cells of the suite that were run, and the cells that were not."""
-    tables, missing = [], []
-    for cell in cells(suite):
-        path = folder / cell.file
-        if path.exists():
-            tables.append(pd.read_csv(path))
-        else:
-            missing.append(cell.file)
+def gather(folder: Path, suite: tuple[Entry, ...]) -> pd.DataFrame:
+    """All rows of all cells of the suite that were run."""
+    tables = [pd.read_csv(path) for cell in cells(suite) if (path := folder / cell.file).exists()]
     if not tables:
         raise SystemExit(f"{folder} holds no results; run python -m baselines.run first")
     rows = pd.concat(tables, ignore_index=True)
     # A setting's own columns are missing where no cell of it was run.
-    return rows.reindex(columns=[*rows.columns, *(c for c in KEPT if c not in rows)]), missing
+    return rows.reindex(columns=[*rows.columns, *(c for c in KEPT if c not in rows)])
+
+
+def with_kept(
+    new: pd.DataFrame, path: Path, key: list[str], suite: tuple[Entry, ...]
+) -> pd.DataFrame:
+    """`new`, and the rows of the kept table at `path` whose `key` is not among it, in the order of
+    the suite. Rows that the suite does not ask for, or asks for with other steps, are left out.
+    """
+    kept = pd.read_csv(path) if path.exists() else new.iloc[:0]
+    there = new[key].drop_duplicates()
+    others = kept.merge(there, on=key, how="left", indicator="found").found == "left_only"
+    table = new if not others.any() else pd.concat([new, kept[others.to_numpy()]])
+    asked = {
+        tuple(cell.key[name] for name in key): (place, cell.entry.steps)
+        for place, cell in enumerate(cells(suite))
+    }
+    parts = []
+    for values, rows in table.groupby(key, sort=False):
+        place, steps = asked.get(tuple(values), (-1, -1))
+        if steps == rows.step.max():
+            parts.append((place, rows))
+    parts.sort(key=lambda part: part[0])
+    return pd.concat([rows for _, rows in parts], ignore_index=True)
+
+
+def shortfall(final: pd.DataFrame, suite: tuple[Entry, ...]) -> list[tuple[Cell, int]]:
+    """Cells with fewer runs than the suite asks for, and how many are missing."""
+    counts = final.groupby(KEY).size().to_dict()
+    found = (
+        (cell, cell.entry.seeds - counts.get(tuple(cell.key.values()), 0)) for cell in cells(suite)
+    )
+    return [(cell, missing) for cell, missing in found if missing > 0]
 
 
 def last(rows: pd.DataFrame) -> pd.DataFrame:
@@ -453,16 +479,17 @@ Mean paths: `results/impulse_paths.csv`.
 
 def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
     """Gather the cells in `folder` into `out`/results/*.csv, `out`/README.md and figures (where
-    matplotlib is installed).
+    matplotlib is installed). Cells of the suite that are not in `folder` keep their rows.
     """
-    rows, missing = gather(folder, suite)
-    final = last(rows)
+    rows = gather(folder, suite)
     results = out / "results"
-    write_csv(results / "final.csv", rounded(final))
-    write_csv(results / "curves.csv", rounded(curves(rows)))
-    write_csv(results / "table.csv", rounded(aggregate(final)))
-    write_page(final, out, suite, missing)
-    _draw(results, final, out)
+    final = with_kept(rounded(last(rows)), results / "final.csv", KEY, suite)
+    write_csv(results / "final.csv", final)
+    key = [*KEY[:3]]
+    write_csv(
+        results / "curves.csv", with_kept(rounded(curves(rows)), results / "curves.csv", key, suite)
+    )
+    rewrite(out, suite)
 
 
 def rewrite(out: Path, suite: tuple[Entry, ...]) -> None:
@@ -472,9 +499,8 @@ def rewrite(out: Path, suite: tuple[Entry, ...]) -> None:
         raise SystemExit(f"there is no {path}; run python -m baselines.run first")
     final = pd.read_csv(path)
     final = final.reindex(columns=[*final.columns, *(c for c in KEPT if c not in final)])
-    there = set(zip(*(final[name] for name in KEY), strict=True))
-    missing = [cell.file for cell in cells(suite) if tuple(cell.key.values()) not in there]
-    write_page(final, out, suite, missing)
+    write_csv(out / "results" / "table.csv", rounded(aggregate(final)))
+    write_page(final, out, suite)
     _draw(out / "results", final, out)
 
 
@@ -485,9 +511,7 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def write_page(
-    final: pd.DataFrame, out: Path, suite: tuple[Entry, ...], missing: list[str]
-) -> None:
+def write_page(final: pd.DataFrame, out: Path, suite: tuple[Entry, ...]) -> None:
     """README.md and statistics.csv."""
     numbers = statistics(final)
     write_csv(out / "results" / "statistics.csv", rounded(numbers))
@@ -519,10 +543,7 @@ def write_page(
         "\n\n![NashConv against steps](results/nash_conv.png)\n\n![Learned"
         " welfare](results/welfare.png)\n" + impulse_section(out)
     )
-    done = len(list(cells(suite))) - len(missing)
-    text += f"\n## What was run\n\n{done} of the suite's {done + len(missing)} cells. " + (
-        "Not run: " + "; ".join(_grouped(missing)) + ".\n" if missing else "None is missing.\n"
-    )
+    text += f"\n## What was run\n\n{_what_was_run(shortfall(final, suite), suite)}"
     write_text(out / "README.md", text)
 
 
@@ -541,11 +562,16 @@ def _draw(results: Path, final: pd.DataFrame, out: Path) -> None:
         )
 
 
-def _grouped(missing: list[str]) -> list[str]:
-    """Missing cells as "learner in setting (count)"."""
-    counts: dict[str, int] = {}
-    for file in missing:
-        learner, rest = file.split("/")
-        name = f"{learner} in {rest.split('_')[0]}"
-        counts[name] = counts.get(name, 0) + 1
-    return [f"{name} ({count})" for name, count in counts.items()]
+def _what_was_run(short: list[tuple[Cell, int]], suite: tuple[Entry, ...]) -> str:
+    """How much of the suite, and what is missing: "learner in setting: seeds of cells"."""
+    everything = list(cells(suite))
+    runs = sum(cell.entry.seeds for cell in everything)
+    missing = sum(count for _, count in short)
+    text = f"{runs - missing} of the suite's {runs} runs, in {len(everything)} cells."
+    if not short:
+        return f"{text} None is missing.\n"
+    groups: dict[str, list[int]] = {}
+    for cell, count in short:
+        groups.setdefault(f"{cell.entry.learner} in {cell.setting}", []).append(count)
+    parts = [f"{name} ({sum(x)} runs of {len(x)} cells)" for name, x in groups.items()]
+    return f"{text} Not run: {'; '.join(parts)}.\n"
