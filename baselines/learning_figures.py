@@ -193,6 +193,7 @@ def profiles(final: pd.DataFrame) -> Figure:
 
 
 DEVIATOR, RIVAL = "#b5482d", "#2b6a99"
+CASE_LINES = {"gsm8k": "-", "aime": "--", "gpqa": ":"}
 CONDITIONS = {
     ("market", 0.95): ("market", "#b5482d"),
     ("market", 0.0): ("market, no future (discount 0)", "#8a8a8a"),
@@ -203,63 +204,65 @@ CONDITIONS = {
 
 def impulse(summary: pd.DataFrame, paths: pd.DataFrame) -> Figure:
     """Q-learning duopolies: over-compute in market, control and auction; and what a forced
-    deviation does in the market, all against the same rounds without it.
+    deviation does in the market, a line a duopoly, all against the same rounds without it. Bars and
+    bands are 95% over sessions.
     """
-    figure = Figure(figsize=(13, 4.0), layout="constrained")
+    figure = Figure(figsize=(13.5, 4.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
     cases = list(dict.fromkeys(zip(summary.benchmark, summary.providers, strict=True)))
+    ticks = []
     for y, (benchmark, providers) in enumerate(cases):
         here = summary[(summary.benchmark == benchmark) & (summary.providers == providers)]
         for k, ((mechanism, discount), (label, colour)) in enumerate(CONDITIONS.items()):
             row = here[(here.mechanism == mechanism) & (here.discount == discount)]
             if not len(row):
                 continue
-            value = float(row.overcompute.iloc[0])
-            left.barh(y + 0.27 * (k - 1), value, height=0.24, color=colour)
+            value, half = (float(row[x].iloc[0]) for x in ("overcompute", "overcompute_ci95"))
+            height = y + 0.27 * (k - 1)
+            left.barh(height, value, height=0.24, color=colour, xerr=half, ecolor="#222222")
             left.text(
-                max(value, 0.0) + 0.06,
-                y + 0.27 * (k - 1),
-                label if y == 0 else f"{value:+.1f}",
+                max(value, 0.0) + half + 0.08,
+                height,
+                f"{label} {value:+.1f}" if y == 0 else f"{value:+.1f}",
                 va="center",
                 fontsize=8,
                 color=colour,
             )
+        names = providers.replace(" / ", "\n")
+        ticks.append(f"{benchmark}\n{names}\n{int(here.sessions.min())} sessions each")
     left.axvline(0, color="black", lw=0.8)
-    left.set_xlim(min(-0.4, left.get_xlim()[0]), 1.45 * left.get_xlim()[1])
+    left.set_xlim(min(-0.9, left.get_xlim()[0]), 1.55 * left.get_xlim()[1])
     left.set_ylim(len(cases) - 0.5, -0.5)
-    left.set_yticks(
-        range(len(cases)),
-        [f"{benchmark}\n{providers.replace(' / ', chr(10))}" for benchmark, providers in cases],
-        fontsize=8,
-    )
+    left.set_yticks(range(len(cases)), ticks, fontsize=8)
     left.set_xlabel("doublings of compute above the social optimum")
     left.set_title("Learned compute", fontsize=11)
-    market = paths[(paths.mechanism == "market") & (paths.discount > 0)]
-    weighted = market.assign(
-        deviator=market.n * (market.level_0 - market.level_0_cf),
-        rival=market.n * (market.level_1 - market.level_1_cf),
-        gain=100 * market.n * (market.profit_0 / market.profit_0_cf - 1.0),
-    )
-    mean = weighted.groupby("round")[["deviator", "rival", "gain", "n"]].sum()
-    mean = mean[mean.index <= 8]
-    rounds = mean.index.to_numpy()
-    for column, colour in (("deviator", DEVIATOR), ("rival", RIVAL)):
-        y = (mean[column] / mean.n).to_numpy()
-        middle.plot(rounds, y, color=colour, lw=2.2, marker="o", ms=4)
-        at = int(np.abs(y).argmax())
-        side = "right" if column == "deviator" else "left"
-        middle.annotate(
-            column,
-            (rounds[at], y[at]),
-            xytext=(-8 if side == "right" else 8, 0),
-            textcoords="offset points",
-            color=colour,
-            fontsize=10,
-            va="center",
-            ha=side,
+    market = paths[(paths.mechanism == "market") & (paths.discount > 0) & (paths["round"] <= 8)]
+    deviations = summary[(summary.mechanism == "market") & (summary.discount > 0)]
+    ends = []
+    for (benchmark, _), path in market.groupby(["benchmark", "providers"], sort=False):
+        style = {"lw": 2.0, "ls": CASE_LINES[benchmark], "marker": "o", "ms": 3}
+        for column, colour in (("deviator", DEVIATOR), ("rival", RIVAL)):
+            middle.plot(path["round"], path[column], color=colour, **style)
+            _shade(middle, path, column, colour)
+        percent = path.assign(
+            gain_so_far=100 * path.gain_so_far, gain_so_far_ci95=100 * path.gain_so_far_ci95
         )
-    total = (mean.gain / mean.n).cumsum()
-    right.plot(rounds, total, color=DEVIATOR, lw=2.2, marker="o", ms=4)
+        right.plot(path["round"], percent.gain_so_far, color=DEVIATOR, **style)
+        _shade(right, percent, "gain_so_far", DEVIATOR)
+        count = int(deviations[deviations.benchmark == benchmark].deviations.iloc[0])
+        label = f"{benchmark}: {int(path.n.iloc[0])} of {count}"
+        ends.append((float(percent.gain_so_far.iloc[-1]), label))
+    span = max(y for y, _ in ends) - min(y for y, _ in ends)
+    for y, (_, label) in zip(apart([y for y, _ in ends], 0.09 * span), ends, strict=True):
+        right.annotate(
+            label, (8, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8,
+            color=DEVIATOR, annotation_clip=False,
+        )  # fmt: skip
+    for column, colour, x in (("deviator", DEVIATOR, 0.02), ("rival", RIVAL, 0.24)):
+        middle.text(
+            x, 0.04, column, color=colour, fontsize=10, fontweight="bold",
+            transform=middle.transAxes,
+        )  # fmt: skip
     for axis in (middle, right):
         axis.axhline(0, color="black", lw=0.8)
         axis.axvline(0, color="grey", lw=0.8, ls=":")
@@ -271,16 +274,20 @@ def impulse(summary: pd.DataFrame, paths: pd.DataFrame) -> Figure:
     for axis in (left, middle, right):
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
-    n = int(market.groupby(["benchmark", "providers"]).n.first().sum())
-    deviations = int(
-        summary[(summary.mechanism == "market") & (summary.discount > 0)].deviations.sum()
-    )
     figure.suptitle(
-        "Q-learners agree on too much compute in the market, and the auction ends that"
-        f" (right: the market, {n} of {deviations} sessions; the others run in cycles)",
-        fontsize=12,
+        "Q-learners agree on too much compute in the market, and the auction ends that\n(right: the"
+        " market, sessions at a fixed profile, of all that deviate; in the others play is a cycle,"
+        " whose mean would be a zigzag)",
+        fontsize=11,
     )
     return figure
+
+
+def _shade(axis: Any, path: pd.DataFrame, column: str, colour: str) -> None:
+    half = path[f"{column}_ci95"].fillna(0.0)
+    axis.fill_between(
+        path["round"], path[column] - half, path[column] + half, color=colour, alpha=0.18, lw=0
+    )
 
 
 def collusion_map(table: pd.DataFrame) -> Figure:
