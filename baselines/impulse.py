@@ -372,6 +372,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--cap", type=int, default=Rule.cap, help="rounds at most")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args(None if arguments is None else list(arguments))
+    if options.sessions < 1 or options.map_sessions < 0:
+        parser.error("--sessions must be at least 1, and --map-sessions at least 0")
     rule = Rule(decay=options.decay, cap=options.cap)
     duopolies = all_duopolies()
     cases = chosen(duopolies)

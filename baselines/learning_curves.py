@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from baselines.errors import failed
+from baselines.interrupts import Interrupted
 from baselines.learned import Curves, Reference
 from baselines.learning_figures import COLOURS, START, apart
 from baselines.records import write_atomically
@@ -184,7 +186,13 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=0, help="fewer seeds, for a quick look")
     parser.add_argument("--steps", type=int, default=0, help="fewer steps, for a quick look")
     options = parser.parse_args(None if arguments is None else list(arguments))
-    save(front(options.runs, options.seeds, options.steps), options.out)
+    try:
+        save(front(options.runs, options.seeds, options.steps), options.out)
+    except (ValueError, ImportError, OSError) as error:
+        return failed(error, 1)
+    except Interrupted as error:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 128 + error.number
     print(f"written to {options.out}")
     return 0
 

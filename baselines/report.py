@@ -477,6 +477,57 @@ Mean paths: `results/impulse_paths.csv`.
     return text
 
 
+def variations_section(out: Path) -> str:
+    """What `baselines.variations` found, if its tables are there."""
+    text = ""
+    path = out / "results" / "held_out.csv"
+    if path.exists():
+        text += f"""
+## Held-out markets
+
+`python -m baselines.variations`: the same learners, unchanged, on games that nobody looked at when
+hyperparameters were chosen: three published games at beta 100, 500 and 5000; the same with half and
+twice the value of a right answer; and random markets of nine providers (`ttc_env.random_markets`).
+Numbers as above, per run in `results/held_out.csv`.
+
+{_varied(pd.read_csv(path), ["change", "learner"])}
+"""
+    path = out / "results" / "sensitivity.csv"
+    if path.exists():
+        text += f"""
+## Other hyperparameters
+
+`python -m baselines.variations`: one change at a time, on GSM8K majority vote and GPQA reasoning at
+beta = 1000 (Stable-Baselines3: GSM8K alone), per run in `results/sensitivity.csv`. What is not
+named is as in the tables above, but 20,480 steps.
+
+{_varied(pd.read_csv(path), ["change"])}
+"""
+    return text
+
+
+def _varied(table: pd.DataFrame, by: list[str]) -> str:
+    """A row for each setting and change: runs, regret and welfare, and how many end within 1%."""
+    lines = [
+        f"| setting | {' | '.join(by)} | games x seeds | steps | relative regret, IQM | band, games"
+        " and seeds | worst run | runs within 1% | W / W(equilibrium), IQM |",
+        "| --- " * (8 + len(by)) + "|",
+    ]
+    for key, runs in table.groupby(["setting", *by], sort=False):
+        games = runs.groupby(["benchmark", "method", "beta", "alpha", "draw"])
+        regret, welfare = (
+            estimate([x.to_numpy() for _, x in games[column]])
+            for column in ("relative_regret", "welfare_to_equilibrium")
+        )
+        lines.append(
+            f"| {' | '.join(key)} | {games.ngroups} x {runs.seed.nunique()} | {runs.step.max():,} |"
+            f" {percent(regret.value)} | {' to '.join(percent(x) for x in regret.games)} |"
+            f" {percent(runs.relative_regret.max())} | {(runs.relative_regret <= 0.01).mean():.0%} |"
+            f" {welfare.value:.4f} |"
+        )
+    return "\n".join(lines)
+
+
 def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
     """Gather the cells in `folder` into `out`/results/*.csv, `out`/README.md and figures (where
     matplotlib is installed). Cells of the suite that are not in `folder` keep their rows.
@@ -541,7 +592,7 @@ def write_page(final: pd.DataFrame, out: Path, suite: tuple[Entry, ...]) -> None
         "\n## Figures\n\n![Learning curves](results/learning_curves.png)\n\nFour learners from before the first"
         " round, interquartile means over seeds with 95% bands: `python -m baselines.learning_curves`."
         "\n\n![NashConv against steps](results/nash_conv.png)\n\n![Learned"
-        " welfare](results/welfare.png)\n" + impulse_section(out)
+        " welfare](results/welfare.png)\n" + variations_section(out) + impulse_section(out)
     )
     text += f"\n## What was run\n\n{_what_was_run(shortfall(final, suite), suite)}"
     write_text(out / "README.md", text)

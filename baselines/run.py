@@ -24,6 +24,7 @@ import pandas as pd
 
 from agents import agent_class
 from agents.arena import NotFinite
+from baselines.errors import failed as fail
 from baselines.interrupts import Interrupted
 from baselines.records import write_csv
 from baselines.suite import KEPT, QUICK, SUITE, Cell, cells
@@ -134,6 +135,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
         except Interrupted as error:
             print(f"interrupted at {cell.file}; the same command goes on", file=sys.stderr)
             return 128 + error.number
+        except OSError as error:
+            return fail(error, 1)
         if table is not None and not options.quiet:
             last = table[table.step == table.step.max()]
             print(

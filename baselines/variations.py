@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from baselines.errors import failed
 from baselines.records import write_csv
 from baselines.report import rounded
 from baselines.suite import AUCTION_BETA, KEPT, RL_GAMES, SETTINGS, SUITE
@@ -221,13 +222,20 @@ def main(arguments: Iterable[str] | None = None) -> int:
     for name in [options.only] if options.only else TABLES:
         mine = list(TABLES[name]())
         mine = quick(mine) if options.quick else mine
-        if failed := cells.run_local(mine, options.cells, workers=options.workers):
-            where = options.cells / "failed"
-            print(f"error: {failed} cells failed; {where} says why", file=sys.stderr)
-            status = 1
-            continue
         path = options.out / f"{name}.csv"
-        write_csv(path, rounded(cells.read(mine, options.cells)))
+        try:
+            strange = cells.run_local(mine, options.cells, workers=options.workers)
+            if strange:
+                where = options.cells / "failed"
+                print(f"error: {strange} cells failed; {where} says why", file=sys.stderr)
+                status = 1
+                continue
+            write_csv(path, rounded(cells.read(mine, options.cells)))
+        except OSError as error:
+            return failed(error, 1)
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            return 130
         print(f"written to {path}")
     return status
 

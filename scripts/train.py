@@ -28,6 +28,7 @@ from typing import Any
 
 from agents import AGENTS
 from agents.arena import NotFinite
+from baselines.errors import failed
 from baselines.interrupts import Interrupted
 from baselines.lock import Locked
 from baselines.training import Plan, Run, TrainConfig
@@ -123,15 +124,6 @@ def tracked(project: str | None, config: TrainConfig, out: Path) -> Iterator[Non
     run.finish()
 
 
-def failed(error: Exception, status: int) -> int:
-    """Print an error on one line; returns the exit status."""
-    text = str(error)
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        text = f"{error.filename}: {error.strerror}; choose another file or --out"
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    return status
-
-
 def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.train",
@@ -172,6 +164,10 @@ def main(arguments: Iterable[str] | None = None) -> int:
         run = Run(plan, out, keep_every=options.keep_every, logged=options.wandb is not None)
     except (ValueError, TypeError, ImportError, OSError) as error:
         return failed(error, 2)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return failed(error, 1)
     bar = Bar(len(plan.evaluation_rounds()) * len(config.seed_list()), options.quiet)
     run.on_evaluation = bar
     try:
