@@ -136,7 +136,10 @@ def welfare(final: pd.DataFrame) -> Figure:
         for y, learner in enumerate(learners):
             runs = here[here.learner == learner]
             if not len(runs):
-                axis.text(1.0, y, "not run", fontsize=7, color="#999999", va="center", ha="center")
+                axis.text(
+                    0.03, y, "not run", fontsize=7, color="#999999", va="center",
+                    transform=axis.get_yaxis_transform(),
+                )  # fmt: skip
                 continue
             games = runs.groupby(["benchmark", "method", "beta"]).welfare_to_equilibrium
             found = estimate([x.to_numpy() for _, x in games], repetitions=500)
