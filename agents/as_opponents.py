@@ -10,7 +10,7 @@ import numpy as np
 from agents import make_agents, parse_learners
 from agents.base import Agent, Feedback, Payoffs
 from ttc_env.envs.config import EnvConfig
-from ttc_env.envs.stage_game import StageGame
+from ttc_env.envs.world.stage_game import StageGame
 from ttc_env.game.types import Array
 
 HORIZON = 10_000

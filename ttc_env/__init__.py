@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import ttc_env.testing as testing  # noqa: F401
     from ttc_env.envs.market import MarketAEC, MarketEnv, env, parallel_env
     from ttc_env.envs.provider import ProviderEnv
-    from ttc_env.envs.shocks import AR1, Path, Process, Shocks
-    from ttc_env.envs.stage_game import StageGame
     from ttc_env.envs.vector import VectorMarketEnv, vector_env
+    from ttc_env.envs.world.shocks import AR1, Path, Process, Shocks
+    from ttc_env.envs.world.stage_game import StageGame
     from ttc_env.game.audit import Audit, audit
     from ttc_env.game.comparison import Comparison, compare
     from ttc_env.game.curves import load_market
@@ -96,8 +96,8 @@ __all__ = [
 _NAMES = {
     "ttc_env.envs.market": ("MarketAEC", "MarketEnv", "env", "parallel_env"),
     "ttc_env.envs.provider": ("ProviderEnv",),
-    "ttc_env.envs.shocks": ("AR1", "Path", "Process", "Shocks"),
-    "ttc_env.envs.stage_game": ("StageGame",),
+    "ttc_env.envs.world.shocks": ("AR1", "Path", "Process", "Shocks"),
+    "ttc_env.envs.world.stage_game": ("StageGame",),
     "ttc_env.envs.vector": ("VectorMarketEnv", "vector_env"),
     "ttc_env.game.audit": ("Audit", "audit"),
     "ttc_env.game.comparison": ("Comparison", "compare"),

@@ -50,6 +50,26 @@ def test_rows_are_the_providers_of_the_games(actions):
         np.testing.assert_array_equal(rows.env_method("action_masks", indices=[4])[0], masks[4])
 
 
+def test_masks_are_those_of_the_coming_round_where_the_world_moves():
+    shocks = ttc_env.Shocks(entry=0.5, exit=0.5)
+    options = {"prices": (1.0, 2.0), "price_period": 2, "shocks": shocks, "max_cycles": 5}
+    rows, games = shared_vec_env(3, **options), ttc_env.vector_env(3, **options)
+    rows.seed(0)
+    rows.reset()
+    games.reset(seed=0)
+    games.action_space.seed(0)
+    seen = set()
+    for _ in range(7):
+        masks = games.action_mask()
+        assert masks is not None
+        np.testing.assert_array_equal(rows.action_masks(), masks.reshape(rows.num_envs, -1))
+        seen.add(masks.tobytes())
+        chosen = np.argmax(games.action_mask(), axis=2)[..., None] * [1, 0]
+        games.step(chosen)
+        rows.step(chosen.reshape(rows.num_envs, 2))
+    assert len(seen) > 2
+
+
 class Played(BaseCallback):
     """Keeps what a model did and got."""
 

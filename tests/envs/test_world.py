@@ -473,7 +473,7 @@ def test_one_seed_is_one_world_in_every_face(world, backend):
 def _reset(batch, seeds, backend):
     if backend == "numpy":
         return batch.reset(seed=seeds)
-    from ttc_env.envs.world import world_generator
+    from ttc_env.envs.world.world import world_generator
 
     batch._world_rng = world_generator(seeds)  # torch takes one seed for users' draws
     return batch.reset()

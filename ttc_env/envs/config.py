@@ -17,8 +17,8 @@ import numpy as np
 from gymnasium import spaces
 
 from ttc_env.envs.options import Benchmark
-from ttc_env.envs.shocks import Shocks
 from ttc_env.envs.spaces import MaskedMultiDiscrete
+from ttc_env.envs.world.shocks import Shocks
 from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.curves import load_market
 from ttc_env.game.market_batch import MarketBatch

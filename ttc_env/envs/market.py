@@ -24,11 +24,11 @@ from ttc_env.envs.observations import BatchObservation, ObservationLayout
 from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
 from ttc_env.envs.python_infos import PlainInfos
 from ttc_env.envs.round_infos import RoundInfos, columns
-from ttc_env.envs.stage import Stage
-from ttc_env.envs.stage_game import StageGame
-from ttc_env.envs.stage_infos import StageInfos
 from ttc_env.envs.tables import RoundTables
-from ttc_env.envs.timeline import Timeline
+from ttc_env.envs.world.stage import Stage
+from ttc_env.envs.world.stage_game import StageGame
+from ttc_env.envs.world.stage_infos import StageInfos
+from ttc_env.envs.world.timeline import Timeline
 from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.display import Columns, as_html, offers_of
 from ttc_env.game.market_batch import MarketBatch

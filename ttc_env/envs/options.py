@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
-from ttc_env.envs.shocks import Shocks
+from ttc_env.envs.world.shocks import Shocks
 from ttc_env.game.misreports import Misreport
 from ttc_env.game.rules.user_types import Types
 from ttc_env.game.types import QualityFunction

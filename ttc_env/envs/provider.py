@@ -15,7 +15,7 @@ from ttc_env.envs.generators import checked_seed
 from ttc_env.envs.market import MarketEnv
 from ttc_env.envs.market_source import Markets
 from ttc_env.envs.options import Benchmark, GameOptions, Infos, RenderMode
-from ttc_env.envs.stage_game import StageGame
+from ttc_env.envs.world.stage_game import StageGame
 from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.mechanisms import Mechanism
 from ttc_env.game.regret import compare

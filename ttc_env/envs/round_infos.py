@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ttc_env.envs.rounds import Played
-from ttc_env.envs.stage import Stage
 from ttc_env.envs.tables import RoundTables
+from ttc_env.envs.world.stage import Stage
 from ttc_env.game.continuous import PriceRange, continuous_regret
 from ttc_env.game.rules.base import Round, Users
 from ttc_env.game.tariffs import Offer

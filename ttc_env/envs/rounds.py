@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ttc_env.envs.observations import blocks, symmetric_log
-from ttc_env.envs.stage import Stage, play_present
 from ttc_env.envs.tables import RoundTables
+from ttc_env.envs.world.stage import Stage, play_present
 from ttc_env.game import draws
 from ttc_env.game.rules.base import Tabulated, Users
 from ttc_env.game.tariffs import Offer, Terms

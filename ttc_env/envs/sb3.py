@@ -49,10 +49,17 @@ class _Batch:
         if env.autoreset != "same_step":
             raise ValueError("Stable-Baselines3 needs autoreset='same_step'")
         self.env = env
-        # [games, n, k], None for a Box
-        masks = env.action_mask()
-        games = np.arange(env.num_envs)
-        self.masks = None if masks is None else masks[games % len(masks)]
+
+    def masks(self) -> np.ndarray:
+        """`[games, n, k]` int8: the actions that there are in the coming round.
+
+        Raises:
+            ValueError: continuous actions, which have no mask.
+        """
+        masks = self.env.action_mask()
+        if masks is None:
+            raise ValueError("continuous actions have no mask; use actions='discrete' or 'flat'")
+        return masks[np.arange(self.env.num_envs) % len(masks)]
 
     def reset(self, seed: int | None) -> np.ndarray:
         return _full(self.env.reset(seed=seed)[0])
@@ -78,31 +85,30 @@ def _infos(count: int, last: np.ndarray | None) -> list[dict[str, Any]]:
 
 
 class _Rows(VecEnv):
-    """Base: environments of one provider each, whose masks are rows of an array."""
+    """Base: environments of one provider each."""
 
     _seeds: list[int | None]  # of VecEnv
 
-    def __init__(self, batch: _Batch, num_envs: int, masks: np.ndarray | None):
-        self._batch, self._masks = batch, masks
+    def __init__(self, batch: _Batch, num_envs: int):
+        self._batch = batch
         self.render_mode = None
         seen = gymnasium.spaces.Box(-1.0, 1.0, (batch.env.layout.size,), np.float32)
         super().__init__(num_envs, seen, batch.env.config.action_space())
 
     def action_masks(self) -> np.ndarray:
-        """`[num_envs, k]` int8, 1 = available: what sb3-contrib's MaskablePPO asks for.
+        """`[num_envs, k]` int8, 1 = available in the coming round: what sb3-contrib's MaskablePPO
+        asks for.
 
         Raises:
             ValueError: continuous actions, which have no mask.
         """
-        if self._masks is None:
-            raise ValueError("continuous actions have no mask; use actions='discrete' or 'flat'")
-        return self._masks
+        raise NotImplementedError
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = np.asarray(actions)
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        if attr_name == "action_masks" and self._masks is None:
+        if attr_name == "action_masks" and self._batch.env.config.continuous:
             raise AttributeError(attr_name)  # so that MaskablePPO knows that there are none
         return [getattr(self, attr_name)] * len(list(self._get_indices(indices)))
 
@@ -140,8 +146,10 @@ class SharedVecEnv(_Rows):
         batch = _Batch(env)
         self._shape = env.num_envs, env.num_agents
         count = env.num_envs * env.num_agents
-        masks = None if batch.masks is None else batch.masks.reshape(count, -1)
-        super().__init__(batch, count, masks)
+        super().__init__(batch, count)
+
+    def action_masks(self) -> np.ndarray:
+        return self._flat(self._batch.masks())
 
     def reset(self) -> np.ndarray:
         return self._flat(self._batch.reset(self._seed()))
@@ -163,8 +171,10 @@ class IndependentVecEnv(_Rows):
     def __init__(self, meeting: _Meeting, provider: int):
         batch = meeting.batch
         self._meeting, self.provider = meeting, provider
-        masks = None if batch.masks is None else batch.masks[:, provider]
-        super().__init__(batch, batch.env.num_envs, masks)
+        super().__init__(batch, batch.env.num_envs)
+
+    def action_masks(self) -> np.ndarray:
+        return self._batch.masks()[:, self.provider]
 
     def reset(self) -> np.ndarray:
         return self._meeting.reset(self.provider, self._seed())[:, self.provider]

@@ -17,11 +17,11 @@ from ttc_env.envs.observations import BatchObservation, ObservationLayout
 from ttc_env.envs.options import Benchmark, GameOptions, Infos
 from ttc_env.envs.round_infos import RoundInfos
 from ttc_env.envs.rounds import Played
-from ttc_env.envs.stage import Stage
-from ttc_env.envs.stage_game import StageGame
-from ttc_env.envs.stage_infos import StageInfos
 from ttc_env.envs.tables import RoundTables
-from ttc_env.envs.world import World, world_generator
+from ttc_env.envs.world.stage import Stage
+from ttc_env.envs.world.stage_game import StageGame
+from ttc_env.envs.world.stage_infos import StageInfos
+from ttc_env.envs.world.world import World, world_generator
 from ttc_env.game.enumeration import MOST_PROFILES
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import Mechanism

@@ -18,8 +18,8 @@ import numpy as np
 
 from ttc_env.envs.observations import BatchObservation
 from ttc_env.envs.rounds import BatchRounds, Played
-from ttc_env.envs.stage import Stage
-from ttc_env.envs.world import hold
+from ttc_env.envs.world.stage import Stage
+from ttc_env.envs.world.world import hold
 
 if TYPE_CHECKING:
     from ttc_env.envs.config import EnvConfig

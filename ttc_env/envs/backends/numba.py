@@ -10,8 +10,8 @@ import numpy as np
 
 from ttc_env.envs.backends.numpy import NumpyBackend
 from ttc_env.envs.rounds import Played
-from ttc_env.envs.stage import Stage
 from ttc_env.envs.tables import RoundTables
+from ttc_env.envs.world.stage import Stage
 
 
 class NumbaBackend(NumpyBackend):

@@ -13,8 +13,8 @@ from ttc_env.envs.backends.base import Backend, OneRound, parts_of, refused
 from ttc_env.envs.generators import SeparateGenerators, from_states, states_of
 from ttc_env.envs.observations import BatchObservation
 from ttc_env.envs.rounds import BatchRounds, Played
-from ttc_env.envs.stage import Stage
 from ttc_env.envs.tables import RoundTables
+from ttc_env.envs.world.stage import Stage
 
 _BLOCK = 2048  # environments per pass: a round's temporaries then stay in the processor's cache
 

@@ -11,8 +11,8 @@ import numpy as np
 from ttc_env.envs.backends.base import Backend, parts_of, refused
 from ttc_env.envs.observations import BatchObservation
 from ttc_env.envs.rounds import BatchRounds, Played, torch_module
-from ttc_env.envs.stage import Stage
 from ttc_env.envs.tables import RoundTables
+from ttc_env.envs.world.stage import Stage
 
 
 class TorchBackend(Backend):

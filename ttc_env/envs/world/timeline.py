@@ -12,8 +12,8 @@ import numpy as np
 from ttc_env.envs.backends.base import OneRound
 from ttc_env.envs.backends.numpy import NumpyBackend
 from ttc_env.envs.observations import BatchObservation
-from ttc_env.envs.stage import Stage
-from ttc_env.envs.world import World, world_generator
+from ttc_env.envs.world.stage import Stage
+from ttc_env.envs.world.world import World, world_generator
 
 _KEPT = 10_000  # rounds
 

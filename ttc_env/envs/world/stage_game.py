@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ttc_env.envs.config import EnvConfig
-from ttc_env.envs.stage import Stage
+from ttc_env.envs.world.stage import Stage
 from ttc_env.game import enumeration
 from ttc_env.game.continuous import ContinuousSolution
 from ttc_env.game.held_prices import HeldMechanism, HeldTariff

@@ -16,8 +16,8 @@ from ttc_env.envs.config import EnvConfig, action_masks
 from ttc_env.envs.generators import SeparateGenerators, from_states, states_of
 from ttc_env.envs.observations import BatchObservation, ObservationLayout
 from ttc_env.envs.rounds import BatchRounds, Played
-from ttc_env.envs.shocks import Shocks, row_of
-from ttc_env.envs.stage import Stage
+from ttc_env.envs.world.shocks import Shocks, row_of
+from ttc_env.envs.world.stage import Stage
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.types import Array
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from ttc_env.envs.round_infos import RoundInfos
 from ttc_env.envs.rounds import Played
-from ttc_env.envs.stage import Stage, cells, part_of, play_present, same_presence
-from ttc_env.envs.stage_game import StageGame
 from ttc_env.envs.tables import RoundTables
+from ttc_env.envs.world.stage import Stage, cells, part_of, play_present, same_presence
+from ttc_env.envs.world.stage_game import StageGame
 from ttc_env.game.continuous import PriceRange, continuous_regret
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.rules.base import EveryAction, Round, Users
