@@ -83,12 +83,14 @@ def with_kept(
 
 
 def shortfall(final: pd.DataFrame, suite: tuple[Entry, ...]) -> list[tuple[Cell, int]]:
-    """Cells with fewer runs than the suite asks for, and how many are missing."""
-    counts = final.groupby(KEY).size().to_dict()
-    found = (
-        (cell, cell.entry.seeds - counts.get(tuple(cell.key.values()), 0)) for cell in cells(suite)
-    )
-    return [(cell, missing) for cell, missing in found if missing > 0]
+    """Cells with fewer runs of the suite's length than the suite asks for, and how many are missing."""
+    counts = final.groupby([*KEY, "step"]).size().to_dict()
+    short = []
+    for cell in cells(suite):
+        done = counts.get((*cell.key.values(), cell.entry.steps), 0)
+        if done < cell.entry.seeds:
+            short.append((cell, cell.entry.seeds - done))
+    return short
 
 
 def last(rows: pd.DataFrame) -> pd.DataFrame:

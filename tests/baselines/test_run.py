@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from baselines import run
+from baselines import run, variations
 from baselines.interrupts import Interrupted
 from baselines.suite import QUICK, RL_GAMES, SUITE, cells
 from ttc_env.game.curves import BENCHMARKS, METHODS
@@ -58,6 +59,26 @@ def test_a_stopped_table_says_so_in_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "the same command goes on" in error
+
+
+@pytest.mark.parametrize(
+    "command, where",
+    [
+        (run.main, ["--quick", "--quiet", "--learners", "best_response", "--cells"]),
+        (variations.main, ["--quick", "--only", "held_out", "--cells"]),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_one_line(
+    command: Callable[[list[str]], int],
+    where: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    assert command([*where, str(tmp_path / "file" / "cells")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
 
 
 def test_the_suite_covers_what_it_says() -> None:
