@@ -261,7 +261,7 @@ def impulse(summary: pd.DataFrame, paths: pd.DataFrame) -> Figure:
             label, (8, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8,
             color=DEVIATOR, annotation_clip=False,
         )  # fmt: skip
-    for column, colour, x in (("deviator", DEVIATOR, 0.02), ("rival", RIVAL, 0.24)):
+    for column, colour, x in (("deviator", DEVIATOR, 0.02), ("rival", RIVAL, 0.30)):
         middle.text(
             x, 0.04, column, color=colour, fontsize=10, fontweight="bold",
             transform=middle.transAxes,
@@ -323,22 +323,20 @@ def collusion_map(table: pd.DataFrame) -> Figure:
 
 
 def all_figures(final: pd.DataFrame, out: Path) -> dict[str, Figure]:
-    """Name -> figure. What other commands left in `out`/results is drawn where it is there."""
-    figures = {"welfare": welfare(final), "profiles": profiles(final)}
-    if (out / "results" / "curves.csv").exists():
-        figures["nash_conv"] = nash_conv(pd.read_csv(out / "results" / "curves.csv"))
-    return {**figures, **impulse_figures(out / "results")}
-
-
-def impulse_figures(results: Path) -> dict[str, Figure]:
-    """Figures of the Q-learning duopolies whose tables are in `results`."""
+    """Name -> figure: of the kept runs, and of those tables in `out`/results that other commands
+    wrote. A table without the columns of its bands was written before they were kept, and its
+    figure stays as it is.
+    """
+    results = out / "results"
     tables = {
         name: pd.read_csv(results / f"{name}.csv")
-        for name in ("impulse", "impulse_paths", "collusion_map")
+        for name in ("curves", "impulse", "impulse_paths", "collusion_map")
         if (results / f"{name}.csv").exists()
     }
-    figures = {}
-    if {"impulse", "impulse_paths"} <= set(tables):
+    figures = {"welfare": welfare(final), "profiles": profiles(final)}
+    if "nash_conv_low" in tables.get("curves", ()):
+        figures["nash_conv"] = nash_conv(tables["curves"])
+    if "overcompute_ci95" in tables.get("impulse", ()) and "impulse_paths" in tables:
         figures["impulse"] = impulse(tables["impulse"], tables["impulse_paths"])
     if "collusion_map" in tables:
         figures["collusion_map"] = collusion_map(tables["collusion_map"])
