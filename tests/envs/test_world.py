@@ -747,6 +747,43 @@ def test_continuous_prices_hold_too():
     )
 
 
+def test_a_continuous_price_outside_its_box_is_held_at_the_nearest_end():
+    rounds = []
+    for price in (7.0, 1.0):
+        env = ttc_env.parallel_env(price_period=2, actions="continuous", max_cycles=2)
+        env.reset(seed=0)
+        env.step({agent: np.array([0.1, price]) for agent in env.agents})
+        held = env.stage(1).held
+        played = env.step({agent: np.array([0.1, -0.5]) for agent in env.agents})
+        rounds.append((held, played[1], played[4]["provider_0"]["relative_regret"]))
+        batch = ttc_env.vector_env(1, price_period=2, actions="continuous", max_cycles=3)
+        batch.reset(seed=0)
+        batch.step(np.full((1, 9, 2), [0.1, price]))
+        assert batch.stages()[0].held == held
+    assert rounds[0] == rounds[1]
+
+
+def test_an_auctions_continuous_prices_held_away_from_the_truth_are_not_solved():
+    env = ttc_env.parallel_env("auction", price_period=2, actions="continuous", max_cycles=2)
+    env.reset(seed=0)
+    env.step({agent: np.array([0.1, 0.5]) for agent in env.agents})
+    with pytest.raises(ValueError, match="bids are held away from cost"):
+        env.stage(1).solve()
+
+
+def test_actions_that_a_held_price_leaves_out_earn_no_number():
+    env = ttc_env.parallel_env(price_period=2, max_cycles=2, providers=["Qwen2-7B", "Qwen2.5-3B"])
+    env.reset(seed=0)
+    env.step({"provider_0": [1, 3], "provider_1": [2, 5]})
+    stage = env.stage(1)
+    table = stage.mechanism.offers(stage.market)
+    held = np.unravel_index(np.arange(table.price.shape[1]), stage.mechanism.grid(stage.market))[1]
+    out = held != np.array([[3], [5]])
+    offer = table.take(stage.as_played(np.array([0, 0])))
+    for found in (table.price, *stage.mechanism.deviations(table, offer, stage.market)):
+        np.testing.assert_array_equal(np.isnan(found), out)
+
+
 def test_an_entrant_chooses_its_price_and_keeps_it():
     schedule = np.array([[True, False], [True, True], [True, True], [True, True]])
     env = ttc_env.parallel_env(

@@ -102,9 +102,14 @@ def dominant_actions(
     worth: `[n, a]` USD/query, of every action.
 
     Raises:
-        ValueError: the grid leaves out the truthful bid.
+        ValueError: the grid leaves out the truthful bid, or bids are held elsewhere.
     """
     truth = truthful_bid(mechanism)
+    if np.isnan(mechanism.tariff.neutral):
+        raise ValueError(
+            "bids are held away from cost, so that no strategy is dominant; with actions='discrete'"
+            " or 'flat' such a round is enumerated"
+        )
     if truth is None:
         raise ValueError(
             f"the auction's bid grid {mechanism.tariff.choices} leaves out the truthful bid"
