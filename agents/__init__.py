@@ -50,10 +50,11 @@ AGENTS: dict[str, str] = {
     "a2c": "agents.sb3:A2CAgent",
     "dqn": "agents.sb3:DQNAgent",
     "ppo_torch": "agents.ppo_torch:TorchPPO",
+    "mappo": "agents.mappo:MAPPO",
 }
 """Every agent: name -> where its class is."""
 
-NEED_TORCH = frozenset({"ppo", "a2c", "dqn", "ppo_torch"})
+NEED_TORCH = frozenset({"ppo", "a2c", "dqn", "ppo_torch", "mappo"})
 NEED_SB3 = frozenset({"ppo", "a2c", "dqn"})
 
 __all__ = [

@@ -42,7 +42,7 @@ def make_role(
     sees_solver: bool = False,
 ) -> Role:
     """The role of an agent that plays the providers `index` under these seeds."""
-    rows = list(index)
+    rows, layout = list(index), ObservationLayout(config)
     return Role(
         index=tuple(rows),
         seeds=tuple(int(seed) for seed in seeds),
@@ -56,7 +56,8 @@ def make_role(
         price=config.table.price[rows],
         cost=config.table.cost[rows],
         existing=config.mechanism.existing(config.level_counts, config.market)[rows],
-        observation_size=ObservationLayout(config).size,
+        observation_size=layout.size,
+        state_size=layout.state_size,
         description=describe(config),
         config=config if sees_solver else None,
     )
@@ -100,6 +101,7 @@ class Arena:
         self.round = 0
         self._full = any(agent.feedback == "full" for agent in agents)
         self._watched = any(agent.needs_observation for agent in agents)
+        self._judged = any(agent.needs_state for agent in agents)
         self._rows = [list(agent.role.index) for agent in self.agents]
         # Streams of their own: agents' draws are seeded by [seed, provider, stream]
         # (`agents.draws`).
@@ -109,7 +111,11 @@ class Arena:
                 for seed in self.seeds
             ]
         )
-        self._observations = self._vectors(obs)
+        self._observations, self._state = self._vectors(obs), self._joint(obs)
+
+    def _joint(self, obs: Any) -> Array | None:
+        """`[seeds, s]`, if a critic looks."""
+        return obs.state() if self._judged else None
 
     def _vectors(self, obs: Any) -> Array | None:
         """`[n, seeds, d]`, if anybody looks."""
@@ -133,6 +139,8 @@ class Arena:
         over = final is not None
         following = self._vectors(obs)
         seen = self._vectors(final) if over else following
+        state, self._state = self._state, self._joint(obs)
+        next_state = self._joint(final) if over else self._state
         for agent, rows in zip(self.agents, self._rows, strict=True):
             watched = agent.needs_observation and seen is not None and following is not None
             agent.observe(
@@ -149,6 +157,8 @@ class Arena:
                     ),
                     observation=seen[rows] if watched else None,
                     first_observation=following[rows] if watched and over else None,
+                    state=state if agent.needs_state else None,
+                    next_state=next_state if agent.needs_state else None,
                 )
             )
         for agent in self.agents:
@@ -213,15 +223,13 @@ class Arena:
             "env": self.env.state_dict(),
             "agents": [agent.state_dict() for agent in self.agents],
         }
-        return (
-            content
-            if self._observations is None
-            else {**content, "observations": np.ascontiguousarray(self._observations)}
-        )
+        if self._observations is not None:
+            content["observations"] = np.ascontiguousarray(self._observations)
+        return content if self._state is None else {**content, "state": self._state}
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
         self.round = int(content["round"])
         self.env.load_state_dict(content["env"])
         for agent, state in zip(self.agents, content["agents"], strict=True):
             agent.load_state_dict(state)
-        self._observations = content.get("observations")
+        self._observations, self._state = content.get("observations"), content.get("state")

@@ -36,7 +36,8 @@ class AgentOpponents:
         """New agents.
 
         Raises:
-            ValueError: an unknown name, or continuous actions, which agents do not play.
+            ValueError: an unknown name, an agent that needs the global state, or continuous
+                actions, which agents do not play.
         """
         self._stage: StageGame | None = None
         if config.continuous:
@@ -51,6 +52,12 @@ class AgentOpponents:
             if indices
             else []
         )
+        for agent in self._agents:
+            if agent.needs_state:
+                raise ValueError(
+                    f"{agent.name} trains by the global state, which one provider's environment"
+                    " does not show; use ppo_torch, or play what it learned: agents.load_policies"
+                )
         table = config.table
         self._full = any(agent.feedback == "full" for agent in self._agents)
         self._shares = any(agent.sees_rivals for agent in self._agents)

@@ -53,6 +53,7 @@ class Role:
     cost: Array
     existing: Actions  # [k, a] what is played where each action is asked for, one that exists
     observation_size: int
+    state_size: int
     description: str  # the market in a few words, for messages
     config: EnvConfig | None = None  # the whole game, only for agents that declare `sees_solver`
 
@@ -152,6 +153,10 @@ class Feedback:
     observation: Array | None = None
     # [k, seeds, d] that the next episode starts with, if this one is over
     first_observation: Array | None = None
+    # [seeds, s] float32, the global state in which the round was played, and the one that it led
+    # to: agents with needs_state
+    state: Array | None = None
+    next_state: Array | None = None
 
 
 class Agent(ABC):
@@ -170,6 +175,8 @@ class Agent(ABC):
     # "none" | "bandit": own reward | "full": payoffs of all own actions
     feedback: ClassVar[str] = "bandit"
     needs_observation: ClassVar[bool] = False  # reads the environment's observation vector
+    # is told the global state of each round, which its critic may read while it trains
+    needs_state: ClassVar[bool] = False
     # its seeds are parallel copies of the market that one model learns from
     parallel: ClassVar[bool] = False
     rounds: ClassVar[int] = 100  # rounds that usually suffice

@@ -1,7 +1,9 @@
-"""Small networks for many providers at once in plain torch: forward, backward and Adam.
+"""What PPO in plain torch is made of: small networks of many providers at once, forward, backward
+and Adam.
 
-Weights carry a leading provider axis, so that one matrix product serves all providers. Small
-batches on a CPU spend as much time on passes over memory as on products, so the passes are few:
+Libraries of RL train one network a policy; here weights carry a leading provider axis, so that one
+matrix product serves all providers. Small batches on a CPU spend as much time on passes over memory
+as on products, so the passes are few:
 
 - tanh(x) = 2 s - 1 with s = 1 / (1 + exp(-2 x)). Layers hand on s; the products that follow take
   the 2 and the -1 along. (`torch.tanh` alone takes three times as long as a sigmoid.)
@@ -12,11 +14,13 @@ batches on a CPU spend as much time on passes over memory as on products, so the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from agents.arena import NotFinite
 
 LAYERS = (1, 2, 3)
 
@@ -146,3 +150,84 @@ class Network:
             slope = torch.ops.aten.sigmoid_backward.grad_input(slope, s, grad_input=slope)
         torch.sum(slope, dim=1, keepdim=True, out=self._bias_slopes[0])
         self._weight_slopes[0].copy_(torch.bmm(x.mT, slope))
+
+
+class Networks:
+    """For each of k providers some networks with two hidden layers of tanh, and their Adam. No
+    weight or gradient is shared between providers.
+
+    Args:
+        sizes: name of a network -> its numbers of inputs and outputs.
+        gains: name -> of its last layer's first, orthogonal weights.
+        generator: draws these, on the CPU on any device.
+    """
+
+    def __init__(
+        self,
+        k: int,
+        sizes: Mapping[str, tuple[int, int]],
+        gains: Mapping[str, float],
+        hidden: int,
+        rate: float,
+        generator: torch.Generator,
+        device: torch.device,
+    ):
+        every: dict[str, tuple[int, int]] = {}
+        for net, (inputs, outputs) in sizes.items():
+            every.update(shapes(net, inputs, hidden, outputs))
+        self.optimiser = Adam(k, every, rate, device)
+        self.weights = self.optimiser.weights
+        self.net = {name: Network(name, self.optimiser) for name in sizes}
+        with torch.no_grad():
+            for name in sizes:
+                for layer, gain in zip(LAYERS, (1.4, 1.4, gains[name]), strict=True):
+                    for one in self.weights[f"{name}{layer}.weight"]:
+                        start = torch.empty(one.shape)
+                        torch.nn.init.orthogonal_(start, gain, generator=generator)
+                        one.copy_(start)
+
+    def __call__(self, net: str, x: Tensor) -> Tensor:
+        """`[k, batch, inputs]` -> `[k, batch, outputs]`. Autograd can differentiate it."""
+        return self.net[net](x).mT
+
+    def descend(self, loss: Tensor, where: Sequence[str], largest: float = 0.5) -> None:
+        """A step of Adam down a loss that autograd differentiates.
+
+        Args:
+            loss: `[k, batch]`; each provider's is the mean over its batch.
+            where, largest: as `step` has them.
+
+        Raises:
+            NotFinite: a gradient is NaN or infinite.
+        """
+        found = torch.autograd.grad(loss.mean(dim=1).sum(), list(self.weights.values()))
+        for name, gradient in zip(self.weights, found, strict=True):
+            self.optimiser.gradients[name].copy_(gradient)
+        self.step(where, largest)
+
+    def step(self, where: Sequence[str], largest: float = 0.5) -> None:
+        """A step of Adam along the gradients that are there, each provider's shrunk to at most the
+        norm `largest`.
+
+        Args:
+            where: for each provider, words for the message of `NotFinite`.
+
+        Raises:
+            NotFinite: a gradient is NaN or infinite.
+        """
+        strange = self.optimiser.shrink_gradients(largest)
+        if strange is not None:
+            raise NotFinite(f"gradient is not finite {where[strange]}")
+        self.optimiser.step()
+
+    def layers(self, net: str, provider: int) -> list[dict[str, Any]]:
+        """One provider's network as plain arrays (`agents.policies`)."""
+        w = {name: weight.detach().cpu().numpy() for name, weight in self.weights.items()}
+        return [
+            {
+                "weight": w[f"{net}{layer}.weight"][provider],
+                "bias": w[f"{net}{layer}.bias"][provider, 0],
+                "activation": "tanh" if layer < LAYERS[-1] else "",
+            }
+            for layer in LAYERS
+        ]

@@ -7,7 +7,7 @@ environments is played at once, whatever the number that it was trained on.
 | form | learners | plays |
 | --- | --- | --- |
 | `mixed` | all that learn one strategy | draws from the strategy, whatever it sees |
-| `network` | PPO, A2C, DQN | the best action for what it sees |
+| `network` | PPO, MAPPO, A2C, DQN | the best action for what it sees |
 | `memory` | Q-learning | the best action after the last round, which it reads off what it sees |
 """
 

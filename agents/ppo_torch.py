@@ -10,16 +10,15 @@ loss's slopes are written out, because autograd takes longer; a test holds them 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from agents.arena import NotFinite
-from agents.base import Actions, Agent, Role, pure, sample
-from agents.networks import LAYERS, Adam, Network, shapes
+from agents.base import Actions, Agent, Feedback, Role, pure, sample
+from agents.networks import Networks
 from agents.scale import check_scale, scaled
 from ttc_env.game.types import Array
 
@@ -86,28 +85,32 @@ class TorchPPO(Agent):
             dtype=torch.float32,
             device=self.device,
         )
-        self.optimiser = Adam(
+        self.networks = Networks(
             len(role.index),
-            {**shapes("actor", d, hidden, a), **shapes("critic", d, hidden, 1)},
+            {"actor": (d, a), "critic": (self._critic_inputs(role), 1)},
+            {"actor": 0.01, "critic": 1.0},
+            int(hidden),
             float(rate),
+            self._generator,
             self.device,
         )
-        self.weights = self.optimiser.weights
-        self.actor, self.critic = (Network(name, self.optimiser) for name in ("actor", "critic"))
-        with torch.no_grad():
-            for net, gain in (("actor", 0.01), ("critic", 1.0)):
-                for layer, scale_ in ((1, 1.4), (2, 1.4), (3, gain)):
-                    self._start(self.weights[f"{net}{layer}.weight"], scale_)
-        self._rollout: list[tuple[Array, Actions, Array, Array, bool]] = []
+        self.actor, self.critic = self.networks.net["actor"], self.networks.net["critic"]
+        # A round each: arrays by name, as `update` enters them.
+        self._rollout: list[dict[str, Any]] = []
         self._observation = np.zeros((len(role.index), len(role.seeds), d), np.float32)
         self._last: tuple[Tensor, Tensor] | None = None  # log policy and error of the last batch
 
-    def _start(self, weight: Tensor, gain: float) -> None:
-        """Orthogonal weights, from the agent's own generator; drawn on the CPU on any device."""
-        for one in weight:
-            start = torch.empty(one.shape)
-            torch.nn.init.orthogonal_(start, gain, generator=self._generator)
-            one.copy_(start)
+    def _critic_inputs(self, role: Role) -> int:
+        """How much the critic sees."""
+        return role.observation_size
+
+    def _judged(self, feedback: Feedback) -> dict[str, Array]:
+        """What the rollout must hold of a round for the critic, besides what the actor sees."""
+        return {}
+
+    def _critic_sees(self, rollout: Mapping[str, Sequence[Any]], *, after: bool) -> Tensor:
+        """`[k, steps x seeds, inputs]`, before or after each round."""
+        return self._samples(rollout["final" if after else "seen"])
 
     def _log_policy(self, x: Tensor) -> Tensor:
         """`[k, batch, d]` -> `[k, a, batch]`."""
@@ -129,13 +132,14 @@ class TorchPPO(Agent):
         assert feedback.observation is not None
         self.t += 1
         self._rollout.append(
-            (
-                self._observation,
-                feedback.action,
-                scaled(feedback.reward, self.scale),
-                feedback.observation,
-                feedback.over,
-            )
+            {
+                "seen": self._observation,
+                "actions": feedback.action,
+                "rewards": scaled(feedback.reward, self.scale),
+                "final": feedback.observation,
+                "over": feedback.over,
+                **self._judged(feedback),
+            }
         )
         following = (
             feedback.first_observation
@@ -149,32 +153,35 @@ class TorchPPO(Agent):
 
     @torch.no_grad()
     def _train(self) -> None:
-        seen, actions, rewards, final, _ = (list(x) for x in zip(*self._rollout, strict=True))
-        k, _, seeds = self.role.shape
-        count = self.steps * seeds
-        x = self._tensor(np.stack(seen, axis=1)).reshape(k, count, -1)
-        target = self._tensor(np.stack(rewards, axis=1)).reshape(k, count)
+        rollout = {name: [one[name] for one in self._rollout] for name in self._rollout[0]}
+        k = len(self.role.index)
+        x, judged = self._samples(rollout["seen"]), self._critic_sees(rollout, after=False)
+        count = x.shape[1]
+        target = self._tensor(np.stack(rollout["rewards"], axis=1)).reshape(k, count)
         if self.discount:
             # One-step targets: episodes are truncated, never terminated, so that the value after
             # the round always counts.
-            after = self._tensor(np.stack(final, axis=1)).reshape(k, count, -1)
-            target += self.discount * self.critic(after)[:, 0]
-        action = torch.as_tensor(np.stack(actions, axis=1).reshape(k, count), device=self.device)
+            target += self.discount * self.critic(self._critic_sees(rollout, after=True))[:, 0]
+        action = torch.as_tensor(
+            np.stack(rollout["actions"], axis=1).reshape(k, count), device=self.device
+        )
         old = self._log_policy(x).gather(1, action[:, None])[:, 0]
-        advantage = target - self.critic(x)[:, 0]
+        gain = target - self.critic(judged)[:, 0]
         for _ in range(self.epochs):
             order = torch.randperm(count, generator=self._generator).to(self.device)
             for part in order.chunk(self.minibatches):
                 # index_select: several times faster than x[:, part]
-                batch = (y.index_select(1, part) for y in (x, action, old, advantage, target))
+                batch = (y.index_select(1, part) for y in (x, judged, action, old, gain, target))
                 self._step(*batch)
 
-    def _step(self, x: Tensor, action: Tensor, old: Tensor, gain: Tensor, target: Tensor) -> None:
+    def _step(
+        self, x: Tensor, judged: Tensor, action: Tensor, old: Tensor, gain: Tensor, target: Tensor
+    ) -> None:
         """One step down the loss: means over samples of -surrogate - entropy bonus + half the
         value's squared error. Slopes are those by the networks' outputs.
 
         Args:
-            x: `[k, batch, d]`; the others `[k, batch]`.
+            x, judged: what actors and critics see, `[k, batch, ...]`; the others `[k, batch]`.
         """
         count, action = x.shape[1], action[:, None]
         inputs = self.actor.forward(x)
@@ -193,17 +200,22 @@ class TorchPPO(Agent):
             surprise = log_policy.clamp_min(-1e9) + _entropy(log_policy)[:, None]
             scores += surprise.mul_(policy).mul_(self.entropy / count)
         self.actor.backward(inputs, scores)
-        inputs = self.critic.forward(x)
+        inputs = self.critic.forward(judged)
         error = inputs[-1] - target[:, None]
         self.critic.backward(inputs, error / count)
-        strange = self.optimiser.shrink_gradients(0.5)
-        if strange is not None:
-            raise NotFinite(
-                f"gradient is not finite in round {self.t} for provider_{self.role.index[strange]},"
-                f" learner {self.name}, {self.role.description}"
-            )
-        self.optimiser.step()
+        self.networks.step(
+            [
+                f"in round {self.t} for provider_{i}, learner {self.name}, {self.role.description}"
+                for i in self.role.index
+            ]
+        )
         self._last = log_policy, error
+
+    def _samples(self, rounds: Sequence[Array]) -> Tensor:
+        """Arrays `[k, seeds, d]` of each round as `[k, steps x seeds, d]`."""
+        return self._tensor(np.stack(rounds, axis=1)).reshape(
+            len(self.role.index), len(rounds) * len(self.role.seeds), -1
+        )
 
     def greedy(self, observation: Array | None = None) -> Array:
         with torch.no_grad():
@@ -221,19 +233,11 @@ class TorchPPO(Agent):
         return self.greedy()
 
     def policies(self) -> list[dict[str, Any]]:
-        w = {name: weight.detach().cpu().numpy() for name, weight in self.weights.items()}
         mask = self._mask[..., 0].cpu().numpy()
         return [
             {
                 "form": "network",
-                "layers": [
-                    {
-                        "weight": w[f"actor{layer}.weight"][i],
-                        "bias": w[f"actor{layer}.bias"][i, 0],
-                        "activation": "tanh" if layer < 3 else "",
-                    }
-                    for layer in LAYERS
-                ],
+                "layers": self.networks.layers("actor", i),
                 "mask": mask[i],
                 "plays": np.arange(self.role.shape[1]),
             }
@@ -253,23 +257,15 @@ class TorchPPO(Agent):
         content = io.BytesIO()
         torch.save(
             {
-                "optimiser": self.optimiser.state_dict(),
+                "optimiser": self.networks.optimiser.state_dict(),
                 "generator": self._generator.get_state(),
             },
             content,
         )
-        rollout = (
-            {
-                name: np.stack(values)
-                for name, values in zip(
-                    ("seen", "actions", "rewards", "final", "over"),
-                    zip(*self._rollout, strict=True),
-                    strict=True,
-                )
-            }
-            if self._rollout
-            else {}
-        )
+        rollout = {
+            name: np.stack([one[name] for one in self._rollout])
+            for name in (self._rollout[0] if self._rollout else ())
+        }
         return {
             "t": self.t,
             "torch": np.frombuffer(content.getvalue(), np.uint8),
@@ -283,14 +279,10 @@ class TorchPPO(Agent):
         saved = torch.load(
             io.BytesIO(np.asarray(content["torch"], np.uint8).tobytes()), weights_only=True
         )
-        self.optimiser.load_state_dict(saved["optimiser"])
+        self.networks.optimiser.load_state_dict(saved["optimiser"])
         self._generator.set_state(saved["generator"])
         self.draws.load_state_dict(content["draws"])
         self._observation = np.asarray(content["observation"], np.float32)
         rollout = content["rollout"]
-        fields = ("seen", "actions", "rewards", "final", "over")
-        self._rollout = (
-            [tuple(rollout[f][t] for f in fields) for t in range(len(rollout["over"]))]
-            if rollout
-            else []
-        )  # type: ignore[misc]
+        rounds = len(rollout["over"]) if rollout else 0
+        self._rollout = [{name: x[t] for name, x in rollout.items()} for t in range(rounds)]

@@ -48,6 +48,7 @@ COLOURS = {
     "a2c": "#7a3b10",
     "dqn": "#5aa9f0",
     "ppo_torch": "#2ca02c",
+    "mappo": "#1b6e1b",
     "random": "#b0b0b0",
     "truthful": "#c7c7c7",
     "shaded": "#dbdb8d",

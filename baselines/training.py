@@ -82,7 +82,7 @@ class TrainConfig:
     parallel: int = described(
         64,
         "parallel markets per seed, for learners that train one model on many (ppo, a2c, dqn,"
-        " ppo_torch)",
+        " ppo_torch, mappo)",
     )
     evaluations: int = described(
         10, "evaluations after the start's; the last one is the final result"

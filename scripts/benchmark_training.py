@@ -80,7 +80,7 @@ def _batch(role: Any) -> tuple[Any, ...]:
     x = torch.rand(k, BATCH, role.observation_size, generator=generator)
     action = torch.randint(a, (k, BATCH), generator=generator)
     old, gain, target = torch.randn(3, k, BATCH, generator=generator)
-    return x, action, 0.1 * old - float(np.log(a)), gain, target
+    return x, x, action, 0.1 * old - float(np.log(a)), gain, target
 
 
 def _textbook(role: Any, batch: tuple[Any, ...], clip: float = 0.2) -> Callable[[], None]:
@@ -104,7 +104,7 @@ def _textbook(role: Any, batch: tuple[Any, ...], clip: float = 0.2) -> Callable[
         )
     parameters = [w.requires_grad_() for net in nets for w in net]
     optimiser = torch.optim.Adam(parameters, lr=1e-3, eps=1e-5)
-    x, action, old, gain, target = batch
+    x, _, action, old, gain, target = batch
 
     def output(net: list[Any]) -> Any:
         y = torch.tanh(torch.baddbmm(net[1], x, net[0]))

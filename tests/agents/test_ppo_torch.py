@@ -94,7 +94,7 @@ def test_a_step_goes_down_the_loss_of_the_paper(
     d, a = agent.role.observation_size, agent.role.quality.shape[1]
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        agent.optimiser.values.normal_(generator=generator, std=0.3)
+        agent.networks.optimiser.values.normal_(generator=generator, std=0.3)
     x = torch.randn(2, 40, d, generator=generator)
     action = torch.randint(a, (2, 40), generator=generator)
     gain, target, noise = torch.randn(3, 2, 40, generator=generator)
@@ -108,13 +108,13 @@ def test_a_step_goes_down_the_loss_of_the_paper(
     error = (agent.critic(x)[:, 0] - target) ** 2
     bonus = -(log_policy.exp() * log_policy).sum(dim=1)
     loss = (0.5 * error - surrogate - entropy * bonus).mean(dim=1).sum()
-    expected = torch.autograd.grad(loss, list(agent.weights.values()))
-    monkeypatch.setattr(agent.optimiser, "shrink_gradients", lambda largest: None)
-    monkeypatch.setattr(agent.optimiser, "step", lambda: None)
+    expected = torch.autograd.grad(loss, list(agent.networks.weights.values()))
+    monkeypatch.setattr(agent.networks.optimiser, "shrink_gradients", lambda largest: None)
+    monkeypatch.setattr(agent.networks.optimiser, "step", lambda: None)
     with torch.no_grad():
-        agent._step(x, action, old, gain, target)
-    for name, gradient in zip(agent.weights, expected, strict=True):
-        found = agent.optimiser.gradients[name]
+        agent._step(x, x, action, old, gain, target)
+    for name, gradient in zip(agent.networks.weights, expected, strict=True):
+        found = agent.networks.optimiser.gradients[name]
         torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-5, msg=name)
     assert agent.diagnostics() == {
         "value_error": pytest.approx(float(error.detach().mean()), rel=1e-4),
