@@ -1,10 +1,10 @@
 """Independent PPO in plain torch: all providers' networks as one batched network, all markets as
 one batch.
 
-Every provider has its own actor and critic; weights carry a leading provider axis, so one matrix
-product serves all. No weight, gradient or statistic is shared between providers: gradients are
-clipped per provider, and Adam works entry by entry. The file is short on purpose: read it beside
-Schulman et al. (2017), section 3 and algorithm 1.
+Every provider has its own actor and critic (`agents.networks`); no weight, gradient or statistic is
+shared between providers: gradients are clipped per provider, and Adam works entry by entry. The
+file is short on purpose: read it beside Schulman et al. (2017), section 3 and algorithm 1. The
+loss's slopes are written out, because autograd takes longer; a test holds them to autograd's.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ttc_env.game.types import Array
 
 
 def _entropy(log_policy: Tensor) -> Tensor:
-    """`[k, batch, a]` -> `[k, batch]`."""
-    return -(log_policy.exp() * log_policy.clamp_min(-1e9)).sum(dim=2)
+    """`[k, a, batch]` -> `[k, batch]`."""
+    return -(log_policy.exp() * log_policy.clamp_min(-1e9)).sum(dim=1)
 
 
 class TorchPPO(Agent):
@@ -81,7 +81,7 @@ class TorchPPO(Agent):
         _, a, _ = role.shape
         d = role.observation_size
         self._mask = torch.tensor(
-            np.where(role.available, 0.0, -np.inf)[:, None, :],
+            np.where(role.available, 0.0, -np.inf)[:, :, None],
             dtype=torch.float32,
             device=self.device,
         )
@@ -94,10 +94,11 @@ class TorchPPO(Agent):
             self._generator,
             self.device,
         )
+        self.actor, self.critic = self.networks.net["actor"], self.networks.net["critic"]
         # A round each: arrays by name, as `update` enters them.
         self._rollout: list[dict[str, Any]] = []
         self._observation = np.zeros((len(role.index), len(role.seeds), d), np.float32)
-        self._log: dict[str, float] = {}
+        self._last: tuple[Tensor, Tensor] | None = None  # log policy and error of the last batch
 
     def _critic_inputs(self, role: Role) -> int:
         """How much the critic sees."""
@@ -112,7 +113,8 @@ class TorchPPO(Agent):
         return self._samples(rollout["final" if after else "seen"])
 
     def _log_policy(self, x: Tensor) -> Tensor:
-        return torch.log_softmax(self.networks("actor", x) + self._mask, dim=-1)
+        """`[k, batch, d]` -> `[k, a, batch]`."""
+        return torch.log_softmax(self.actor(x) + self._mask, dim=1)
 
     def _tensor(self, values: Array) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
@@ -122,7 +124,7 @@ class TorchPPO(Agent):
         self._observation = observation
         with torch.no_grad():
             chance = self._log_policy(self._tensor(observation)).exp().cpu().numpy()
-        return sample(np.moveaxis(chance, 2, 1).astype(np.float64), self.draws())
+        return sample(chance.astype(np.float64), self.draws())
 
     def update(self) -> None:
         feedback = self.last
@@ -149,55 +151,65 @@ class TorchPPO(Agent):
             self._train()
             self._rollout.clear()
 
+    @torch.no_grad()
     def _train(self) -> None:
         rollout = {name: [one[name] for one in self._rollout] for name in self._rollout[0]}
         k = len(self.role.index)
         x, judged = self._samples(rollout["seen"]), self._critic_sees(rollout, after=False)
-        with torch.no_grad():
+        count = x.shape[1]
+        target = self._tensor(np.stack(rollout["rewards"], axis=1)).reshape(k, count)
+        if self.discount:
             # One-step targets: episodes are truncated, never terminated, so that the value after
             # the round always counts.
-            after = (
-                self.networks("critic", self._critic_sees(rollout, after=True))[..., 0]
-                if self.discount
-                else 0.0
-            )
-            rewards = self._tensor(np.stack(rollout["rewards"], axis=1)).reshape(k, -1)
-            target = rewards + self.discount * after
-            action = torch.as_tensor(
-                np.stack(rollout["actions"], axis=1).reshape(k, -1, 1), device=self.device
-            )
-            old = self._log_policy(x).gather(2, action)[..., 0]
-            advantage = target - self.networks("critic", judged)[..., 0]
-        where = [
-            f"in round {self.t} for provider_{i}, learner {self.name}, {self.role.description}"
-            for i in self.role.index
-        ]
-        count = x.shape[1]
+            target += self.discount * self.critic(self._critic_sees(rollout, after=True))[:, 0]
+        action = torch.as_tensor(
+            np.stack(rollout["actions"], axis=1).reshape(k, count), device=self.device
+        )
+        old = self._log_policy(x).gather(1, action[:, None])[:, 0]
+        gain = target - self.critic(judged)[:, 0]
         for _ in range(self.epochs):
             order = torch.randperm(count, generator=self._generator).to(self.device)
             for part in order.chunk(self.minibatches):
                 # index_select: several times faster than x[:, part]
-                seen_, action_ = x.index_select(1, part), action.index_select(1, part)
-                log_policy = self._log_policy(seen_)
-                ratio = torch.exp(log_policy.gather(2, action_)[..., 0] - old.index_select(1, part))
-                gain = advantage.index_select(1, part)
-                gain = (gain - gain.mean(dim=1, keepdim=True)) / (
-                    gain.std(dim=1, keepdim=True) + 1e-8
-                )
-                surrogate = torch.minimum(
-                    ratio * gain, ratio.clamp(1 - self.clip, 1 + self.clip) * gain
-                )
-                value = self.networks("critic", judged.index_select(1, part))[..., 0]
-                error = (value - target.index_select(1, part)) ** 2
-                # Means over samples, sums over providers: each has its own loss.
-                loss = 0.5 * error - surrogate
-                if self.entropy:
-                    loss = loss - self.entropy * _entropy(log_policy)
-                self.networks.descend(loss, where)
-        self._log = {
-            "value_error": float(error.detach().mean()),
-            "entropy": float(_entropy(log_policy.detach()).mean()),
-        }
+                batch = (y.index_select(1, part) for y in (x, judged, action, old, gain, target))
+                self._step(*batch)
+
+    def _step(
+        self, x: Tensor, judged: Tensor, action: Tensor, old: Tensor, gain: Tensor, target: Tensor
+    ) -> None:
+        """One step down the loss: means over samples of -surrogate - entropy bonus + half the
+        value's squared error. Slopes are those by the networks' outputs.
+
+        Args:
+            x, judged: what actors and critics see, `[k, batch, ...]`; the others `[k, batch]`.
+        """
+        count, action = x.shape[1], action[:, None]
+        inputs = self.actor.forward(x)
+        log_policy = torch.log_softmax(inputs[-1] + self._mask, dim=1)
+        gain = (gain - gain.mean(dim=1, keepdim=True)) / (gain.std(dim=1, keepdim=True) + 1e-8)
+        ratio = torch.exp(log_policy.gather(1, action)[:, 0] - old)
+        unclipped = ratio * gain
+        clipped = ratio.clamp(1 - self.clip, 1 + self.clip) * gain
+        # surrogate = min(unclipped, clipped), and d ratio / d log pi(action) = ratio;
+        # d log pi(action) / d score = 1 at the action, less the policy everywhere
+        slope = torch.where(unclipped <= clipped, unclipped, 0.0).div_(-count)[:, None]
+        policy = log_policy.exp()
+        scores = (policy * -slope).scatter_add_(1, action, slope)
+        if self.entropy:
+            # d entropy / d score = -pi (log pi + entropy)
+            surprise = log_policy.clamp_min(-1e9) + _entropy(log_policy)[:, None]
+            scores += surprise.mul_(policy).mul_(self.entropy / count)
+        self.actor.backward(inputs, scores)
+        inputs = self.critic.forward(judged)
+        error = inputs[-1] - target[:, None]
+        self.critic.backward(inputs, error / count)
+        self.networks.step(
+            [
+                f"in round {self.t} for provider_{i}, learner {self.name}, {self.role.description}"
+                for i in self.role.index
+            ]
+        )
+        self._last = log_policy, error
 
     def _samples(self, rounds: Sequence[Array]) -> Tensor:
         """Arrays `[k, seeds, d]` of each round as `[k, steps x seeds, d]`."""
@@ -211,7 +223,7 @@ class TorchPPO(Agent):
                 self._log_policy(
                     self._tensor(self._observation if observation is None else observation)
                 )
-                .argmax(dim=2)
+                .argmax(dim=1)
                 .cpu()
                 .numpy()
             )
@@ -221,7 +233,7 @@ class TorchPPO(Agent):
         return self.greedy()
 
     def policies(self) -> list[dict[str, Any]]:
-        mask = self._mask[:, 0].cpu().numpy()
+        mask = self._mask[..., 0].cpu().numpy()
         return [
             {
                 "form": "network",
@@ -233,7 +245,13 @@ class TorchPPO(Agent):
         ]
 
     def diagnostics(self) -> Mapping[str, float]:
-        return self._log
+        if self._last is None:
+            return {}
+        log_policy, error = self._last
+        return {
+            "value_error": float(error.square().mean()),
+            "entropy": float(_entropy(log_policy).mean()),
+        }
 
     def state_dict(self) -> dict[str, Any]:
         content = io.BytesIO()

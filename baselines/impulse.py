@@ -206,14 +206,18 @@ def summarise(yardstick: Yardstick, learned: Learned, table: pd.DataFrame) -> di
         "collusion_index": index,
         "collusion_index_ci95": index_ci,
         "at_equilibrium": float((by_session.equilibrium > 0.999).mean()),
-        "overcompute": float(np.log2(by_session.compute / yardstick.compute[best]).mean()),
         "overcompute_equilibrium": float(
             np.log2(yardstick.compute[tuple(yardstick.equilibria[0])] / yardstick.compute[best])
         ),
         "welfare_ratio": float((by_session.welfare / yardstick.welfare[best]).mean()),
         "deviations": int(deviates.sum()),
     }
-    for name, values in (("gain_at_once", once), ("gain_over_window", over_window)):
+    overcompute = np.log2(by_session.compute / yardstick.compute[best])
+    for name, values in (
+        ("overcompute", overcompute),
+        ("gain_at_once", once),
+        ("gain_over_window", over_window),
+    ):
         row[name], row[f"{name}_ci95"] = _mean(values)
     row["answered"] = _mean((at[1].level_1 != at[1].level_1_cf)[deviates])[0]
     after = table[table["round"] >= 0]
@@ -286,12 +290,30 @@ def run(cases: pd.DataFrame, sessions: int, rule: Rule) -> tuple[pd.DataFrame, p
             levels = shown.groupby("session")[["level_0_cf", "level_1_cf"]].nunique().max(axis=1)
             steady = start.index[(start.level_0 != start.level_0_cf) & (levels == 1)]
             if len(steady):
-                mean = shown[shown.session.isin(steady)].groupby("round", as_index=False).mean()
-                names = pd.DataFrame([name] * len(mean))
-                paths.append(
-                    pd.concat([names, mean.drop(columns="session")], axis=1).assign(n=len(steady))
-                )
-    return pd.DataFrame(summaries), pd.concat(paths, ignore_index=True)
+                paths.append(_path(shown[shown.session.isin(steady)]).assign(**name))
+    table = pd.concat(paths, ignore_index=True)
+    return pd.DataFrame(summaries), table[[*name, *(c for c in table if c not in name)]]
+
+
+def _path(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Means over sessions for every round, of what differs from the counterfactual path: levels of
+    deviator and rival, the deviator's gain (of a round's profit), and that gain added up since the
+    deviation. `_ci95` are half-widths over the `n` sessions.
+    """
+    gain = _gain(rounds).where(rounds["round"] >= 0, 0.0)
+    rounds = rounds.assign(
+        deviator=rounds.level_0 - rounds.level_0_cf,
+        rival=rounds.level_1 - rounds.level_1_cf,
+        gain=gain,
+        gain_so_far=gain.groupby(rounds.session).cumsum(),
+    )
+    rows = []
+    for at, here in rounds.groupby("round"):
+        row: dict[str, float] = {"round": at, "n": len(here)}
+        for name in ("deviator", "rival", "gain", "gain_so_far"):
+            row[name], row[f"{name}_ci95"] = _mean(here[name])
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def collusion_map(
@@ -340,26 +362,31 @@ def main(arguments: Iterable[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--sessions", type=int, default=50, help="of each case (default 50)")
-    parser.add_argument("--map-sessions", type=int, default=20, help="of the map (default 20)")
+    parser.add_argument(
+        "--map-sessions",
+        type=int,
+        default=20,
+        help="of the map (default 20); 0: no map, the old one stays",
+    )
     parser.add_argument("--decay", type=float, default=Rule.decay, help="of exploration")
     parser.add_argument("--cap", type=int, default=Rule.cap, help="rounds at most")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args(None if arguments is None else list(arguments))
+    if options.sessions < 1 or options.map_sessions < 0:
+        parser.error("--sessions must be at least 1, and --map-sessions at least 0")
     rule = Rule(decay=options.decay, cap=options.cap)
     duopolies = all_duopolies()
     cases = chosen(duopolies)
     try:
         summary, paths = run(cases, options.sessions, rule)
-        on_map = collusion_map(next(cases.itertuples()), options.map_sessions, rule)
+        tables = {"duopolies": duopolies, "impulse": summary, "impulse_paths": paths}
+        if options.map_sessions:
+            first = next(cases.itertuples())
+            tables["collusion_map"] = collusion_map(first, options.map_sessions, rule)
     except ImportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for name, table in (
-        ("duopolies", duopolies),
-        ("impulse", summary),
-        ("impulse_paths", paths),
-        ("collusion_map", on_map),
-    ):
+    for name, table in tables.items():
         write_csv(options.out / f"{name}.csv", rounded(table))
     print(summary.to_string(index=False))
     return 0

@@ -15,22 +15,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from baselines.errors import failed
+from baselines.interrupts import Interrupted
 from baselines.learned import Curves, Reference
-from baselines.learning_figures import COLOURS
+from baselines.learning_figures import COLOURS, START, apart
 from baselines.records import write_atomically
 from baselines.training import Plan, Run, TrainConfig
 
 FLOOR = 1e-5
 """Smaller relative regrets are drawn here."""
-START = 0.5
-"""Where step 0 stands on a log axis."""
 EQUILIBRIUM, OPTIMUM, RANDOM = "#f2a900", "#333333", "#999999"
 
 LEARNERS = (
@@ -74,11 +73,11 @@ def figure(columns: Mapping[str, Sequence[Curves]]) -> Figure:
         play.axhline(0.0, color=OPTIMUM, lw=1.2)
         play.axhline(reference.random, color=RANDOM, lw=1.2, ls="--")
         name = "exact equilibrium" if high - low < 1e-9 else "between the exact equilibria"
-        apart = abs(middle) > 0.25
-        labels = [(middle, name if apart else f"{name}\n= social optimum", "#9a6c00")]
-        labels += [(0.0, "social optimum", OPTIMUM)] if apart else []
+        two = abs(middle) > 0.25  # equilibrium and optimum are apart, and both are labelled
+        labels = [(middle, name if two else f"{name}\n= social optimum", "#9a6c00")]
+        labels += [(0.0, "social optimum", OPTIMUM)] if two else []
         labels.append((reference.random, "random play", "#777777"))
-        places = _apart([y for y, *_ in labels], step=0.3)
+        places = apart([y for y, *_ in labels], step=0.3)
         for place, (_, text, colour) in zip(places, labels, strict=True):
             play.annotate(
                 text, (end, place), xytext=(5, 0), textcoords="offset points", va="center",
@@ -93,7 +92,7 @@ def figure(columns: Mapping[str, Sequence[Curves]]) -> Figure:
                 axis.plot(x, shown.value, color=run.colour, lw=2.2)
                 axis.fill_between(x, shown.low, shown.high, color=run.colour, alpha=0.18, lw=0)
             ends.append([float(shown.value.iloc[-1]), run.label, run.colour, int(x.iloc[-1])])
-        heights = np.exp(_apart(np.log([y for y, *_ in ends]).tolist(), step=0.75))
+        heights = np.exp(apart(np.log([y for y, *_ in ends]).tolist(), step=0.75))
         for y, (_, label, colour, step) in zip(heights, ends, strict=True):
             regret.annotate(
                 label, (max(step, end), y), xytext=(5, 0), textcoords="offset points", va="center",
@@ -110,15 +109,6 @@ def figure(columns: Mapping[str, Sequence[Curves]]) -> Figure:
     axes[0, 0].set_ylabel("compute users get,\ndoublings above the social optimum")
     axes[1, 0].set_ylabel(f"relative regret\n(how far from equilibrium; {FLOOR:g}: less)")
     return drawn
-
-
-def _apart(values: list[float], step: float) -> list[float]:
-    """Places for labels: those of `values`, moved up so that they are `step` apart."""
-    places = np.array(values, dtype=np.float64)
-    order = np.argsort(places, kind="stable")
-    for before, after in pairwise(order):
-        places[after] = max(places[after], places[before] + step)
-    return places.tolist()
 
 
 def front(folder: Path, seeds: int = 0, steps: int = 0) -> Figure:
@@ -196,7 +186,13 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=0, help="fewer seeds, for a quick look")
     parser.add_argument("--steps", type=int, default=0, help="fewer steps, for a quick look")
     options = parser.parse_args(None if arguments is None else list(arguments))
-    save(front(options.runs, options.seeds, options.steps), options.out)
+    try:
+        save(front(options.runs, options.seeds, options.steps), options.out)
+    except (ValueError, ImportError, OSError) as error:
+        return failed(error, 1)
+    except Interrupted as error:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 128 + error.number
     print(f"written to {options.out}")
     return 0
 

@@ -4,6 +4,7 @@ response (extra `plot`).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,125 +12,163 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from baselines.statistics import profile
+from baselines.statistics import estimate, profile
 from baselines.suite import SETTINGS
 
-FLOOR = 1e-12
-"""USD: smaller NashConv is drawn here."""
+FLOOR = 1e-9
+"""USD per user: smaller NashConv is drawn here."""
+START = 0.5
+"""Where step 0 stands on a log axis."""
 
-
-def nash_conv(rows: pd.DataFrame) -> Figure:
-    """Mean NashConv over games, betas and seeds against steps, one line a learner."""
-    settings = [s for s in SETTINGS if (rows.setting == s).any()]
-    figure = Figure(figsize=(5.2 * len(settings), 4.2), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(settings), sharey=True))
-    names = list(dict.fromkeys(rows.learner))
-    for axis, setting in zip(axes, settings, strict=True):
-        part = rows[rows.setting == setting]
-        for k, learner in enumerate(names):
-            mean = part[part.learner == learner].groupby("step").nash_conv.mean()
-            if len(mean) > 1:
-                axis.plot(
-                    mean.index,
-                    np.maximum(mean, FLOOR),
-                    marker="o",
-                    ms=3,
-                    lw=1.2,
-                    color=f"C{k % 10}",
-                    ls=["-", "--"][k // 10],
-                    label=learner,
-                )
-        axis.set(xscale="log", yscale="log", xlabel="rounds per provider", title=setting)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel(f"NashConv, USD per user ({FLOOR:g}: zero)")
-    handles = {
-        label: handle
-        for axis in axes
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside right upper", fontsize=8, frameon=False
-    )
-    return figure
-
-
-def welfare(final: pd.DataFrame) -> Figure:
-    """Welfare over the optimum, learned and at the equilibrium, per game and learner (fixed
-    prices).
-    """
-    part = final[final.setting == next(iter(SETTINGS))]
-    part = part[~part.learner.isin(["random", "truthful", "shaded"])]
-    games = list(dict.fromkeys(zip(part.benchmark, part.method, part.beta, strict=True)))
-    learners = list(dict.fromkeys(part.learner))
-    figure = Figure(figsize=(11, 0.27 * len(games) + 1.2), layout="constrained")
-    axis = figure.subplots()
-    for y, (benchmark, method, beta) in enumerate(games):
-        here = part[(part.benchmark == benchmark) & (part.method == method) & (part.beta == beta)]
-        equilibrium = (here.welfare_ratio / here.welfare_to_equilibrium).median()
-        axis.plot(
-            [equilibrium] * 2,
-            [y - 0.4, y + 0.4],
-            color="black",
-            lw=2,
-            label="equilibrium" if y == 0 else None,
-        )
-        for k, learner in enumerate(learners):
-            mean = here[here.learner == learner].welfare_ratio.mean()
-            if not np.isnan(mean):
-                axis.plot(
-                    mean,
-                    y + 0.35 - 0.7 * k / len(learners),
-                    "o",
-                    ms=3.5,
-                    color=f"C{k % 10}",
-                    mfc=["C" + str(k % 10), "white"][k // 10],
-                )
-    for k, learner in enumerate(learners):
-        axis.plot(
-            [],
-            [],
-            "o",
-            ms=4,
-            color=f"C{k % 10}",
-            mfc=["C" + str(k % 10), "white"][k // 10],
-            label=learner,
-        )
-    axis.axvline(1.0, color="#4f8f5b", lw=1.5, label="optimum")
-    axis.set_yticks(range(len(games)), [f"{b} {m}, {beta:g}" for b, m, beta in games], fontsize=7)
-    axis.set(xlabel="welfare over optimal welfare (fixed prices)", ylim=(len(games) - 0.5, -0.5))
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    return figure
-
+FAMILIES = {
+    "dynamics": "dynamics (told all payoffs)",
+    "no regret": "no regret (told all payoffs)",
+    "bandit": "bandits (told own profit)",
+    "RL": "reinforcement learning (own profit)",
+}
+"""Families of learners that learn, and their titles."""
 
 COLOURS = {
     "best_response": "#000000",
-    "nearest_improving": "#7f7f7f",
-    "logit_response": "#bcbd22",
+    "nearest_improving": "#8a8a8a",
+    "logit_response": "#a3a300",
     "fictitious_play": "#8c564b",
+    "replicator": "#d16ba5",
+    "double_oracle": "#e8590c",
     "hedge": "#1f77b4",
-    "optimistic_hedge": "#0b3c6f",
-    "replicator": "#d8a0ff",
-    "double_oracle": "#ff7f0e",
+    "optimistic_hedge": "#b5179e",
     "regret_matching": "#17becf",
-    "regret_matching_plus": "#9edae5",
+    "regret_matching_plus": "#0b5351",
     "epsilon_greedy": "#e377c2",
     "ucb": "#9467bd",
-    "thompson": "#5e2d91",
-    "exp3": "#c5b0d5",
-    "q_learning": "#ffbf00",
+    "thompson": "#b8860b",
+    "exp3": "#3f2b63",
+    "q_learning": "#e0a800",
     "ppo": "#d62728",
-    "a2c": "#ff9896",
-    "dqn": "#98df8a",
+    "a2c": "#7a3b10",
+    "dqn": "#5aa9f0",
     "ppo_torch": "#2ca02c",
     "mappo": "#1b6e1b",
-    "random": "#aec7e8",
+    "random": "#b0b0b0",
     "truthful": "#c7c7c7",
     "shaded": "#dbdb8d",
     "planner": "#c49c94",
     "equilibrium": "#393b79",
 }
 """A colour for every learner, the same in all figures."""
+
+
+def apart(values: list[float], step: float) -> list[float]:
+    """Places for labels: those of `values`, moved up so that they are `step` apart."""
+    places = np.array(values, dtype=np.float64)
+    order = np.argsort(places, kind="stable")
+    for before, after in pairwise(order):
+        places[after] = max(places[after], places[before] + step)
+    return places.tolist()
+
+
+def nash_conv(curves: pd.DataFrame) -> Figure:
+    """NashConv against steps, from before the first round: interquartile means over games, betas
+    and seeds with 95% bands over seeds (`report.curves`); a row a family, a column a setting.
+    """
+    settings = [s for s in SETTINGS if (curves.setting == s).any()]
+    families = [f for f in FAMILIES if (curves.family == f).any()]
+    size = 4.4 * len(settings) + 0.6, 2.5 * len(families) + 0.4
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(families), len(settings), squeeze=False, sharey=True)
+    top = float(curves.nash_conv.max())
+    for family, row in zip(families, axes, strict=True):
+        for setting, axis in zip(settings, row, strict=True):
+            here = curves[curves.setting == setting]
+            part = here[here.family == family]
+            end = max(part.step.max() if len(part) else 1, 2)
+            axis.set(xscale="log", yscale="log", xlim=(START, end), ylim=(FLOOR / 2, 3 * top))
+            decades = [10**k for k in range(int(np.log10(end)) + 1)]
+            axis.set_xticks([START, *decades], ["0", *(f"{x:,}" for x in decades)])
+            axis.minorticks_off()
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.tick_params(labelsize=8)
+            random = here[here.learner == "random"].nash_conv
+            if len(random):
+                axis.axhline(random.iloc[-1], color=COLOURS["random"], lw=1.2, ls="--")
+                axis.text(
+                    START * 1.15, random.iloc[-1] * 1.25, "random play", fontsize=7, color="#777777"
+                )
+            ends = []
+            for learner, runs in part.groupby("learner", sort=False):
+                x = runs.step.clip(lower=START)
+                low, value, high = (
+                    runs[f"nash_conv{end_}"].clip(lower=FLOOR) for end_ in ("_low", "", "_high")
+                )
+                axis.plot(x, value, color=COLOURS[learner], lw=2)
+                axis.fill_between(x, low, high, color=COLOURS[learner], alpha=0.18, lw=0)
+                ends.append((float(np.log10(value.iloc[-1])), learner))
+            places = apart([y for y, _ in ends], step=0.62)
+            for place, (_, learner) in zip(places, ends, strict=True):
+                axis.annotate(
+                    learner, (end, 10.0**place), xytext=(4, 0), textcoords="offset points",
+                    va="center", fontsize=8, color=COLOURS[learner], annotation_clip=False,
+                    fontweight="bold",
+                )  # fmt: skip
+        row[0].set_ylabel(FAMILIES[family].replace(" (", "\n("), fontsize=9)
+    for setting, axis in zip(settings, axes[0], strict=True):
+        axis.set_title(setting, fontsize=11)
+    for axis in axes[-1]:
+        axis.set_xlabel("rounds that each provider has played", fontsize=9)
+    figure.suptitle(
+        f"NashConv, USD per user ({FLOOR:g}: less): interquartile mean over games and seeds, 95%"
+        " band",
+        fontsize=11,
+    )
+    return figure
+
+
+def welfare(final: pd.DataFrame) -> Figure:
+    """Welfare over the equilibrium's where play ended, for every learner and setting: a dot a game
+    (mean over seeds), and the interquartile mean with its 95% band over games and seeds.
+    """
+    settings = [s for s in SETTINGS if (final.setting == s).any()]
+    learners = [x for x in COLOURS if x in set(final.learner) and x != "equilibrium"][::-1]
+    size = 4.0 * len(settings) + 1.6, 0.27 * len(learners) + 1.5
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(settings), squeeze=False, sharey=True)[0]
+    for setting, axis in zip(settings, axes, strict=True):
+        here = final[final.setting == setting]
+        for y, learner in enumerate(learners):
+            runs = here[here.learner == learner]
+            if not len(runs):
+                axis.text(
+                    0.03, y, "not run", fontsize=7, color="#999999", va="center",
+                    transform=axis.get_yaxis_transform(),
+                )  # fmt: skip
+                continue
+            games = runs.groupby(["benchmark", "method", "beta"]).welfare_to_equilibrium
+            found = estimate([x.to_numpy() for _, x in games], repetitions=500)
+            colour = COLOURS[learner] if runs.family.iloc[0] != "none" else "#777777"
+            axis.plot(
+                games.mean(), [y] * games.ngroups, "o", ms=3.5, color=colour, alpha=0.3, mew=0
+            )
+            axis.plot(found.games, [y, y], color=colour, lw=2.5, solid_capstyle="butt")
+            axis.plot(found.value, y, "D", ms=5, color=colour, mec="white", mew=0.6)
+        axis.axvline(1.0, color="#f2a900", lw=1.5, zorder=0)
+        axis.set(xlabel="welfare / equilibrium's welfare", ylim=(-0.7, len(learners) - 0.3))
+        axis.set_title(setting, fontsize=11)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+        axis.grid(axis="y", lw=0.3)
+    axes[0].set_yticks(range(len(learners)), learners, fontsize=9)
+    for label, learner in zip(axes[0].get_yticklabels(), learners, strict=True):
+        label.set_color(COLOURS[learner] if learner in _learning(final) else "#777777")
+    figure.suptitle(
+        "Where play ends, beside the exact equilibrium (1, the line). A dot: a game, mean over"
+        " seeds.\nDiamond and bar: interquartile mean, 95% band over games and seeds",
+        fontsize=10,
+    )
+    return figure
+
+
+def _learning(final: pd.DataFrame) -> set[str]:
+    return set(final[final.family != "none"].learner)
 
 
 def profiles(final: pd.DataFrame) -> Figure:
@@ -158,6 +197,7 @@ def profiles(final: pd.DataFrame) -> Figure:
 
 
 DEVIATOR, RIVAL = "#b5482d", "#2b6a99"
+CASE_LINES = {"gsm8k": "-", "aime": "--", "gpqa": ":"}
 CONDITIONS = {
     ("market", 0.95): ("market", "#b5482d"),
     ("market", 0.0): ("market, no future (discount 0)", "#8a8a8a"),
@@ -168,63 +208,65 @@ CONDITIONS = {
 
 def impulse(summary: pd.DataFrame, paths: pd.DataFrame) -> Figure:
     """Q-learning duopolies: over-compute in market, control and auction; and what a forced
-    deviation does in the market, all against the same rounds without it.
+    deviation does in the market, a line a duopoly, all against the same rounds without it. Bars and
+    bands are 95% over sessions.
     """
-    figure = Figure(figsize=(13, 4.0), layout="constrained")
+    figure = Figure(figsize=(13.5, 4.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
     cases = list(dict.fromkeys(zip(summary.benchmark, summary.providers, strict=True)))
+    ticks = []
     for y, (benchmark, providers) in enumerate(cases):
         here = summary[(summary.benchmark == benchmark) & (summary.providers == providers)]
         for k, ((mechanism, discount), (label, colour)) in enumerate(CONDITIONS.items()):
             row = here[(here.mechanism == mechanism) & (here.discount == discount)]
             if not len(row):
                 continue
-            value = float(row.overcompute.iloc[0])
-            left.barh(y + 0.27 * (k - 1), value, height=0.24, color=colour)
+            value, half = (float(row[x].iloc[0]) for x in ("overcompute", "overcompute_ci95"))
+            height = y + 0.27 * (k - 1)
+            left.barh(height, value, height=0.24, color=colour, xerr=half, ecolor="#222222")
             left.text(
-                max(value, 0.0) + 0.06,
-                y + 0.27 * (k - 1),
-                label if y == 0 else f"{value:+.1f}",
+                max(value, 0.0) + half + 0.08,
+                height,
+                f"{label} {value:+.1f}" if y == 0 else f"{value:+.1f}",
                 va="center",
                 fontsize=8,
                 color=colour,
             )
+        names = providers.replace(" / ", "\n")
+        ticks.append(f"{benchmark}\n{names}\n{int(here.sessions.min())} sessions each")
     left.axvline(0, color="black", lw=0.8)
-    left.set_xlim(min(-0.4, left.get_xlim()[0]), 1.45 * left.get_xlim()[1])
+    left.set_xlim(min(-0.9, left.get_xlim()[0]), 1.55 * left.get_xlim()[1])
     left.set_ylim(len(cases) - 0.5, -0.5)
-    left.set_yticks(
-        range(len(cases)),
-        [f"{benchmark}\n{providers.replace(' / ', chr(10))}" for benchmark, providers in cases],
-        fontsize=8,
-    )
+    left.set_yticks(range(len(cases)), ticks, fontsize=8)
     left.set_xlabel("doublings of compute above the social optimum")
     left.set_title("Learned compute", fontsize=11)
-    market = paths[(paths.mechanism == "market") & (paths.discount > 0)]
-    weighted = market.assign(
-        deviator=market.n * (market.level_0 - market.level_0_cf),
-        rival=market.n * (market.level_1 - market.level_1_cf),
-        gain=100 * market.n * (market.profit_0 / market.profit_0_cf - 1.0),
-    )
-    mean = weighted.groupby("round")[["deviator", "rival", "gain", "n"]].sum()
-    mean = mean[mean.index <= 8]
-    rounds = mean.index.to_numpy()
-    for column, colour in (("deviator", DEVIATOR), ("rival", RIVAL)):
-        y = (mean[column] / mean.n).to_numpy()
-        middle.plot(rounds, y, color=colour, lw=2.2, marker="o", ms=4)
-        at = int(np.abs(y).argmax())
-        side = "right" if column == "deviator" else "left"
-        middle.annotate(
-            column,
-            (rounds[at], y[at]),
-            xytext=(-8 if side == "right" else 8, 0),
-            textcoords="offset points",
-            color=colour,
-            fontsize=10,
-            va="center",
-            ha=side,
+    market = paths[(paths.mechanism == "market") & (paths.discount > 0) & (paths["round"] <= 8)]
+    deviations = summary[(summary.mechanism == "market") & (summary.discount > 0)]
+    ends = []
+    for (benchmark, _), path in market.groupby(["benchmark", "providers"], sort=False):
+        style = {"lw": 2.0, "ls": CASE_LINES[benchmark], "marker": "o", "ms": 3}
+        for column, colour in (("deviator", DEVIATOR), ("rival", RIVAL)):
+            middle.plot(path["round"], path[column], color=colour, **style)
+            _shade(middle, path, column, colour)
+        percent = path.assign(
+            gain_so_far=100 * path.gain_so_far, gain_so_far_ci95=100 * path.gain_so_far_ci95
         )
-    total = (mean.gain / mean.n).cumsum()
-    right.plot(rounds, total, color=DEVIATOR, lw=2.2, marker="o", ms=4)
+        right.plot(path["round"], percent.gain_so_far, color=DEVIATOR, **style)
+        _shade(right, percent, "gain_so_far", DEVIATOR)
+        count = int(deviations[deviations.benchmark == benchmark].deviations.iloc[0])
+        label = f"{benchmark}: {int(path.n.iloc[0])} of {count}"
+        ends.append((float(percent.gain_so_far.iloc[-1]), label))
+    span = max(y for y, _ in ends) - min(y for y, _ in ends)
+    for y, (_, label) in zip(apart([y for y, _ in ends], 0.09 * span), ends, strict=True):
+        right.annotate(
+            label, (8, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8,
+            color=DEVIATOR, annotation_clip=False,
+        )  # fmt: skip
+    for column, colour, x in (("deviator", DEVIATOR, 0.02), ("rival", RIVAL, 0.30)):
+        middle.text(
+            x, 0.04, column, color=colour, fontsize=10, fontweight="bold",
+            transform=middle.transAxes,
+        )  # fmt: skip
     for axis in (middle, right):
         axis.axhline(0, color="black", lw=0.8)
         axis.axvline(0, color="grey", lw=0.8, ls=":")
@@ -236,16 +278,20 @@ def impulse(summary: pd.DataFrame, paths: pd.DataFrame) -> Figure:
     for axis in (left, middle, right):
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
-    n = int(market.groupby(["benchmark", "providers"]).n.first().sum())
-    deviations = int(
-        summary[(summary.mechanism == "market") & (summary.discount > 0)].deviations.sum()
-    )
     figure.suptitle(
-        "Q-learners agree on too much compute in the market, and the auction ends that"
-        f" (right: the market, {n} of {deviations} sessions; the others run in cycles)",
-        fontsize=12,
+        "Q-learners agree on too much compute in the market, and the auction ends that\n(right: the"
+        " market, sessions at a fixed profile, of all that deviate; in the others play is a cycle,"
+        " whose mean would be a zigzag)",
+        fontsize=11,
     )
     return figure
+
+
+def _shade(axis: Any, path: pd.DataFrame, column: str, colour: str) -> None:
+    half = path[f"{column}_ci95"].fillna(0.0)
+    axis.fill_between(
+        path["round"], path[column] - half, path[column] + half, color=colour, alpha=0.18, lw=0
+    )
 
 
 def collusion_map(table: pd.DataFrame) -> Figure:
@@ -277,26 +323,21 @@ def collusion_map(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def all_figures(rows: pd.DataFrame, final: pd.DataFrame, out: Path) -> dict[str, Figure]:
-    """Name -> figure. What `baselines.impulse` left in `out`/results is drawn where it is there."""
-    return {"nash_conv": nash_conv(rows), **final_figures(final, out)}
-
-
-def final_figures(final: pd.DataFrame, out: Path) -> dict[str, Figure]:
-    """The figures that need the last evaluations alone."""
-    figures = {"welfare": welfare(final), "profiles": profiles(final)}
-    return {**figures, **impulse_figures(out / "results")}
-
-
-def impulse_figures(results: Path) -> dict[str, Figure]:
-    """Figures of the Q-learning duopolies whose tables are in `results`."""
+def all_figures(final: pd.DataFrame, out: Path) -> dict[str, Figure]:
+    """Name -> figure: of the kept runs, and of those tables in `out`/results that other commands
+    wrote. A table without the columns of its bands was written before they were kept, and its
+    figure stays as it is.
+    """
+    results = out / "results"
     tables = {
         name: pd.read_csv(results / f"{name}.csv")
-        for name in ("impulse", "impulse_paths", "collusion_map")
+        for name in ("curves", "impulse", "impulse_paths", "collusion_map")
         if (results / f"{name}.csv").exists()
     }
-    figures = {}
-    if {"impulse", "impulse_paths"} <= set(tables):
+    figures = {"welfare": welfare(final), "profiles": profiles(final)}
+    if "nash_conv_low" in tables.get("curves", ()):
+        figures["nash_conv"] = nash_conv(tables["curves"])
+    if "overcompute_ci95" in tables.get("impulse", ()) and "impulse_paths" in tables:
         figures["impulse"] = impulse(tables["impulse"], tables["impulse_paths"])
     if "collusion_map" in tables:
         figures["collusion_map"] = collusion_map(tables["collusion_map"])

@@ -12,7 +12,7 @@ import pandas as pd
 
 from baselines.records import write_atomically, write_csv, write_text
 from baselines.statistics import estimate, profile
-from baselines.suite import KEPT, SETTINGS, Entry, cells
+from baselines.suite import KEPT, SETTINGS, Cell, Entry, cells
 from ttc_env.game.curves import load_market
 from ttc_env.game.yardstick import first_best
 
@@ -49,20 +49,48 @@ USD is as small, and share-weighted columns do not see it.
 """
 
 
-def gather(folder: Path, suite: tuple[Entry, ...]) -> tuple[pd.DataFrame, list[str]]:
-    """All rows of all cells of the suite that were run, and the cells that were not."""
-    tables, missing = [], []
-    for cell in cells(suite):
-        path = folder / cell.file
-        if path.exists():
-            tables.append(pd.read_csv(path))
-        else:
-            missing.append(cell.file)
+def gather(folder: Path, suite: tuple[Entry, ...]) -> pd.DataFrame:
+    """All rows of all cells of the suite that were run."""
+    tables = [pd.read_csv(path) for cell in cells(suite) if (path := folder / cell.file).exists()]
     if not tables:
         raise SystemExit(f"{folder} holds no results; run python -m baselines.run first")
     rows = pd.concat(tables, ignore_index=True)
     # A setting's own columns are missing where no cell of it was run.
-    return rows.reindex(columns=[*rows.columns, *(c for c in KEPT if c not in rows)]), missing
+    return rows.reindex(columns=[*rows.columns, *(c for c in KEPT if c not in rows)])
+
+
+def with_kept(
+    new: pd.DataFrame, path: Path, key: list[str], suite: tuple[Entry, ...]
+) -> pd.DataFrame:
+    """`new`, and the rows of the kept table at `path` whose `key` is not among it, in the order of
+    the suite. Rows that the suite does not ask for, or asks for with other steps, are left out.
+    """
+    kept = pd.read_csv(path) if path.exists() else new.iloc[:0]
+    there = new[key].drop_duplicates()
+    others = kept.merge(there, on=key, how="left", indicator="found").found == "left_only"
+    table = new if not others.any() else pd.concat([new, kept[others.to_numpy()]])
+    asked = {
+        tuple(cell.key[name] for name in key): (place, cell.entry.steps)
+        for place, cell in enumerate(cells(suite))
+    }
+    parts = []
+    for values, rows in table.groupby(key, sort=False):
+        place, steps = asked.get(tuple(values), (-1, -1))
+        if steps == rows.step.max():
+            parts.append((place, rows))
+    parts.sort(key=lambda part: part[0])
+    return pd.concat([rows for _, rows in parts], ignore_index=True)
+
+
+def shortfall(final: pd.DataFrame, suite: tuple[Entry, ...]) -> list[tuple[Cell, int]]:
+    """Cells with fewer runs of the suite's length than the suite asks for, and how many are missing."""
+    counts = final.groupby([*KEY, "step"]).size().to_dict()
+    short = []
+    for cell in cells(suite):
+        done = counts.get((*cell.key.values(), cell.entry.steps), 0)
+        if done < cell.entry.seeds:
+            short.append((cell, cell.entry.seeds - done))
+    return short
 
 
 def last(rows: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +118,7 @@ def aggregate(final: pd.DataFrame) -> pd.DataFrame:
         row.update(
             seeds=len(group),
             steps=int(group.step.max()),
-            cpu_seconds_per_run=float(group.cpu_seconds.iloc[0]),
+            cpu_seconds_per_run=float(group.cpu_seconds.mean()),
         )
         for column in (
             "nash_conv",
@@ -315,6 +343,22 @@ def statistics(final: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def curves(rows: pd.DataFrame) -> pd.DataFrame:
+    """Interquartile means over games and seeds at every evaluation, for every setting and learner,
+    with 95% bootstrap bands over seeds; step 0 is before the first round.
+    """
+    found = []
+    for key, runs in rows.groupby([*KEY[:3], "step"], sort=False):
+        row = dict(zip((*KEY[:3], "step"), key, strict=True))
+        for column in ("nash_conv", "relative_regret", "welfare_to_equilibrium"):
+            games = [x.to_numpy() for _, x in runs.groupby(["benchmark", "method", "beta"])[column]]
+            one = estimate(games, repetitions=500)
+            row[column] = one.value
+            row[f"{column}_low"], row[f"{column}_high"] = one.seeds
+        found.append(row)
+    return pd.DataFrame(found)
+
+
 def statistics_table(table: pd.DataFrame) -> str:
     """The statistics of learners that do not simply play what the solver or a rule says."""
     lines = [
@@ -435,36 +479,82 @@ Mean paths: `results/impulse_paths.csv`.
     return text
 
 
+def variations_section(out: Path) -> str:
+    """What `baselines.variations` found, if its tables are there."""
+    text = ""
+    path = out / "results" / "held_out.csv"
+    if path.exists():
+        text += f"""
+## Held-out markets
+
+`python -m baselines.variations`: the same learners, unchanged, on games that nobody looked at when
+hyperparameters were chosen: three published games at beta 100, 500 and 5000; the same with half and
+twice the value of a right answer; and random markets of nine providers (`ttc_env.random_markets`).
+Numbers as above, per run in `results/held_out.csv`.
+
+{_varied(pd.read_csv(path), ["change", "learner"])}
+"""
+    path = out / "results" / "sensitivity.csv"
+    if path.exists():
+        text += f"""
+## Other hyperparameters
+
+`python -m baselines.variations`: one change at a time, on GSM8K majority vote and GPQA reasoning at
+beta = 1000 (Stable-Baselines3: GSM8K alone), per run in `results/sensitivity.csv`. What is not
+named is as in the tables above, but 20,480 steps.
+
+{_varied(pd.read_csv(path), ["change"])}
+"""
+    return text
+
+
+def _varied(table: pd.DataFrame, by: list[str]) -> str:
+    """A row for each setting and change: runs, regret and welfare, and how many end within 1%."""
+    lines = [
+        f"| setting | {' | '.join(by)} | games x seeds | steps | relative regret, IQM | band, games"
+        " and seeds | worst run | runs within 1% | W / W(equilibrium), IQM |",
+        "| --- " * (8 + len(by)) + "|",
+    ]
+    for key, runs in table.groupby(["setting", *by], sort=False):
+        games = runs.groupby(["benchmark", "method", "beta", "alpha", "draw"])
+        regret, welfare = (
+            estimate([x.to_numpy() for _, x in games[column]])
+            for column in ("relative_regret", "welfare_to_equilibrium")
+        )
+        lines.append(
+            f"| {' | '.join(key)} | {games.ngroups} x {runs.seed.nunique()} | {runs.step.max():,} |"
+            f" {percent(regret.value)} | {' to '.join(percent(x) for x in regret.games)} |"
+            f" {percent(runs.relative_regret.max())} | {(runs.relative_regret <= 0.01).mean():.0%} |"
+            f" {welfare.value:.4f} |"
+        )
+    return "\n".join(lines)
+
+
 def write(folder: Path, out: Path, suite: tuple[Entry, ...]) -> None:
     """Gather the cells in `folder` into `out`/results/*.csv, `out`/README.md and figures (where
-    matplotlib is installed).
+    matplotlib is installed). Cells of the suite that are not in `folder` keep their rows.
     """
-    rows, missing = gather(folder, suite)
-    final = last(rows)
+    rows = gather(folder, suite)
     results = out / "results"
-    write_csv(results / "final.csv", rounded(final))
-    curves = rows.groupby([*KEY[:3], "step"], as_index=False, sort=False)[
-        ["nash_conv", "relative_regret", "welfare_to_equilibrium", "welfare_ratio"]
-    ].mean()
-    write_csv(results / "curves.csv", rounded(curves))
-    write_csv(results / "table.csv", rounded(aggregate(final)))
-    write_page(final, out, suite, missing)
-    _draw(results, "all_figures", rows, final, out)
+    final = with_kept(rounded(last(rows)), results / "final.csv", KEY, suite)
+    write_csv(results / "final.csv", final)
+    key = [*KEY[:3]]
+    write_csv(
+        results / "curves.csv", with_kept(rounded(curves(rows)), results / "curves.csv", key, suite)
+    )
+    rewrite(out, suite)
 
 
 def rewrite(out: Path, suite: tuple[Entry, ...]) -> None:
-    """Write again, from `out`/results/final.csv: the page, its statistics, and the figures that
-    need nothing else.
-    """
+    """Write again, from the files in `out`/results: the page, its statistics, and the figures."""
     path = out / "results" / "final.csv"
     if not path.exists():
         raise SystemExit(f"there is no {path}; run python -m baselines.run first")
     final = pd.read_csv(path)
     final = final.reindex(columns=[*final.columns, *(c for c in KEPT if c not in final)])
-    there = set(zip(*(final[name] for name in KEY), strict=True))
-    missing = [cell.file for cell in cells(suite) if tuple(cell.key.values()) not in there]
-    write_page(final, out, suite, missing)
-    _draw(out / "results", "final_figures", final, out)
+    write_csv(out / "results" / "table.csv", rounded(aggregate(final)))
+    write_page(final, out, suite)
+    _draw(out / "results", final, out)
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
@@ -474,9 +564,7 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def write_page(
-    final: pd.DataFrame, out: Path, suite: tuple[Entry, ...], missing: list[str]
-) -> None:
+def write_page(final: pd.DataFrame, out: Path, suite: tuple[Entry, ...]) -> None:
     """README.md and statistics.csv."""
     numbers = statistics(final)
     write_csv(out / "results" / "statistics.csv", rounded(numbers))
@@ -506,17 +594,14 @@ def write_page(
         "\n## Figures\n\n![Learning curves](results/learning_curves.png)\n\nFour learners from before the first"
         " round, interquartile means over seeds with 95% bands: `python -m baselines.learning_curves`."
         "\n\n![NashConv against steps](results/nash_conv.png)\n\n![Learned"
-        " welfare](results/welfare.png)\n" + impulse_section(out)
+        " welfare](results/welfare.png)\n" + variations_section(out) + impulse_section(out)
     )
-    done = len(list(cells(suite))) - len(missing)
-    text += f"\n## What was run\n\n{done} of the suite's {done + len(missing)} cells. " + (
-        "Not run: " + "; ".join(_grouped(missing)) + ".\n" if missing else "None is missing.\n"
-    )
+    text += f"\n## What was run\n\n{_what_was_run(shortfall(final, suite), suite)}"
     write_text(out / "README.md", text)
 
 
-def _draw(results: Path, which: str, *arguments: Any) -> None:
-    """Draw what a function of `learning_figures` returns, where matplotlib is installed."""
+def _draw(results: Path, final: pd.DataFrame, out: Path) -> None:
+    """Draw all figures, where matplotlib is installed."""
     try:
         from baselines import learning_figures
     except ImportError:
@@ -524,17 +609,22 @@ def _draw(results: Path, which: str, *arguments: Any) -> None:
             "figures need matplotlib: pip install 'ttc-env[plot]'; tables were written without them"
         )
         return
-    for name, figure in getattr(learning_figures, which)(*arguments).items():
+    for name, figure in learning_figures.all_figures(final, out).items():
         write_atomically(
             results / f"{name}.png", lambda path, figure=figure: figure.savefig(path, dpi=130)
         )
 
 
-def _grouped(missing: list[str]) -> list[str]:
-    """Missing cells as "learner in setting (count)"."""
-    counts: dict[str, int] = {}
-    for file in missing:
-        learner, rest = file.split("/")
-        name = f"{learner} in {rest.split('_')[0]}"
-        counts[name] = counts.get(name, 0) + 1
-    return [f"{name} ({count})" for name, count in counts.items()]
+def _what_was_run(short: list[tuple[Cell, int]], suite: tuple[Entry, ...]) -> str:
+    """How much of the suite, and what is missing: "learner in setting: seeds of cells"."""
+    everything = list(cells(suite))
+    runs = sum(cell.entry.seeds for cell in everything)
+    missing = sum(count for _, count in short)
+    text = f"{runs - missing} of the suite's {runs} runs, in {len(everything)} cells."
+    if not short:
+        return f"{text} None is missing.\n"
+    groups: dict[str, list[int]] = {}
+    for cell, count in short:
+        groups.setdefault(f"{cell.entry.learner} in {cell.setting}", []).append(count)
+    parts = [f"{name} ({sum(x)} runs of {len(x)} cells)" for name, x in groups.items()]
+    return f"{text} Not run: {'; '.join(parts)}.\n"

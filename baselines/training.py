@@ -303,7 +303,7 @@ class Run:
     | metrics.csv, final.csv | a row an evaluation and seed; a row a seed |
     | policies/seed_0.npz, ... | what each seed learned (`agents.load_policy`) |
     | checkpoints/seed_0.npz, ... | what is needed to go on; one file for seeds trained together |
-    | tensorboard/ | logs of learners that need torch |
+    | tensorboard/ | logs of learners that need torch; of all if `logged` |
     | curves.csv | a copy of the user's own curves |
     """
 
@@ -311,6 +311,7 @@ class Run:
     out: Path | None = None
     on_evaluation: Callable[[dict[str, Any]], None] | None = None
     keep_every: float = 30.0  # seconds between checkpoints
+    logged: bool = False  # TensorBoard logs of learners that do not need torch, too
 
     def __post_init__(self) -> None:
         self.evaluator = Evaluator(self.plan.environment)
@@ -424,7 +425,7 @@ class Run:
             "arena": arena.state_dict(),
         }
         checkpoint.save(path, content)
-        if self.plan.parallel:
+        if self.plan.parallel or self.logged:
             _log(self.out / "tensorboard", self._pending)
         self._pending = []
 

@@ -35,6 +35,7 @@ from baselines.speed_floors import (
 from scripts.benchmark_growth import growth_rows
 from scripts.benchmark_scaling import BACKENDS, random_game, scaling
 from scripts.benchmark_table import met
+from scripts.benchmark_training import training_rows
 from ttc_env.game.curves import BENCHMARKS, METHODS
 from ttc_env.game.equilibrium import equilibria
 from ttc_env.game.optimum import social_optimum
@@ -451,6 +452,7 @@ def main() -> None:
     batch_rows(bench)
     sb3_rows(bench)
     solver_rows(bench)
+    training_rows(bench)
     growth_rows(bench)
     scaling(bench, options.figure)
     bench.add(

@@ -19,8 +19,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from baselines.errors import failed
 from scripts import docs_reference
-from scripts.train import failed
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY = "https://github.com/ttc-env/ttc-env"

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import ttc_env
+from baselines.errors import failed
 from baselines.records import write_atomically
-from scripts.train import failed
 from ttc_env.report.facts import catalogue, explore
 from ttc_env.report.pages import asset, embedded
 

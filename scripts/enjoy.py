@@ -22,8 +22,8 @@ import numpy as np
 import ttc_env
 from agents import Arena, Policies, load_policies, make_agents
 from agents.base import Actions
+from baselines.errors import failed
 from baselines.training import TrainConfig
-from scripts.train import failed
 from ttc_env.atomic import write_atomically
 
 

@@ -16,10 +16,10 @@ import pandas as pd
 
 from agents import load_policies
 from agents.policies import saved_seeds
+from baselines.errors import failed
 from baselines.evaluation import Evaluator
 from baselines.records import write_csv
 from baselines.training import evaluate_policies
-from scripts.train import failed
 
 SHOWN = (
     "seed",

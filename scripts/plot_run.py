@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from scripts.train import failed
+from baselines.errors import failed
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

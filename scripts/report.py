@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from baselines.errors import failed
 from baselines.learned import Curves, Reference
-from scripts.train import failed
 from ttc_env.cli import report
 from ttc_env.game.yardstick import first_best
 from ttc_env.report.facts import label, title

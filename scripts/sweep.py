@@ -19,8 +19,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from baselines.errors import failed
 from baselines.sweeps import LearnerSweepConfig
-from scripts.train import failed
 from ttc_env import settings
 from ttc_env.cli._workers import run_cells
 from ttc_env.cli.sweep import EXAMPLE, add_sweep_options

@@ -8,8 +8,8 @@
 
 The folder --out (default results/train/<name>) gets manifest.json, metrics.csv (a row an
 evaluation), final.csv (a row a seed), policies/ (what each seed learned: see scripts.enjoy and
-agents.load_policy), checkpoints/, and TensorBoard logs where torch is installed. The same command
-again goes on from the last checkpoint, with a larger --steps beyond the old end. SIGINT (Ctrl-C),
+agents.load_policy), checkpoints/, and TensorBoard logs of learners that need torch (with --wandb, of
+all). The same command again goes on from the last checkpoint, with a larger --steps beyond the old end. SIGINT (Ctrl-C),
 SIGTERM and SIGHUP save and end the run. Exit status: 0 finished, 1 stopped by an error, 2 a bad
 option, 128 + the signal's number if interrupted (130 for Ctrl-C).
 """
@@ -17,19 +17,21 @@ option, 128 + the signal's number if interrupted (130 for Ctrl-C).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import hashlib
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from agents import AGENTS
 from agents.arena import NotFinite
+from baselines.errors import failed
 from baselines.interrupts import Interrupted
 from baselines.lock import Locked
 from baselines.training import Plan, Run, TrainConfig
-from ttc_env.cli import of_the_system
 from ttc_env.settings import add_options, read_options, show
 
 
@@ -85,11 +87,41 @@ class Bar:
             self._bar.close()
 
 
-def failed(error: Exception, status: int) -> int:
-    """Print an error on one line; returns the exit status."""
-    text = of_the_system(error) if isinstance(error, OSError) else str(error)
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    return status
+@contextlib.contextmanager
+def tracked(project: str | None, config: TrainConfig, out: Path) -> Iterator[None]:
+    """Have Weights & Biases read the TensorBoard logs that are written inside the block; nothing if
+    `project` is None. The same folder is the same run there, so that a resumed run goes on.
+
+    Raises:
+        ImportError: wandb or tensorboard is not installed.
+    """
+    if project is None:
+        yield
+        return
+    try:
+        import wandb
+        from torch.utils.tensorboard import SummaryWriter  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "--wandb needs wandb and tensorboard: pip install wandb 'ttc-env[train]'"
+        ) from error
+    out.mkdir(parents=True, exist_ok=True)
+    # before the first SummaryWriter, which is what sync_tensorboard listens to
+    run = wandb.init(
+        project=project,
+        name=out.name,
+        id=hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16],
+        resume="allow",
+        config=dataclasses.asdict(config),
+        dir=str(out),
+        sync_tensorboard=True,
+    )
+    try:
+        yield
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish()
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
@@ -110,6 +142,12 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument(
         "--show", action="store_true", help="print the options as such a file, and train nothing"
     )
+    parser.add_argument(
+        "--wandb",
+        metavar="PROJECT",
+        help="send the TensorBoard logs to this project of Weights & Biases, as they are written"
+        " (needs wandb and tensorboard)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(None if arguments is None else list(arguments))
     try:
@@ -123,13 +161,20 @@ def main(arguments: Iterable[str] | None = None) -> int:
     try:
         plan = Plan.of(config, out)
         plan.arena(plan.batches[0])  # options of learners are checked by making them
-        run = Run(plan, out, keep_every=options.keep_every)
+        run = Run(plan, out, keep_every=options.keep_every, logged=options.wandb is not None)
     except (ValueError, TypeError, ImportError, OSError) as error:
         return failed(error, 2)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return failed(error, 1)
     bar = Bar(len(plan.evaluation_rounds()) * len(config.seed_list()), options.quiet)
     run.on_evaluation = bar
     try:
-        run.train()
+        with tracked(options.wandb, config, out):
+            run.train()
+    except ImportError as error:
+        return failed(error, 2)
     except Interrupted as error:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is saved: no second Ctrl-C disturbs
         print(f"interrupted; saved to {out}; the same command goes on from here", file=sys.stderr)

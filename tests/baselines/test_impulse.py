@@ -102,6 +102,22 @@ def test_a_cycle_is_compared_with_its_own_next_round() -> None:
     assert (row["restored"], row["in_step"], row["steady"]) == (1.0, 1.0, 0)
 
 
+def test_paths_are_differences_from_the_counterfactual_with_intervals() -> None:
+    y = yardstick()
+    cartel = np.unravel_index(np.nanargmax(y.joint), y.joint.shape)
+    table = impulse.respond(fixed(cartel, sessions=3), y.reward)
+    table.loc[(table.session == 2) & (table["round"] == 0), "level_0"] += 3
+    path = impulse._path(table[table["round"] >= -2]).set_index("round")
+    levels = table[table["round"] == 0].level_0 - cartel[0]
+    assert path.n.unique() == [3]
+    assert path.deviator[0] == pytest.approx(levels.mean())
+    assert path.deviator_ci95[0] == pytest.approx(1.96 * levels.std(ddof=1) / np.sqrt(3))
+    assert (path.deviator.drop(0) == 0.0).all()
+    assert (path.gain[[-2, -1]] == 0.0).all()
+    assert path.gain[0] > 0
+    assert path.gain_so_far.iloc[-1] == pytest.approx(path.gain[0]), "nothing else changes"
+
+
 def test_an_equilibrium_has_no_deviation_and_index_zero() -> None:
     for mechanism in ("market", "auction"):
         y = yardstick(mechanism)

@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from baselines.learning_curves import Curves, Reference, _apart
+from baselines.learning_curves import Curves, Reference
+from baselines.learning_figures import apart
 from scripts import plot_run, train
 
 
@@ -52,5 +53,5 @@ def test_the_reference_is_the_solver(tmp_path: Path) -> None:
 
 
 def test_labels_do_not_cover_each_other() -> None:
-    places = _apart([0.0, 2.0, 0.1, 0.1], step=0.5)
+    places = apart([0.0, 2.0, 0.1, 0.1], step=0.5)
     assert places == pytest.approx([0.0, 2.0, 0.5, 1.0])

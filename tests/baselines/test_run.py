@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from baselines import run
+from baselines import run, variations
+from baselines.interrupts import Interrupted
 from baselines.suite import QUICK, RL_GAMES, SUITE, cells
 from ttc_env.game.curves import BENCHMARKS, METHODS
 
@@ -28,6 +30,55 @@ def test_quick_run_writes_table_and_goes_on_where_it_stopped(tmp_path: Path) -> 
     files[0].unlink()
     assert run.main([*arguments, "--no-report"]) == 0
     assert all((f.stat().st_mtime_ns == before[f]) == (f != files[0]) for f in files)
+
+
+def test_a_cell_gets_the_seeds_that_it_lacks(tmp_path: Path) -> None:
+    cell = next(cells(QUICK[1:]))
+    few, all_at_once = tmp_path / "few.csv", tmp_path / "all.csv"
+    assert run.complete(cell, few, seeds=1).seed.unique().tolist() == [0]
+    first = pd.read_csv(few)
+    assert run.complete(cell, few, seeds=1) is None
+    assert sorted(run.complete(cell, few, seeds=9).seed.unique()) == [0, 1]
+    run.complete(cell, all_at_once, seeds=2)
+    both, expected = (
+        pd.read_csv(path).drop(columns="cpu_seconds").sort_values(["seed", "step"])
+        for path in (few, all_at_once)
+    )
+    pd.testing.assert_frame_equal(both.reset_index(drop=True), expected.reset_index(drop=True))
+    pd.testing.assert_frame_equal(first, pd.read_csv(few)[: len(first)])
+
+
+def test_a_stopped_table_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise Interrupted(15)
+
+    monkeypatch.setattr(run, "complete", interrupted)
+    assert run.main(["--quick", "--cells", str(tmp_path)]) == 128 + 15
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "the same command goes on" in error
+
+
+@pytest.mark.parametrize(
+    "command, where",
+    [
+        (run.main, ["--quick", "--quiet", "--learners", "best_response", "--cells"]),
+        (variations.main, ["--quick", "--only", "held_out", "--cells"]),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_one_line(
+    command: Callable[[list[str]], int],
+    where: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    assert command([*where, str(tmp_path / "file" / "cells")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
 
 
 def test_the_suite_covers_what_it_says() -> None:
@@ -53,7 +104,7 @@ def test_filters_run_one_cell_and_gather_nothing(tmp_path: Path) -> None:
     [
         (["--games", "gsm8k/magic"], "choose from gsm8k/majority"),
         (["--betas", "7"], "--betas: unknown: 7"),
-        (["--learners", "dqn", "--settings", "auction"], "no cell of the suite is left"),
+        (["--learners", "q_learning", "--settings", "auction"], "no cell of the suite is left"),
     ],
 )
 def test_filters_that_fit_nothing_say_so(

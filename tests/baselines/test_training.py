@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -357,6 +358,63 @@ def test_logs_of_several_agents_have_tags_of_their_own_and_no_step_twice(tmp_pat
     for tag in tags:
         start = [0] if tag.startswith("play/") else []  # networks have nothing to tell before
         assert [event.step for event in events.Scalars(tag)] == [*start, 32, 64, 96, 128]
+
+
+class StandIn:
+    """Of Weights & Biases: what it was told."""
+
+    def __init__(self) -> None:
+        self.runs: list[dict[str, Any]] = []
+        self.ended: list[int] = []
+
+    def init(self, **options: Any) -> StandIn:
+        self.runs.append(options)
+        return self
+
+    def finish(self, exit_code: int = 0) -> None:
+        self.ended.append(exit_code)
+
+
+def test_weights_and_biases_reads_the_tensorboard_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    told = StandIn()
+    monkeypatch.setitem(sys.modules, "wandb", told)
+    command = ["--learner", "hedge", *QUICK, "--out", str(tmp_path / "run"), "--wandb", "games"]
+    assert train_script.main(command) == 0
+    # the same folder is the same run, which goes on
+    assert train_script.main([*command, "--steps", "90"]) == 0
+    first, second = told.runs
+    assert first["project"] == "games"
+    assert first["sync_tensorboard"] is True
+    assert first["config"]["learner"] == "hedge"
+    assert (first["id"], first["resume"]) == (second["id"], "allow")
+    assert told.ended == [0, 0]
+    events = list((tmp_path / "run" / "tensorboard" / "seed_1").glob("events*"))
+    assert events, "hedge needs no torch, and is logged all the same"
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    capsys.readouterr()
+    assert train_script.main(command) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "pip install wandb" in error
+
+
+def test_a_stopped_run_ends_as_failed_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    told = StandIn()
+    monkeypatch.setitem(sys.modules, "wandb", told)
+
+    def interrupted(run: Run) -> None:
+        raise Interrupted(15)
+
+    monkeypatch.setattr(Run, "train", interrupted)
+    command = ["--learner", "hedge", *QUICK, "--out", str(tmp_path), "--wandb", "games"]
+    assert train_script.main(command) == 128 + 15
+    assert told.ended == [1]
 
 
 def test_a_killed_process_leaves_its_events_to_the_next_save(tmp_path: Path) -> None:
