@@ -115,7 +115,7 @@ def test_alpha_is_not_guessed():
     ("arguments", "words"),
     [
         (("humaneval",), "ttc-env measure"),
-        (("hellaswag",), "gsm8k, aime, gpqa, measured, mmlu"),
+        (("hellaswag",), "gsm8k, aime, gpqa, measured, measured_gsm8k, mmlu"),
         (("gsm8k", "beam"), "majority, best_of_n, reasoning"),
         (("gsm8k", "majority", ["GPT-9"]), "there are Llama-3-8B"),
     ],

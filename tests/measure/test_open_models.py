@@ -185,9 +185,10 @@ def test_the_markets_load_and_are_solved():
         assert solution.welfare <= solution.optimal_welfare
 
 
-def test_majority_helps_a_real_model():
+@pytest.mark.parametrize("market", ["measured_gsm8k", "mmlu"])
+def test_majority_helps_a_real_model(market):
     """At the most samples against one, on the same questions, with the interval above nothing."""
-    curves = shared_curves(DATA / TRACES)["mmlu", "majority"]
+    curves = shared_curves(DATA / TRACES)[market, "majority"]
     gains = {curve.provider: gain(curve) for curve in curves}
     for name, (mean, low, high) in gains.items():
         print(f"\n{name}: {100 * mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})")

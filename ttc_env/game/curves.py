@@ -73,6 +73,11 @@ class _Packaged:
     tasks: int | None = None  # of the frontier's benchmarks
 
 
+_OPEN_MODELS = {  # market -> methods, the default first (scripts/build_open_models.py)
+    "measured_gsm8k": ("majority", "best_of_n", "pass_at_k", "reasoning"),
+    "mmlu": ("majority", "best_of_n", "pass_at_k"),
+}
+
 _PACKAGED = {
     **{
         name: _Packaged("published_curves.csv", METHODS, alpha, name)
@@ -81,9 +86,10 @@ _PACKAGED = {
     "measured": _Packaged(
         "measured_curves.csv", (*METHODS, "reasoning_observational"), MEASURED_ALPHA
     ),
-    "mmlu": _Packaged(
-        "open_models_curves.csv", ("majority", "best_of_n", "pass_at_k"), MEASURED_ALPHA, "mmlu"
-    ),
+    **{
+        name: _Packaged("open_models_curves.csv", methods, MEASURED_ALPHA, name)
+        for name, methods in _OPEN_MODELS.items()
+    },
     **{
         name: _Packaged(
             "frontier_curves.csv", ("effort",), frontier.ALPHA, name, frontier.BETA, tasks
@@ -183,8 +189,8 @@ def load_market(
 
     Args:
         benchmark: a published one (`gsm8k`, `aime`, `gpqa`), one of the frontier (`arc_agi_1`,
-            `arc_agi_2`), one measured for this project (`mmlu`: three open models; `measured`:
-            tiny models), or your own curves: a path to a CSV file or a DataFrame with
+            `arc_agi_2`), one measured for this project (`measured_gsm8k`, `mmlu`: three open
+            models; `measured`: tiny models), or your own curves: a path to a CSV file or a DataFrame with
             the columns that this module's docstring lists.
         method: `majority`, `best_of_n` or `reasoning` (alias `chain_of_thought`); default
             `majority` for published curves, `effort` for the frontier's, which have no other. In
