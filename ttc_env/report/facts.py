@@ -55,7 +55,7 @@ TITLES = {
     "arc_agi_1": "ARC-AGI-1",
     "arc_agi_2": "ARC-AGI-2",
     "measured": "Five tiny models",
-    "measured_gsm8k": "GSM8K, open models",
+    "measured_gsm8k": "GSM8K (open models)",
     "mmlu": "MMLU",
     "majority": "majority vote",
     "best_of_n": "best of n",
