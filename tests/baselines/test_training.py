@@ -413,7 +413,11 @@ def test_a_stopped_run_ends_as_failed_there(
 
     monkeypatch.setattr(Run, "train", interrupted)
     command = ["--learner", "hedge", *QUICK, "--out", str(tmp_path), "--wandb", "games"]
-    assert train_script.main(command) == 128 + 15
+    handler = signal.getsignal(signal.SIGINT)  # a stopped command ignores it from then on
+    try:
+        assert train_script.main(command) == 128 + 15
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert told.ended == [1]
 
 
