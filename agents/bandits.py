@@ -95,31 +95,20 @@ class EpsilonGreedy(Bandit):
         )
 
 
-class UCB(Bandit):
-    """Discounted upper confidence bounds (Garivier and Moulines 2011): mean + width sqrt(log N /
-    n), rewards and counts fading.
+class FadingMeans(Bandit):
+    """Base: means of rewards, of which old ones count less.
 
     Args:
         memory: rounds after which an old reward weighs 1/e.
-        width: of the bonus, in e-folds of profit (or in USD with scale="raw").
     """
 
-    name = "ucb"
     state = ("draws", "total", "count")
 
-    def __init__(self, role: Role, memory: float = 2000.0, width: float = 0.05, scale: str = "log"):
+    def __init__(self, role: Role, memory: float, scale: str):
         super().__init__(role, scale)
-        self.fade, self.width = float(np.exp(-1.0 / memory)), float(width)
+        self.fade = float(np.exp(-1.0 / memory))
         self.total = np.zeros(role.shape)
         self.count = np.zeros(role.shape)
-
-    def act(self, observation: Array | None = None) -> Actions:
-        tried = self.count > 1e-3
-        bonus = self.width * np.sqrt(
-            np.log(self.count.sum(axis=1, keepdims=True) + 2.0) / np.where(tried, self.count, 1.0)
-        )
-        keys = np.where(self._there, np.where(tried, self.estimates() + bonus, np.inf), -np.inf)
-        return best(keys, self.draws())
 
     def learn(self, action: Actions, reward: Array) -> None:
         self.total *= self.fade
@@ -137,7 +126,31 @@ class UCB(Bandit):
         )
 
 
-class Thompson(Bandit):
+class UCB(FadingMeans):
+    """Discounted upper confidence bounds (Garivier and Moulines 2011): mean + width sqrt(log N /
+    n), rewards and counts fading.
+
+    Args:
+        memory: rounds after which an old reward weighs 1/e.
+        width: of the bonus, in e-folds of profit (or in USD with scale="raw").
+    """
+
+    name = "ucb"
+
+    def __init__(self, role: Role, memory: float = 2000.0, width: float = 0.05, scale: str = "log"):
+        super().__init__(role, memory, scale)
+        self.width = float(width)
+
+    def act(self, observation: Array | None = None) -> Actions:
+        tried = self.count > 1e-3
+        bonus = self.width * np.sqrt(
+            np.log(self.count.sum(axis=1, keepdims=True) + 2.0) / np.where(tried, self.count, 1.0)
+        )
+        keys = np.where(self._there, np.where(tried, self.estimates() + bonus, np.inf), -np.inf)
+        return best(keys, self.draws())
+
+
+class Thompson(FadingMeans):
     """Thompson sampling (Thompson 1933): plays an action with the probability that it is the best,
     by drawing every action's mean reward from its posterior and playing the largest draw.
 
@@ -152,13 +165,10 @@ class Thompson(Bandit):
     """
 
     name = "thompson"
-    state = ("draws", "total", "count")
 
     def __init__(self, role: Role, memory: float = 2000.0, width: float = 0.2, scale: str = "log"):
-        super().__init__(role, scale)
-        self.fade, self.width = float(np.exp(-1.0 / memory)), float(width)
-        self.total = np.zeros(role.shape)
-        self.count = np.zeros(role.shape)
+        super().__init__(role, memory, scale)
+        self.width = float(width)
 
     def act(self, observation: Array | None = None) -> Actions:
         uniform = np.stack([self.draws() for _ in range(self.role.shape[1])], axis=1)
@@ -169,21 +179,6 @@ class Thompson(Bandit):
         )
         keys = np.where(self._there, np.where(tried, posterior, np.inf), -np.inf)
         return best(keys, self.draws())
-
-    def learn(self, action: Actions, reward: Array) -> None:
-        self.total *= self.fade
-        self.count *= self.fade
-        at = self._at(action)
-        self.total[at] += reward
-        self.count[at] += 1.0
-
-    def estimates(self) -> Array:
-        tried = self.count > 0
-        return (
-            np.where(self._there & tried, self.total / np.where(tried, self.count, 1.0), -np.inf)
-            if self.t
-            else np.where(self._there, 0.0, -np.inf)
-        )
 
 
 class EXP3(Bandit):

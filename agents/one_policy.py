@@ -1,5 +1,5 @@
 """One policy for every market: a network that scores any offer of any provider, trained by PPO on
-markets drawn anew in each episode.
+markets that are new in each episode.
 
 The agents of `agents.AGENTS` learn one market. This policy has one set of parameters for all
 providers of all markets, whatever their number, levels and price choices: it reads an action's

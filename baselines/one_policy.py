@@ -1,7 +1,7 @@
 """One policy for every market: what it bids and which levels it chooses on markets that it never
 saw. `python -m scripts.one_policy` writes what is kept here under `baselines/one_policy/`.
 
-A policy (`agents/one_policy.py`) is trained on markets drawn anew in each episode: 2 to 9 providers
+A policy (`agents/one_policy.py`) is trained on markets new in each episode: 2 to 9 providers
 like the published ones, users with beta from 100 to 200,000. It is scored where its play without
 exploration is after some rounds, against the exact solution (`baselines/evaluation.py`), on
 

@@ -93,6 +93,7 @@ def test_every_option_is_documented():
 
 
 def test_a_page_says_what_the_environment_is():
+    pytest.importorskip("PIL")
     files = dict(docs_reference.environment_page("ttc_env/AuctionMisreport-v0"))
     page = files["environments/auctionmisreport-v0.md"]
     env = ttc_env.parallel_env(**PETTINGZOO_IDS["ttc_env/AuctionMisreport-v0"])

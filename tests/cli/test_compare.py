@@ -12,6 +12,7 @@ SMALL = ("--method", "reasoning", "--beta", 1000, "--quiet")
 
 
 def test_table_and_figure(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
     out = tmp_path / "c"
     rules = ("--mechanisms", "market,two_part,auction")
     code, text, _ = call(

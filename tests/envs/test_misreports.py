@@ -139,6 +139,7 @@ def test_one_provider_s_view_of_liars(opponent):
     assert info["report"] == 1
 
 
+@pytest.mark.skipif(not hasattr(pettingzoo, "make"), reason="ids: PettingZoo 1.27 or newer")
 def test_the_id_with_misreports():
     env = pettingzoo.make("parallel", "ttc_env/AuctionMisreport-v0", benchmark="aime")
     mechanism = env.unwrapped.config.mechanism

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+pytest.importorskip("matplotlib")
+
 import ttc_env
 from baselines import comparison
 from scripts import compare_mechanisms

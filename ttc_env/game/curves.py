@@ -190,8 +190,8 @@ def load_market(
     Args:
         benchmark: a published one (`gsm8k`, `aime`, `gpqa`), one of the frontier (`arc_agi_1`,
             `arc_agi_2`), one measured for this project (`measured_gsm8k`, `mmlu`: three open
-            models; `measured`: tiny models), or your own curves: a path to a CSV file or a DataFrame with
-            the columns that this module's docstring lists.
+            models; `measured`: tiny models), or your own curves: a path to a CSV file or a DataFrame
+            with the columns that this module's docstring lists.
         method: `majority`, `best_of_n` or `reasoning` (alias `chain_of_thought`); default
             `majority` for published curves, `effort` for the frontier's, which have no other. In
             your own table it selects rows of the column `method`, if there is one.

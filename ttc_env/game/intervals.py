@@ -47,7 +47,7 @@ class Intervals:
         inside = table.candidate & (table.z >= z_low[:, None]) & (table.z <= z_high[:, None])
         log_size = np.where(inside, -np.log(table.inverse), 0.0)  # log |pi|; 0 for idle providers
         column = np.lexsort(
-            (-np.sign(table.kind)[:, None] * log_size, np.where(inside, table.z, np.inf)), axis=1
+            (-table.sign[:, None] * log_size, np.where(inside, table.z, np.inf)), axis=1
         )
         z = np.take_along_axis(np.where(inside, table.z, np.inf), column, axis=1)
         keep = np.isfinite(z)
@@ -63,7 +63,7 @@ class Intervals:
         for start in range(0, len(z), step):
             rows = slice(start, start + step)
             rival_low, rival_high = _rival_range(
-                log_size[rows], z[rows], keep[rows], table.kind[rows], 2.0 * slack
+                log_size[rows], z[rows], keep[rows], table.sign[rows], 2.0 * slack
             )
             # A >= e_l holds for every profile with this action: where nothing else bounds A from
             # below, that is no end to cut at.
@@ -78,7 +78,7 @@ class Intervals:
 
 
 def _rival_range(
-    log_size: Array, z: Array, keep: Mask, kind: NDArray[np.int8], tolerance: float
+    log_size: Array, z: Array, keep: Mask, sign: NDArray[np.int8], tolerance: float
 ) -> tuple[Array, Array]:
     """Where in log A_-i no other action of the provider beats this one by more than `tolerance` in
     log U. `[r, c]` each.
@@ -88,13 +88,13 @@ def _rival_range(
         low, high = _not_above(
             log_size[:, None, :], z[:, None, :], log_size[:, :, None], z[:, :, None], tolerance
         )
-        losing = kind < 0
+        losing = sign < 0
         if losing.any():  # log |U| of mine must not exceed the other's: the roles change
             size, own = log_size[losing], z[losing]
             low[losing], high[losing] = _not_above(
                 size[:, :, None], own[:, :, None], size[:, None, :], own[:, None, :], tolerance
             )
-    irrelevant = ~keep[:, None, :] | (kind == 0)[:, None, None]
+    irrelevant = ~keep[:, None, :] | (sign == 0)[:, None, None]
     low, high = np.where(irrelevant, -np.inf, low), np.where(irrelevant, np.inf, high)
     return low.max(axis=2), high.min(axis=2)
 

@@ -49,7 +49,7 @@ class ReplyTable:
     # [n, m] 1/|pi|, query/USD; inf where the action is no candidate, 1 where an idle provider's is
     inverse: Array
     candidate: Mask  # [n, m] actions that can be best replies
-    kind: NDArray[np.int8]  # [n] 1 earning, 0 idle, -1 losing
+    sign: NDArray[np.int8]  # [n] 1 earning, 0 idle, -1 losing
     regular: bool  # every provider earns
 
     @classmethod
@@ -57,13 +57,13 @@ class ReplyTable:
         """kept: `[n, m]` the actions that may be candidates at all; None for all."""
         available, profit = game.available, game.profit
         best = np.fmax.reduce(profit, axis=1)
-        kind = np.sign(best).astype(np.int8)
-        regular = bool((kind > 0).all())
+        sign = np.sign(best).astype(np.int8)
+        regular = bool((sign > 0).all())
         # A comparison with NaN is False: padding is no candidate.
         candidate = profit > 0.0
         if not regular:
             candidate = np.where(
-                kind[:, None] > 0, candidate, np.where(kind[:, None] == 0, profit == 0.0, available)
+                sign[:, None] > 0, candidate, np.where(sign[:, None] == 0, profit == 0.0, available)
             )
         if kept is not None:
             candidate = candidate & kept
@@ -77,7 +77,7 @@ class ReplyTable:
         np.divide(1.0, np.abs(profit), out=inverse, where=candidate & (profit != 0.0))
         if not regular:
             inverse[candidate & (profit == 0.0)] = 1.0
-        return cls(game.value, z, z_top, inverse, candidate, kind, regular)
+        return cls(game.value, z, z_top, inverse, candidate, sign, regular)
 
     def rows(self, index: Index | slice) -> ReplyTable:
         """The table of some providers only."""
@@ -87,15 +87,15 @@ class ReplyTable:
             self.z_top[index],
             self.inverse[index],
             self.candidate[index],
-            self.kind[index],
-            self.regular or bool((self.kind[index] > 0).all()),
+            self.sign[index],
+            self.regular or bool((self.sign[index] > 0).all()),
         )
 
     def with_losing_idle(self) -> ReplyTable:
         """Losing providers may play anything: the relaxation in which the bracket of theorem 3
         holds for everybody else.
         """
-        return dataclasses.replace(self, kind=np.maximum(self.kind, 0))
+        return dataclasses.replace(self, sign=np.maximum(self.sign, 0))
 
     def blocks(self) -> Iterator[slice]:
         """Row ranges small enough for the cache."""
@@ -143,7 +143,7 @@ def reply_mask(table: ReplyTable, log_rivals: Array, tolerance: float) -> tuple[
     mask = score <= best * np.exp(tolerance)
     regret = np.log(np.where(mask, score, best) / best)
     if not table.regular:
-        idle, losing = table.kind == 0, table.kind < 0
+        idle, losing = table.sign == 0, table.sign < 0
         mask[..., idle, :] = table.candidate[idle]
         regret[..., idle, :] = 0.0
         if losing.any():
@@ -175,7 +175,7 @@ def extreme_replies(table: ReplyTable, log_rivals: Array, tolerance: float) -> I
             score = scores(part, log_rivals[:, rows])
         mask = score <= score.min(axis=-1, keepdims=True) * factor
         if not part.regular:
-            mask[:, part.kind == 0] = part.candidate[part.kind == 0]
+            mask[:, part.sign == 0] = part.candidate[part.sign == 0]
         np.where(mask[0], part.value, np.inf).argmin(axis=-1, out=replies[0, rows])
         np.where(mask[1], part.value, -np.inf).argmax(axis=-1, out=replies[1, rows])
     return replies
@@ -210,9 +210,9 @@ def best_reply(
     rivals = np.asarray(log_rivals, dtype=np.float64)
     if provider is not None:
         table, rivals = table.rows(slice(provider, provider + 1)), rivals.reshape(1)
-    if rivals.shape != table.kind.shape:
+    if rivals.shape != table.sign.shape:
         raise ValueError(
-            f"log_rivals has shape {rivals.shape}; give one number per provider, {table.kind.shape}"
+            f"log_rivals has shape {rivals.shape}; give one number per provider, {table.sign.shape}"
         )
     tolerance = tolerance + table.rounding()
     replies = np.empty(len(rivals), dtype=np.intp)
