@@ -50,7 +50,7 @@ coverage: $(VENV)/.dev
 # Small changes to ttc_env/game, each of which a test must notice: thousands of them, for hours.
 # One module: make mutants MODULES="ttc_env.game.welfare*". Stop it and it goes on where it was.
 # Then `.venv/bin/mutmut results` lists survivors and `.venv/bin/mutmut show NAME` shows one.
-# `.venv/bin/python -m tests.mutants` tries a sample of one module's mutants, in minutes.
+# `.venv/bin/python -m tests.mutants` tries a sample of them.
 # tests/MUTANTS.md explains survivors, and says what has been run so far.
 MODULES ?=
 

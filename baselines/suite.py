@@ -86,12 +86,11 @@ SUITE = (
     Entry("thompson", "bandit", 10_000, 10),
     Entry("exp3", "bandit", 10_000, 10),
     Entry("q_learning", "RL", 10_000, 10, games=RL_GAMES, settings=FIXED),
-    Entry("ppo", "RL", 10_240, 5, games=RL_GAMES, betas=(1000.0,), settings=FIXED + AUCTION),
-    Entry("ppo", "RL", 10_240, 5, games=RL_GAMES[:1], betas=(200.0, 100000.0), settings=FIXED),
-    Entry("a2c", "RL", 32_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=FIXED),
-    Entry("dqn", "RL", 32_000, 5, games=RL_GAMES[:1], betas=(1000.0,), settings=FIXED),
-    Entry("ppo_torch", "RL", 10_240, 5, games=RL_GAMES, betas=(1000.0,)),
-    Entry("ppo_torch", "RL", 10_240, 5, games=RL_GAMES, betas=(200.0, 100000.0), settings=FIXED),
+    Entry("ppo", "RL", 20_480, 5, games=RL_GAMES, betas=(1000.0,)),
+    Entry("ppo", "RL", 20_480, 5, games=RL_GAMES[:1], betas=(200.0, 100000.0), settings=FIXED),
+    Entry("a2c", "RL", 32_000, 5, games=RL_GAMES[:1], betas=(1000.0,)),
+    Entry("dqn", "RL", 32_000, 5, games=RL_GAMES[:1], betas=(1000.0,)),
+    Entry("ppo_torch", "RL", 40_960, 10),
 )
 
 QUICK = (
