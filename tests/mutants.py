@@ -50,9 +50,12 @@ def copy_of_the_checkout(folder: Path, modules: Sequence[str], tests: Sequence[s
 
 
 def mutmut(folder: Path, *names: str) -> None:
-    """Run mutmut on these mutants; a name that fits none makes the mutants and tries none."""
-    command = [str(Path(sys.executable).with_name("mutmut")), "run", *names]
-    subprocess.run(command, cwd=folder, check=False, stdout=subprocess.DEVNULL)
+    """Run mutmut on these mutants. Without any it makes them all and tries none: a name that fits
+    no mutant does that, and then mutmut fails, which is not shown.
+    """
+    command = [str(Path(sys.executable).with_name("mutmut")), "run", *(names or ["none"])]
+    said = None if names else subprocess.DEVNULL
+    subprocess.run(command, cwd=folder, check=False, stdout=subprocess.DEVNULL, stderr=said)
 
 
 def results(folder: Path) -> dict[str, dict[str, int | None]]:
@@ -91,10 +94,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, help="how many mutants; all by default")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     told = parser.parse_args(arguments)
+    files = [ROOT / "ttc_env" / "game" / f"{name}.py" for name in told.modules]
+    files += [ROOT / "tests" / "game" / f"{name}.py" for name in told.tests]
+    if missing := [str(path.relative_to(ROOT)) for path in files if not path.exists()]:
+        parser.error(f"there is no {', no '.join(missing)}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_of_the_checkout(folder, told.modules, told.tests)
-        mutmut(folder, "makes none")
+        mutmut(folder)
         everything = sorted(mutant for found in results(folder).values() for mutant in found)
         count = min(told.sample or len(everything), len(everything))
         chosen = sorted(random.Random(told.seed).sample(everything, count))
