@@ -199,3 +199,17 @@ def test_an_owner_takes_up_its_own_claim(tmp_path):
     assert work([Square(1)], tmp_path, say=silent, owner="ray job square_1") == 0
     assert not missing([Square(1)], tmp_path)
     assert not claim.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b'[{"a"', b"{}", b"[1]", b"\xff"])
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path, content):
+    """A file without rows left them out of the table without a word."""
+    mine = [Square(k) for k in range(2)]
+    assert work(mine, tmp_path, say=silent) == 0
+    path = tmp_path / "cells/square_1.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"square_1\.json is damaged.*; delete it"):
+        gather(mine, tmp_path)
+    path.unlink()
+    assert work(mine, tmp_path, say=silent) == 0
+    assert gather(mine, tmp_path) is not None

@@ -90,6 +90,42 @@ def test_bad_input_is_named():
         payoffs("gsm8k")
     with pytest.raises(ValueError, match="2 strategies for 3 players"):
         payoffs(MARKET).mixture([0, 1])
+    with pytest.raises(ValueError, match="2 strategies for 3 players"):
+        payoffs(MARKET).profile([0, 1])
+    for no_index in (1.7, True, None, float("nan")):
+        with pytest.raises(ValueError, match="there is no provider"):
+            payoffs(market, providers=[no_index])
+    assert payoffs(market, providers="Qwen2-7B").names == ("Qwen2-7B",)
+    with pytest.raises(ValueError, match="max_profiles=nan"):
+        payoffs(MARKET, max_profiles=float("nan"))
+
+
+@pytest.mark.parametrize("strategy", [-1, 6, 1.5, float("nan")])
+def test_a_strategy_that_does_not_exist_is_refused(strategy):
+    game = payoffs(MARKET)
+    for read in (game.profile, game.mixture):
+        with pytest.raises(ValueError, match=r"Qwen2-7B has no strategy .* from 0 to 5"):
+            read([strategy, 0, 0])
+
+
+@pytest.mark.parametrize("row", [[2, 0, 0], [-1, 2, 0], [float("nan"), 1, 0], [0, 0, 0]])
+def test_numbers_that_are_no_probabilities_are_refused(row):
+    with pytest.raises(ValueError, match="no probabilities"):
+        payoffs(MARKET).mixture([[*row, 0, 0, 0], 0, 0])
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "game.nfg"
+    path.write_text("old")
+
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("pathlib.Path.write_text", lambda self, *_, **__: full(self.open("w")))
+    with pytest.raises(OSError, match="No space left"):
+        payoffs(MARKET).to_nfg(path)
+    assert path.read_text() == "old"
 
 
 def test_nfg_lists_profiles_with_the_first_player_fastest(tmp_path):

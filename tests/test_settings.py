@@ -123,6 +123,7 @@ def test_the_command_line_of_measure_is_written_as_a_campaign(tmp_path, capsys):
     [
         ({"beta": "x"}, "beta is 'x'; expected float"),
         ({"beta": True}, "beta is True; expected float"),
+        ({"beta": 10**400}, "beta is too large; numbers end at 1e308"),
         ({"steps": 1.5}, "steps is 1.5; expected int"),
         ({"bta": 1.0}, "'bta' is unknown; choose among alpha"),
     ],
@@ -137,9 +138,10 @@ def test_bad_lists_and_files_are_named(tmp_path):
         settings.of(SweepConfig, {"betas": [True]})
     with pytest.raises(ValueError, match="each once"):
         settings.of(SweepConfig, {"betas": [1, 1.0]})
-    (tmp_path / "x.toml").write_text("a = [")
-    with pytest.raises(ValueError, match=r"x\.toml is no TOML file"):
-        settings.load(SweepConfig, tmp_path / "x.toml")
+    for text in ("a = [", f"a = {'9' * 5000}", f"a = {'[' * 5000}", "a = '\x00'"):
+        (tmp_path / "x.toml").write_text(text)
+        with pytest.raises(ValueError, match=r"x\.toml is no TOML file"):
+            settings.load(SweepConfig, tmp_path / "x.toml")
     with pytest.raises(TypeError, match="TOML cannot hold"):
         settings.to_toml({"a": object()})
 

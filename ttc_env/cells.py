@@ -355,12 +355,34 @@ def gather(cells: Sequence[Cell], out: Path, name: str = "table") -> Path | None
 
 
 def read(cells: Sequence[Cell], out: Path) -> pd.DataFrame:
-    """The rows of those cells that have a file."""
+    """The rows of those cells that have a file.
+
+    Raises:
+        ValueError: one of the files is damaged.
+    """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     for cell in cells:
         path = file_of(out, cell)
         if path.exists():
-            rows += json.loads(path.read_text())
+            rows += _rows(path)
     return pd.DataFrame(rows)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """A cell's rows.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        rows = json.loads(path.read_bytes())
+    except ValueError:  # no JSON, or no UTF-8
+        rows = None
+    if not isinstance(rows, list) or not all(isinstance(x, dict) for x in rows):
+        raise ValueError(
+            f"{path} is damaged: it holds no rows; delete it, and the same command computes it"
+            " again"
+        )
+    return rows

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ttc_env.atomic import write_text
 from ttc_env.game.enumeration import MOST_PROFILES
 from ttc_env.game.mechanisms import Mechanism, make_mechanism
 from ttc_env.game.types import Array, Market
@@ -83,7 +84,7 @@ class Payoffs:
             f'{{ {strategies}\n}}\n""\n\n{body}\n'
         )
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            write_text(path, text)
         return text
 
     def to_pygambit(self) -> Any:
@@ -139,9 +140,25 @@ class Payoffs:
         `ttc_env.nash_conv` and `Solution.at` take.
         """
         chosen = self.held.copy()
-        for i, actions, k in zip(self.players, self.actions, strategies, strict=True):
-            chosen[i] = actions[int(k)]
+        self._check_players(strategies)
+        for j, k in enumerate(strategies):
+            chosen[self.players[j]] = self.actions[j][self._strategy(j, k)]
         return chosen
+
+    def _check_players(self, rows: Sequence[Any]) -> None:
+        if len(rows) != len(self.players):
+            raise ValueError(f"{len(rows)} strategies for {len(self.players)} players: {rows!r}")
+
+    def _strategy(self, player: int, k: Any) -> int:
+        """The index of a strategy, checked."""
+        count = len(self.actions[player])
+        whole = isinstance(k, (int, float, np.integer, np.floating)) and not isinstance(k, bool)
+        if not (whole and 0 <= k < count and k == int(k)):
+            raise ValueError(
+                f"{self.names[player]} has no strategy {k!r}; give a whole number from 0 to"
+                f" {count - 1}"
+            )
+        return int(k)
 
     def mixture(self, found: Any) -> Array:
         """Another library's mixed (or pure) profile as probabilities `[n, a]` over flat actions:
@@ -152,7 +169,7 @@ class Payoffs:
                 a mixed or logit profile of pygambit, what QuantEcon's solvers return, or arrays.
 
         Raises:
-            ValueError: another number of players or strategies.
+            ValueError: another number of players or strategies, or no probabilities.
         """
         found = getattr(found, "profile", found)  # pygambit's logit equilibria carry one
         if hasattr(found, "game"):  # pygambit's, looked up by names of players and strategies
@@ -160,17 +177,22 @@ class Payoffs:
             rows = [[float(found[name][label]) for label in labels] for name, labels in labelled]
         else:
             rows = list(found)
-        if len(rows) != len(self.players):
-            raise ValueError(f"{len(rows)} strategies for {len(self.players)} players: {found!r}")
+        self._check_players(rows)
         mixture = np.zeros((self.market.num_providers, self._width))
         mixture[np.arange(len(mixture)), self.held] = 1.0
-        for i, actions, row in zip(self.players, self.actions, rows, strict=True):
+        for j, (i, actions, row) in enumerate(zip(self.players, self.actions, rows, strict=True)):
             chances = np.asarray(row, dtype=np.float64)
             if chances.ndim == 0:
-                chances = np.eye(len(actions))[int(chances)]
+                chances = np.eye(len(actions))[self._strategy(j, chances[()])]
             if chances.shape != actions.shape:
                 raise ValueError(
                     f"{self.market.names[i]} has {len(actions)} strategies; got {chances.shape}"
+                )
+            # NaN compares as False
+            if not ((chances >= -1e-9).all() and abs(chances.sum() - 1.0) <= 1e-6):
+                raise ValueError(
+                    f"{self.market.names[i]}: {chances} are no probabilities; give numbers >= 0"
+                    " that sum to 1"
                 )
             mixture[i] = 0.0
             mixture[i, actions] = chances
@@ -235,7 +257,7 @@ def payoffs(
     actions = tuple(np.flatnonzero(~np.isnan(table.quality[i])) for i in chosen)
     shape = tuple(map(len, actions))
     count = int(np.prod([float(size) for size in shape]))
-    if count > max_profiles:
+    if not count <= max_profiles:  # NaN allows none
         raise ValueError(
             f"{' x '.join(map(str, shape))} actions are {count:.3g} profiles, more than"
             f" max_profiles={max_profiles}; name fewer players with providers=[...] (and"
@@ -278,11 +300,17 @@ def _parts(game: Any, mechanism: str | Mechanism | None) -> tuple[Market, Mechan
 def _places(market: Market, providers: Sequence[str | int] | None) -> tuple[int, ...]:
     if providers is None:
         return tuple(range(market.num_providers))
+    if isinstance(providers, str):
+        providers = [providers]
     places = []
     for one in providers:
         if isinstance(one, str) and one in market.names:
             places.append(market.names.index(one))
-        elif not isinstance(one, str) and 0 <= int(one) < market.num_providers:
+        elif (
+            isinstance(one, (int, np.integer))
+            and not isinstance(one, bool)
+            and 0 <= one < market.num_providers
+        ):
             places.append(int(one))
         else:
             raise ValueError(

@@ -64,7 +64,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(Path(path).read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits
         raise ValueError(f"{path} is no TOML file: {error}") from None
 
 
@@ -165,7 +165,10 @@ def _read(value: Any, hint: Any, where: str) -> Any:
         if origin is Path and isinstance(value, (str, Path)):
             return Path(value)
         if origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                raise ValueError(f"{where} is too large; numbers end at 1e308") from None
         if origin in (str, int, bool) and type(value) is origin:
             return value
     expected = " or ".join(map(_named, kinds))

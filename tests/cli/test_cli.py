@@ -149,6 +149,10 @@ MEASURE = ["measure", "--models", "a", "--task", "chains", "--out", "o"]
         (["solve", "--providers", "nobody"], "nobody"),
         (["play", "--rounds", "0"], "at least 1"),
         (["play", "--seed", "-1"], "at least 0"),
+        (["solve", "--types", "weight=nan"], "has no weight"),
+        (["solve", "--types", "share=1"], "cannot read 'share=1'"),
+        (["compare", "--out", "x\0", "--no-figure"], "null byte"),
+        (["sweep", "--patience", "nan"], "must be positive"),
         (["frobnicate"], "invalid choice"),
         (["estimate", "nowhere.jsonl"], "nowhere.jsonl"),
         (["measure"], "--models is missing"),
@@ -338,6 +342,11 @@ def test_plot_curves(capsys, tmp_path):
     assert code == 2
     assert "must end in" in err
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    for entry in ("much", ""):
+        (tmp_path / "text.csv").write_text(f"provider,level,accuracy,tokens\na,1,{entry},10\n")
+        code, _, err = call(capsys, "plot-curves", tmp_path / "text.csv", "--out", out)
+        assert code == 2
+        assert "text.csv, row 1: accuracy is" in err
     code, _, err = call(capsys, "plot-curves", tmp_path / "other.csv")
     assert code == 2
     assert "'provider'" in err

@@ -58,6 +58,19 @@ def test_rules_that_come_to_the_same_share_a_bar():
     assert len(_compare.groups({"b": two})) == 2
 
 
+def test_an_output_that_cannot_be_is_refused_before_anything_is_solved(
+    tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "file").write_text("kept")
+    solved = []
+    monkeypatch.setattr("ttc_env.compare", lambda *_, **__: solved.append(1))
+    code, _, error = call(
+        capsys, "compare", "gsm8k", *SMALL, "--no-figure", "--out", tmp_path / "file"
+    )
+    assert (code, solved) == (2, [])
+    assert "File exists; name another file or folder" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -65,6 +65,14 @@ def test_assumptions_are_changed_one_at_a_time():
     assert all(row["arc_agi_2 2025-05"] != default for row in table[1:])
 
 
+def test_an_output_that_cannot_be_is_refused_before_anything_is_solved(tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    assert main(["history", "--no-figures", "--out", str(tmp_path / "file")]) == 2
+    out = capsys.readouterr()
+    assert "File exists; name another file or folder" in out.err
+    assert "dates" not in out.err  # no progress
+
+
 @pytest.mark.parametrize("arguments", [["--resamples", "0"], ["--seed", "-1"]])
 def test_bad_options_end_with_one_line(arguments, capsys):
     assert main(["history", *arguments]) == 2

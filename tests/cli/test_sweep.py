@@ -120,6 +120,12 @@ def test_the_example_can_be_run_as_it_is(tmp_path, capsys):
         (["--betas", "1,x"], SMALL, "--betas: invalid list of float value"),
         (["sweep.toml"], "betas = []", "give at least one entry"),
         (["sweep.toml"], "beta = [1]", "'beta' is unknown; choose among alpha"),
+        (["sweep.toml"], "betas = [nan]", "betas has nan; give finite numbers"),
+        (["sweep.toml"], "betas = [1, -1]", "betas has -1.0; give finite numbers"),
+        (["sweep.toml"], f"betas = [{'9' * 400}]", "expected a list of float"),
+        (["sweep.toml"], "alpha = inf", "alpha is inf; it must be a positive number"),
+        (["sweep.toml"], "providers = []", "name at least one"),
+        (["sweep.toml", "--patience", "nan"], SMALL, "must be positive"),
         (["sweep.toml"], 'betas = ["x"]', r"betas is \['x'\]"),
         (["sweep.toml"], 'mechanisms = ["lottery"]', "lottery"),
         (["sweep.toml"], 'learners = ["hedge"]', r"python -m scripts\.sweep sweep\.toml"),
@@ -146,3 +152,25 @@ def test_a_game_that_fails_is_named_and_the_others_go_on(folder, capsys):
     assert len(list((folder / "swept/cells").iterdir())) == 1
     (failure,) = (folder / "swept/failed").iterdir()
     assert "gsm9k" in failure.read_text()
+
+
+def test_a_curve_file_is_known_by_its_name_in_capitals_too(folder, capsys):
+    """Its content is part of a cell's name, so that a changed file is solved again."""
+    path = folder / "CURVES.CSV"
+    row = "provider,level,accuracy,tokens,price_per_token\na,1,{},100,1e-6\n"
+    names = []
+    for accuracy in (0.5, 0.6):
+        path.write_text(row.format(accuracy))
+        arguments = ["--benchmarks", path, "--alpha", "0.01", "--out", "swept", "--dry-run"]
+        code, out, _ = call(capsys, "sweep", *arguments)
+        assert code == 0
+        names.append(out)
+    assert names[0] != names[1]
+    assert call(capsys, "sweep", *arguments[:-1])[0] == 0
+
+
+def test_a_long_name_is_cut_and_the_others_go_on(folder, capsys):
+    code, _, err = call(capsys, "sweep", "--benchmarks", f"gsm8k,{'x' * 400}", "--out", "swept")
+    assert code == cli.USER_ERROR
+    assert "1 of 2 cells failed" in err
+    assert len(list((folder / "swept/cells").iterdir())) == 1

@@ -1094,6 +1094,7 @@ def test_markets_of_their_own_move_too():
     [
         ({"shocks": 0.1}, "give ttc_env.Shocks"),
         ({"price_period": 0}, "price_period is 0"),
+        ({"users": 10**12 + 1}, "users is 1000000000001; it must be at most 1,000,000,000,000"),
         ({"price_period": 2, "prices": "fixed"}, "one price choice alone"),
         ({"shocks": lambda: ttc_env.Shocks(entry=1.5)}, "chance per round"),
         ({"shocks": lambda: ttc_env.Shocks(exit=(0.1, 0.2))}, "about 2 providers"),
@@ -1130,6 +1131,21 @@ def test_bad_options_are_refused_with_a_remedy(given, words):
         ttc_env.parallel_env(
             **{name: value() if callable(value) else value for name, value in given.items()}
         )
+
+
+@pytest.mark.parametrize("demand", ["expected", "sampled"])
+def test_the_most_users_and_the_largest_factors_are_still_counted(demand):
+    """Arrivals beyond an int64 came out negative, and with them what was earned."""
+    shocks = ttc_env.Shocks(demand=[ttc_env.Path([1e6]), ttc_env.Path([1e6])])
+    env = ttc_env.parallel_env(users=10**12, demand=demand, shocks=shocks, prices="fixed")
+    env.reset(seed=0)
+    rewards = env.step(dict.fromkeys(env.agents, 0))[1]
+    assert min(rewards.values()) > 0
+    one = ttc_env.parallel_env(users=1, prices="fixed")
+    one.reset(seed=0)
+    expected = one.step(dict.fromkeys(one.agents, 0))[1]
+    for agent, reward in rewards.items():
+        assert reward == pytest.approx(1e18 * expected[agent], rel=1e-6)
 
 
 def test_a_batch_refuses_optima_that_take_seconds():

@@ -173,6 +173,27 @@ def test_random_rivals_follow_the_seed():
     assert first == again != other
 
 
+@pytest.mark.parametrize("claims", [5, (1,), (0.5, 1, 2)])
+def test_claims_are_two_factors(claims):
+    with pytest.raises(ValueError, match="two factors"):
+        ttc_env.audit("market", ttc_env.load_market(), claims=claims)
+
+
+def test_a_name_is_no_market():
+    for name, call in {
+        "audit": lambda: ttc_env.audit("market", "gsm8k"),
+        "compare": lambda: ttc_env.compare("gsm8k"),
+        "deterrence": lambda: ttc_env.deterrence("gsm8k"),
+        "first_best": lambda: ttc_env.first_best("gsm8k"),
+        "regret": lambda: ttc_env.regret("gsm8k", [0]),
+        "resample": lambda: ttc_env.resample("gsm8k", 1),
+        "solve": lambda: ttc_env.solve("gsm8k"),
+        "who_pays": lambda: ttc_env.who_pays("gsm8k", "market", [0], [0]),
+    }.items():
+        with pytest.raises(TypeError, match=f"{name} needs a Market, not str; see ttc_env.load"):
+            call()
+
+
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="choose 'truthful', 'random'"):
         ttc_env.audit("auction", MARKET, "angels")

@@ -488,3 +488,24 @@ def test_deterrence_names_what_it_needs():
     assert not found.holds.any()
     with pytest.raises(ValueError, match="above 0"):
         found.fine(0.0)
+    for k in (-1, len(found.honest)):
+        for asked in (found.binding, found.best_lie):
+            with pytest.raises(ValueError, match="no honest equilibrium"):
+                asked(k)
+    for provider in (-1, 9):  # a wrong index gained nothing by any lie
+        with pytest.raises(ValueError, match=r"no provider .* from 0 to 8"):
+            found.best_lie(provider=provider)
+
+
+@pytest.mark.parametrize("profile", [[0] * 8 + [99], [0] * 8 + [-1], [0] * 8, [0.5] * 9])
+def test_who_pays_refuses_actions_that_do_not_exist(profile):
+    market, honest = ttc_env.load_market(), [0] * 9
+    for lying, true in ((profile, honest), (honest, profile)):
+        with pytest.raises(ValueError, match=r"no action|a pure profile is 9 integers"):
+            ttc_env.who_pays(market, "market", lying, true)
+
+
+@pytest.mark.parametrize("steps", [1e30, 1001, 0])
+def test_steps_beyond_every_curve_are_refused(steps):
+    with pytest.raises(ValueError, match="from 1 to 1000"):
+        make_mechanism("market", misreport={"under_serve": [steps]})

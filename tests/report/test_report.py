@@ -275,6 +275,9 @@ def test_a_folder_without_a_comparison_is_refused(tmp_path, capsys):
     write_table(tmp_path, welfare="much")
     with pytest.raises(ValueError, match="welfare of market is 'much'"):
         comparison.read(tmp_path)
+    (tmp_path / "table.csv").write_bytes(b"mechanism\n\xff\n")
+    with pytest.raises(ValueError, match=r"table\.csv is no CSV file"):
+        comparison.read(tmp_path)
     assert cli.main(["report", "--compare", str(tmp_path), "-o", str(tmp_path / "x.html")]) == 2
     assert not (tmp_path / "x.html").exists()
     assert capsys.readouterr().err.count("\n") == 1

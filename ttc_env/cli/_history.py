@@ -126,6 +126,7 @@ def run(options: argparse.Namespace) -> None:
     """
     if not options.no_figures:
         need_matplotlib("--no-figures")
+    options.out.mkdir(parents=True, exist_ok=True)  # refused now, not when all is solved
     points: dict[str, list[HistoryPoint]] = {}
     for benchmark in TASKS:
         points[benchmark] = history(

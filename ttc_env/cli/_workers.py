@@ -60,7 +60,7 @@ def run_cells(cells: Sequence[Cell], out: Path, args: argparse.Namespace) -> Non
         raise ValueError(f"--{' and --'.join(chosen)} exclude each other; give one of them")
     for name in ("workers", "submitit", "patience"):
         value = getattr(args, name)
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:  # NaN neither
             raise ValueError(f"--{name} is {value}; it must be positive")
     shard = read_shard(args.shard)
     patience = engine.PATIENCE if args.patience is None else args.patience

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.no_figure:
         need_matplotlib("--no-figure")
     market = read_market(args)
+    args.out.mkdir(parents=True, exist_ok=True)  # refused now, not when all is solved
     names = None if args.mechanisms is None else [x.strip() for x in args.mechanisms.split(",")]
     found = ttc_env.compare(
         market,

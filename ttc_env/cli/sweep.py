@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ out = "results/sweep"
 # alpha = 0.01                           # USD value of a right answer: a curve file needs it
 # providers = ["Qwen2-7B", "Qwen2.5-7B"] # names to keep
 """
+
+LONGEST_NAME = 200
+"""Of a cell, without its hash: file systems end names at 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,12 @@ class SweepConfig:
             values = list(getattr(self, name))
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} is {values}; give at least one entry, each once")
+        if wrong := [beta for beta in self.betas if not 0 <= beta < math.inf]:
+            raise ValueError(f"betas has {wrong[0]}; give finite numbers >= 0, 1/USD")
+        if self.alpha is not None and not 0 < self.alpha < math.inf:
+            raise ValueError(f"alpha is {self.alpha}; it must be a positive number of USD")
+        if self.providers is not None and not self.providers:
+            raise ValueError("providers is []; name at least one, or leave it out")
 
     def games(self) -> list[Game]:
         """All games, in the order of the lists.
@@ -96,13 +106,9 @@ class Game:
     @property
     def environment(self) -> dict[str, Any]:
         """Arguments of `ttc_env.parallel_env`."""
-        benchmark, _, method = self.benchmark.partition("/")
-        if self.benchmark.endswith(".csv"):
-            benchmark, method = self.benchmark, ""
         return {
             "mechanism": self.mechanism,
-            "benchmark": benchmark,
-            "method": method or None,
+            **place(self.benchmark),
             "prices": self.prices,
             "beta": self.beta,
             "alpha": self.alpha,
@@ -143,11 +149,24 @@ class Game:
         return [{**self.key, **numbers, **profiles}]
 
 
+def is_file(benchmark: str) -> bool:
+    """Whether a benchmark is a curve file."""
+    return benchmark.lower().endswith(".csv")
+
+
+def place(benchmark: str) -> dict[str, str | None]:
+    """Arguments of `ttc_env.load_market` for `benchmark/method`, or for a curve file."""
+    if is_file(benchmark):
+        return {"benchmark": benchmark, "method": None}
+    name, _, method = benchmark.partition("/")
+    return {"benchmark": name, "method": method or None}
+
+
 def source(benchmark: str) -> str:
     """What else than its options decides a game's numbers: this version, and a file's content."""
     import ttc_env
 
-    if not benchmark.endswith(".csv"):
+    if not is_file(benchmark):
         return ttc_env.__version__
     content = Path(benchmark).read_bytes()
     return f"{ttc_env.__version__} {hashlib.sha256(content).hexdigest()}"
@@ -157,7 +176,7 @@ def cell_name(cell: Any, *words: str) -> str:
     """A file name: words to read, and a hash of everything, so that no two cells share a file."""
     facts = json.dumps(asdict(cell), sort_keys=True)
     text = "_".join("".join(c if c.isalnum() or c in ".-" else "-" for c in w) for w in words)
-    return f"{text}_{hashlib.sha256(facts.encode()).hexdigest()[:10]}"
+    return f"{text[:LONGEST_NAME]}_{hashlib.sha256(facts.encode()).hexdigest()[:10]}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -30,6 +30,9 @@ from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market
 from ttc_env.game.validation import frozen_array
 
+MOST_USERS = 10**12
+"""Arrivals per round: times the largest factor on demand, a million, they still fit an int64."""
+
 INFORMATION = ("full", "prices", "own")
 """What a provider sees of the others' last round: quality, price and share; the price alone;
 nothing.
@@ -345,6 +348,8 @@ def make_config(
     for name, count in counts.items():
         if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name} is {count!r}; it must be a whole number, at least 1")
+    if users > MOST_USERS:
+        raise ValueError(f"users is {users}; it must be at most {MOST_USERS:,} arrivals a round")
     known = signature(load_market).parameters
     market_options = {name: value for name, value in options.items() if name in known}
     mechanism_options = {name: value for name, value in options.items() if name not in known}

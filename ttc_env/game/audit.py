@@ -33,7 +33,7 @@ from ttc_env.game.mechanisms import get_mechanism
 from ttc_env.game.misreports import TRUTH, Misreports, Report
 from ttc_env.game.rules.base import Rule, Users
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market
+from ttc_env.game.types import Array, Market, check_market
 from ttc_env.game.yardstick import first_best
 
 if TYPE_CHECKING:
@@ -146,13 +146,14 @@ def audit(
         ValueError: rivals of another kind, a range of claims without the truth in it, or no honest
             equilibrium.
     """
+    check_market("audit", market)
     mechanism = get_mechanism(mechanism)
     if claims is None:
         own = (1.0, *mechanism.misreports.over_claim)
         claims = (min(own), max(own)) if mechanism.misreports.kinds else (0.5, 2.0)
-    low, high = claims
+    low, high = claims if np.shape(claims) == (2,) else (np.nan, np.nan)
     if not 0 <= low <= 1 <= high < np.inf:
-        raise ValueError(f"claims are factors low <= 1 <= high, with low >= 0; got {claims}")
+        raise ValueError(f"claims are two factors low <= 1 <= high, with low >= 0; got {claims}")
     lattice = _Lattice(mechanism, market, claims)
     truth = lattice.truth()
     name, others = _rivals(rivals, lattice, truth, seed)  # [n, b]

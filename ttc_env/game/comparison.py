@@ -27,7 +27,8 @@ from ttc_env.game.mechanisms import Mechanism, make_mechanism, mechanisms
 from ttc_env.game.regret import assess
 from ttc_env.game.resampling import interval, resample
 from ttc_env.game.solve import solve
-from ttc_env.game.types import Array, Market
+from ttc_env.game.types import Array, Market, check_market
+from ttc_env.game.validation import is_number
 from ttc_env.game.yardstick import Account, account
 
 MEASURES = Account._fields
@@ -94,6 +95,10 @@ def entries(
         ValueError: an unknown name, or a market that has no grid of markups.
     """
     known = mechanisms()
+    if isinstance(names, str):
+        names = [names]
+    if names is not None and not len(names):
+        raise ValueError(f"no mechanism is named; choose from {', '.join(known)}")
     if unknown := sorted(set(names or ()) - set(known)):
         raise ValueError(
             f"mechanism {', '.join(unknown)} is unknown; choose from {', '.join(known)}"
@@ -191,10 +196,12 @@ def compare(
         progress: a wrapper for the loop over rules.
 
     Raises:
-        ValueError: an unknown name, a market without a grid of markups, a band outside (0, 1), or
-            as `ttc_env.resample` does.
+        TypeError: `market` is something else.
+        ValueError: an unknown name or none, a market without a grid of markups, a band outside
+            (0, 1), or as `ttc_env.resample` does.
     """
-    if not 0.0 < band < 1.0:
+    check_market("compare", market)
+    if not is_number(band) or not 0.0 < band < 1.0:
         raise ValueError(f"band is {band!r}; it must lie between 0 and 1, such as 0.9")
     compared, left_out = entries(market, names)
     drawn = list(resample(market, resamples, seed)) if resamples else []

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ttc_env.game import demand
-from ttc_env.game.mechanisms import make_mechanism
+from ttc_env.game.mechanisms import get_mechanism, make_mechanism
 from ttc_env.game.misreports import Report
+from ttc_env.game.regret import pure_profile
 from ttc_env.game.solution import Profile
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market
+from ttc_env.game.types import Array, Market, check_market
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
@@ -107,8 +108,12 @@ class Deterrence:
         return self.mechanism.misreports.expected_fine >= self.line
 
     def binding(self, k: int = 0) -> Lie | None:
-        """The lie that sets the frontier of honest equilibrium k; None if no lie pays."""
-        least = np.nan_to_num(self.least[k], nan=0.0)
+        """The lie that sets the frontier of honest equilibrium k; None if no lie pays.
+
+        Raises:
+            ValueError: there is no such equilibrium.
+        """
+        least = np.nan_to_num(self.least[self._known(k)], nan=0.0)
         i, action = np.unravel_index(int(least.argmax()), least.shape)
         return self._lie(int(i), int(action)) if least[i, action] > 0 else None
 
@@ -117,7 +122,13 @@ class Deterrence:
         own fine, and who pays for it; None if it gains nothing by any.
 
         provider: its index; the one that gains most if None.
+
+        Raises:
+            ValueError: there is no such equilibrium, or no such provider.
         """
+        k, n = self._known(k), self.market.num_providers
+        if provider is not None and not 0 <= provider < n:
+            raise ValueError(f"there is no provider {provider!r}; give an index from 0 to {n - 1}")
         mechanism, market = self.mechanism, self.market
         table = mechanism.offers(market)
         played = table.take(self.honest[k])
@@ -133,6 +144,13 @@ class Deterrence:
         lying = self.honest[k].copy()
         lying[i] = action
         return self._lie(i, action), who_pays(market, mechanism, lying, self.honest[k])
+
+    def _known(self, k: int) -> int:
+        count = len(self.honest)
+        if not 0 <= k < count:
+            have = f"give an index from 0 to {count - 1}" if count else "there is none"
+            raise ValueError(f"there is no honest equilibrium {k!r}; {have}")
+        return k
 
     def _lie(self, i: int, action: int) -> Lie:
         level, price, report = (int(x) for x in self.mechanism.split(action, self.market))
@@ -152,19 +170,25 @@ class WhoPays(NamedTuple):
     who: tuple[int, ...]  # who lies
 
 
-def who_pays(market: Market, mechanism: Mechanism, lying: ArrayLike, honest: ArrayLike) -> WhoPays:
+def who_pays(
+    market: Market, mechanism: str | Mechanism, lying: ArrayLike, honest: ArrayLike
+) -> WhoPays:
     """Who gains and who loses by lies: `lying` play less `honest` play.
 
     Args:
         mechanism: with the lies that may be told.
         lying, honest: `[n]` flat actions of it, such as an equilibrium with lies and one without.
+
+    Raises:
+        ValueError: a profile of another shape, or an action that does not exist.
     """
+    check_market("who_pays", market)
+    mechanism = get_mechanism(mechanism)
     table = mechanism.offers(market)
-    rounds: list[Round] = [
-        mechanism.play(table.take(np.asarray(profile)), market) for profile in (lying, honest)
-    ]
+    profiles = [pure_profile(np.asarray(one), table, market) for one in (lying, honest)]
+    rounds: list[Round] = [mechanism.play(table.take(one), market) for one in profiles]
     after, before = rounds
-    lies = mechanism.lies(lying, market)
+    lies = mechanism.lies(profiles[0], market)
     gain = after.utility - before.utility
     return WhoPays(
         users=float(after.user_value - before.user_value),
@@ -195,6 +219,7 @@ def deterrence(
     Raises:
         ValueError: a mechanism in which nobody can lie.
     """
+    check_market("deterrence", market)
     if isinstance(mechanism, str):
         if "misreport" not in options:
             options["misreport"] = make_mechanism(mechanism).tariff.lies

@@ -29,6 +29,8 @@ POINTS_PER_DECADE = 300
 """Betas at which equilibria are found first; between two of them changes are located exactly."""
 BETAS = (1.0, 1e7)
 """1/USD: where crossings are looked for."""
+MOST_DECADES = 20
+"""Of such a range: more betas would take minutes."""
 _CLOSE = 1e-10  # relative distance up to which a jump or a crossing is located
 
 
@@ -119,6 +121,8 @@ def fit_beta(
     if (elasticity is None) == (shares is None):
         raise ValueError("give an elasticity, or shares that were seen: one of the two")
     if elasticity is not None:
+        if users is not None or profile is not None:
+            raise ValueError("users and profile speak of shares; leave them out, or give shares")
         return _from_elasticity(market, float(elasticity), betas)
     assert shares is not None
     return _from_shares(market, np.asarray(shares, dtype=np.float64), users, profile, outside_seen)
@@ -153,10 +157,13 @@ def _from_elasticity(market: Market, target: float, betas: tuple[float, float]) 
         raise ValueError(
             f"elasticity is {target}; demand falls in the price, so that it is a number below 0"
         )
-    low, high = float(betas[0]), float(betas[1])
+    low, high = map(float, betas) if np.shape(betas) == (2,) else (np.nan, np.nan)
     if not 0 < low < high < np.inf:
         raise ValueError(f"betas is {betas}; give two positive numbers in rising order, 1/USD")
-    count = max(2, int(np.ceil(np.log10(high / low) * POINTS_PER_DECADE)) + 1)
+    decades = np.log10(high) - np.log10(low)
+    if decades > MOST_DECADES:
+        raise ValueError(f"betas is {betas}; give a range of at most {MOST_DECADES} decades")
+    count = max(2, int(np.ceil(decades * POINTS_PER_DECADE)) + 1)
     points = np.geomspace(low, high, count)
     search = _Search(market, target)
     profiles = search.scan(points)

@@ -24,6 +24,9 @@ import numpy as np
 
 from ttc_env.game.validation import is_number
 
+MOST_STEPS = 1000
+"""Of `under_serve`: more than any curve has levels."""
+
 EVERY = "every"
 """Size of `under_serve`: every number of steps that the levels allow."""
 
@@ -79,10 +82,11 @@ class Misreports:
                     " levels"
                 )
             steps = _numbers("under_serve", self.under_serve)
-            if any(x < 1 or x != int(x) for x in steps) or list(steps) != sorted(set(steps)):
+            wrong = [x for x in steps if not 1 <= x <= MOST_STEPS or x != int(x)]
+            if wrong or list(steps) != sorted(set(steps)):
                 raise ValueError(
-                    "sizes of under_serve are whole numbers of levels >= 1, in rising order; got"
-                    f" {steps}"
+                    "sizes of under_serve are whole numbers of levels, from 1 to"
+                    f" {MOST_STEPS}, in rising order; got {steps}"
                 )
             object.__setattr__(self, "under_serve", tuple(map(int, steps)))
         if not (is_number(self.audit_rate) and 0.0 <= self.audit_rate <= 1.0):

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from ttc_env.game import demand
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market
+from ttc_env.game.types import Array, Market, check_market
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
@@ -108,11 +108,12 @@ def assess(profile: ArrayLike, mechanism: str | Mechanism, market: Market) -> Re
     """
     from ttc_env.game.mechanisms import get_mechanism  # which imports the rules, which import this
 
+    check_market("a regret", market)
     mechanism = get_mechanism(mechanism)
     table = mechanism.offers(market)
     profile = np.asarray(profile)
     if profile.ndim == 1:
-        actions = _validated(profile, table, market)
+        actions = pure_profile(profile, table, market)
         profit, log_share = mechanism.deviations(table, table.take(actions), market)
         rows = np.arange(len(actions))
         best, regret, relative = compare(
@@ -172,7 +173,7 @@ def relative_regret(
     return assess(profile, mechanism, market).relative
 
 
-def _validated(profile: np.ndarray, table: Offer, market: Market) -> np.ndarray:
+def pure_profile(profile: np.ndarray, table: Offer, market: Market) -> np.ndarray:
     n, a = table.quality.shape
     if profile.shape != (n,) or not np.issubdtype(profile.dtype, np.integer):
         raise ValueError(

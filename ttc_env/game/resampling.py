@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ttc_env.game import frontier
-from ttc_env.game.types import Array, Curve, Market, Provider
+from ttc_env.game.types import Array, Curve, Market, Provider, check_market
 
 QUESTIONS = {"gsm8k": 1319, "aime": 933, "gpqa": 546, **frontier.TASKS}
 """Questions behind the accuracies of each packaged benchmark (data/SOURCES.md)."""
@@ -44,6 +44,7 @@ def resample(
         ValueError: at once, not at the first draw: n out of range, providers given as arrays, or
             curves of which neither the number of questions nor the standard error is known.
     """
+    check_market("resample", market)
     if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 0:
         raise ValueError(f"n is {n!r}; it must be a whole number of markets, at least 0")
     questions = QUESTIONS.get(market.benchmark or "")

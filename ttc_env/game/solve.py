@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 from ttc_env.game.mechanisms import Mechanism, get_mechanism
 from ttc_env.game.rules.posted_price import PostedPriceSolution
 from ttc_env.game.rules.score_auction import AuctionSolution
-from ttc_env.game.types import Array, Market
+from ttc_env.game.types import Array, Market, check_market
 from ttc_env.game.validation import validate_tolerance
 
 
@@ -47,11 +47,7 @@ def solve(market: Market, mechanism: str | Mechanism = "market", *, tolerance: f
         ValueError: an unknown mechanism, a tolerance that is NaN, infinite or negative, or an
             auction whose grid leaves out the truthful bid, so that it has no dominant strategy.
     """
-    if not isinstance(market, Market):
-        raise TypeError(
-            f"solve needs a Market, not {type(market).__name__}; see ttc_env.load_market and"
-            " Market.from_arrays"
-        )
+    check_market("solve", market)
     validate_tolerance(tolerance)
     mechanism = get_mechanism(mechanism)
     return mechanism.rule.solve(mechanism, market, tolerance=tolerance)

@@ -282,6 +282,15 @@ class Provider:
         return provider
 
 
+def check_market(function: str, market: object) -> None:
+    """Raise TypeError unless `market` is a `Market`."""
+    if not isinstance(market, Market):
+        raise TypeError(
+            f"{function} needs a Market, not {type(market).__name__}; see ttc_env.load_market and"
+            " Market.from_arrays"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Market(Tabular):
     """Providers and the users they compete for. Everything a mechanism needs to know; nothing about

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ttc_env.game import welfare
 from ttc_env.game.demand import log_total, logits
 from ttc_env.game.tariffs import reference_level
-from ttc_env.game.types import Array, Market
+from ttc_env.game.types import Array, Market, check_market
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -37,6 +37,7 @@ def first_best(market: Market, *, tastes: bool = False, rule: Rule | None = None
         tastes: in the reading with tastes; infinite at beta = 0.
         rule: one whose users are of several types, each of whom then gets its own best.
     """
+    check_market("first_best", market)
     if rule is not None:
         kinds = rule.kinds_of_users(market)
         return sum(kind.weight * first_best(kind.market, tastes=tastes) for kind in kinds)

@@ -15,13 +15,14 @@ import pandas as pd
 
 FORMATS = (".png", ".svg", ".pdf")
 NEEDED = ("provider", "level", "accuracy", "tokens")
+INTERVAL = ("accuracy_lo", "accuracy_hi")
 
 
 def read_curves(path: Path) -> pd.DataFrame:
     """A curve file as it stands.
 
     Raises:
-        ValueError: no CSV file, or one without the columns `NEEDED`.
+        ValueError: no CSV file, one without the columns `NEEDED`, or an entry that is no number.
     """
     try:
         table = pd.read_csv(path, dtype={"provider": str}, keep_default_na=False, na_values=[""])
@@ -30,6 +31,15 @@ def read_curves(path: Path) -> pd.DataFrame:
     missing = [name for name in NEEDED if name not in table.columns]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; a curve file has {NEEDED}")
+    for name in (*NEEDED[1:], *INTERVAL):
+        if name not in table.columns:
+            continue
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        wrong = numbers.isna() & (table[name].notna() | (name in NEEDED))
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            raise ValueError(f"{path}, row {row + 1}: {name} is {table[name][row]!r}, no number")
+        table[name] = numbers
     return table
 
 
@@ -46,7 +56,7 @@ def curves_figure(tables: Sequence[tuple[str, pd.DataFrame]], x: str = "tokens")
         for provider, group in table.groupby("provider", sort=False):
             group = group.sort_values(x)
             (line,) = panel.plot(group[x], group["accuracy"], marker="o", ms=3, label=provider)
-            if {"accuracy_lo", "accuracy_hi"} <= set(group.columns):
+            if set(INTERVAL) <= set(group.columns):
                 panel.fill_between(
                     group[x].astype(float),
                     group["accuracy_lo"].astype(float),

@@ -52,7 +52,10 @@ def read(folder: str | PathLike[str]) -> dict[str, Any]:
             f"no {path}; write it first: ttc-env compare gsm8k --beta 200 --out {folder}"
         )
     with path.open(newline="", encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
+        try:
+            table = list(csv.DictReader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path} is no CSV file ({error}); write it again") from None
     missing = [name for name in NEEDED if not table or name not in table[0]]
     if missing:
         raise ValueError(

@@ -22,7 +22,7 @@ from ttc_env.game.types import Array, frozen_array, restore_frozen
 from ttc_env.game.validation import number
 
 MOST = 1e6
-"""Factors are kept between 1 / MOST and MOST."""
+"""Factors are kept between 1 / MOST and MOST; on demand, their product is, too."""
 
 _LONGEST = 1_000_000  # rounds over which a function of the round is tabulated
 

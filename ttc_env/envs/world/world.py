@@ -16,7 +16,7 @@ from ttc_env.envs.config import EnvConfig, action_masks
 from ttc_env.envs.generators import SeparateGenerators, from_states, states_of
 from ttc_env.envs.observations import BatchObservation, ObservationLayout
 from ttc_env.envs.rounds import BatchRounds, Played
-from ttc_env.envs.world.shocks import Shocks, row_of
+from ttc_env.envs.world.shocks import MOST, Shocks, row_of
 from ttc_env.envs.world.stage import Stage
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.types import Array
@@ -133,7 +133,8 @@ class World:
             for factor in costs:
                 cost = cost * factor
         if demands:
-            size = float(self.config.users) * np.prod([x[0] for x in demands], axis=0)
+            factor = np.prod([x[0] for x in demands], axis=0).clip(1.0 / MOST, MOST)
+            size = float(self.config.users) * factor
             arrivals = np.maximum(np.rint(size), 1.0).astype(np.int64)
         return Stage(t, costs, demands, cost, arrivals, present, capital, held)
 

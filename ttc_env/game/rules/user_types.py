@@ -119,9 +119,9 @@ def user_types(types: Types) -> tuple[UserType, ...]:
                 f"a user type is {given!r}; give a ttc_env.UserType, or a dict with some of"
                 f" {', '.join(known)}"
             )
-        if "weight" not in given:
-            raise ValueError(f"user type {dict(given)} has no weight, its share of all users")
         fields: Any = {name: x for name, x in given.items() if x is not None and not _is_nan(x)}
+        if "weight" not in fields:
+            raise ValueError(f"user type {dict(given)} has no weight, its share of all users")
         found.append(UserType(**fields))
     if not found:
         raise ValueError(
@@ -138,15 +138,23 @@ def user_types(types: Types) -> tuple[UserType, ...]:
 
 def _read(text: str) -> list[dict[str, float]]:
     """Types from a command line."""
-    try:
-        return [
-            {name: float(x) for name, x in (field.split("=") for field in kind.split())}
-            for kind in text.split(";")
-        ]
-    except ValueError:
-        raise ValueError(
-            f"cannot read user types {text!r}; write 'weight=0.5 beta=10; weight=0.5 beta=1000'"
-        ) from None
+    known = [field.name for field in dataclasses.fields(UserType)]
+    types = []
+    for kind in text.split(";"):
+        fields: dict[str, float] = {}
+        for field in kind.split():
+            name, equals, value = field.partition("=")
+            try:
+                if not equals or name not in known or name in fields:
+                    raise ValueError
+                fields[name] = float(value)
+            except ValueError:
+                raise ValueError(
+                    f"cannot read {field!r} in the user types {text!r}; write 'weight=0.5 beta=10;"
+                    f" weight=0.5 beta=1000', with each of {', '.join(known)} at most once a type"
+                ) from None
+        types.append(fields)
+    return types
 
 
 def _is_nan(x: Any) -> bool:
