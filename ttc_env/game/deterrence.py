@@ -26,6 +26,7 @@ from ttc_env.game.regret import pure_profile
 from ttc_env.game.solution import Profile
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market, check_market
+from ttc_env.game.validation import index
 
 if TYPE_CHECKING:
     from ttc_env.game.mechanisms import Mechanism
@@ -126,9 +127,9 @@ class Deterrence:
         Raises:
             ValueError: there is no such equilibrium, or no such provider.
         """
-        k, n = self._known(k), self.market.num_providers
-        if provider is not None and not 0 <= provider < n:
-            raise ValueError(f"there is no provider {provider!r}; give an index from 0 to {n - 1}")
+        k = self._known(k)
+        if provider is not None:
+            provider = index("provider", provider, self.market.num_providers)
         mechanism, market = self.mechanism, self.market
         table = mechanism.offers(market)
         played = table.take(self.honest[k])
@@ -146,11 +147,7 @@ class Deterrence:
         return self._lie(i, action), who_pays(market, mechanism, lying, self.honest[k])
 
     def _known(self, k: int) -> int:
-        count = len(self.honest)
-        if not 0 <= k < count:
-            have = f"give an index from 0 to {count - 1}" if count else "there is none"
-            raise ValueError(f"there is no honest equilibrium {k!r}; {have}")
-        return k
+        return index("honest equilibrium", k, len(self.honest))
 
     def _lie(self, i: int, action: int) -> Lie:
         level, price, report = (int(x) for x in self.mechanism.split(action, self.market))

@@ -23,7 +23,7 @@ from ttc_env.game.demand import shares as logit_shares
 from ttc_env.game.mechanisms import get_mechanism
 from ttc_env.game.solve import solve
 from ttc_env.game.sweep import sweep
-from ttc_env.game.types import Array, Market
+from ttc_env.game.types import Array, Market, check_market
 
 POINTS_PER_DECADE = 300
 """Betas at which equilibria are found first; between two of them changes are located exactly."""
@@ -118,6 +118,7 @@ def fit_beta(
 
     Source: GAME.md, theorem 21.
     """
+    check_market("fit_beta", market)
     if (elasticity is None) == (shares is None):
         raise ValueError("give an elasticity, or shares that were seen: one of the two")
     if elasticity is not None:

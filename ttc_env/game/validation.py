@@ -59,6 +59,19 @@ def is_number(value: object) -> bool:
     return isinstance(value, (numbers_abc.Real, Decimal))
 
 
+def index(what: str, value: Any, count: int) -> int:
+    """A place from 0 to count - 1.
+
+    Raises:
+        ValueError: `value` is something else: below 0, too large, a truth value, a fraction.
+    """
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or not 0 <= value < count:
+        have = f"give an index from 0 to {count - 1}" if count else "there is none at all"
+        raise ValueError(f"there is no {what} {value!r}; {have}")
+    return int(value)
+
+
 def within(values: Array, most: float) -> NDArray[np.bool_]:
     """Which numbers lie in [0, most], but for the rounding of means."""
     return (values >= -1e-9) & (values <= most + 1e-9)
