@@ -1094,6 +1094,7 @@ def test_markets_of_their_own_move_too():
     [
         ({"shocks": 0.1}, "give ttc_env.Shocks"),
         ({"price_period": 0}, "price_period is 0"),
+        ({"shocks": lambda: ttc_env.Shocks(capital=10**400)}, "give numbers"),
         ({"users": 10**12 + 1}, "users is 1000000000001; it must be at most 1,000,000,000,000"),
         ({"price_period": 2, "prices": "fixed"}, "one price choice alone"),
         ({"shocks": lambda: ttc_env.Shocks(entry=1.5)}, "chance per round"),

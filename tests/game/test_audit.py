@@ -184,6 +184,7 @@ def test_a_name_is_no_market():
         "audit": lambda: ttc_env.audit("market", "gsm8k"),
         "compare": lambda: ttc_env.compare("gsm8k"),
         "deterrence": lambda: ttc_env.deterrence("gsm8k"),
+        "fit_beta": lambda: ttc_env.fit_beta("gsm8k", shares=[1.0]),
         "first_best": lambda: ttc_env.first_best("gsm8k"),
         "regret": lambda: ttc_env.regret("gsm8k", [0]),
         "resample": lambda: ttc_env.resample("gsm8k", 1),

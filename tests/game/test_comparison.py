@@ -251,3 +251,10 @@ class ZeroPrice(PerToken):
 
     def price(self, terms, choice):
         return 0.0 * terms[0] * choice
+
+
+def test_more_markets_than_fit_are_refused_at_once():
+    with pytest.raises(ValueError, match="at most 100,000"):
+        ttc_env.compare(ttc_env.load_market(), ["market"], resamples=10**9)
+    with pytest.raises(ValueError, match="no mechanism is named"):
+        ttc_env.compare(ttc_env.load_market(), [], resamples=0)

@@ -210,3 +210,13 @@ def test_the_callers_arrays_are_copied():
     market = Market.from_arrays(quality, quality / 2, quality / 4, beta=1)
     quality[:] = 7
     assert (market.quality == 1).all()
+
+
+def test_numbers_and_names_of_any_length_are_refused_by_name():
+    for option in ("beta", "alpha", "margin", "baseline", "outside_value"):
+        with pytest.raises(ValueError, match=f"{option} is 1000"):
+            load_market("gsm8k", **{option: 10**400})
+    with pytest.raises(ValueError, match="is unknown; choose gsm8k"):
+        load_market("x" * 5000, alpha=1.0)
+    with pytest.raises(FileNotFoundError, match="give an existing CSV file"):
+        load_market("x" * 5000 + ".csv", alpha=1.0)

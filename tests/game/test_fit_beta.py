@@ -131,6 +131,8 @@ def test_wrong_arguments_are_refused():
         ("one of the two", {}),
         ("one of the two", {"elasticity": -1.0, "shares": [0.1] * 9}),
         ("below 0", {"elasticity": 1.11}),
+        ("below 0", {"elasticity": -(10**400)}),
+        ("finite number", {"shares": [0.1] * 9, "users": 10**400, "profile": level}),
         ("rising order", {"elasticity": -1.0, "betas": (10.0, 1.0)}),
         ("two positive numbers", {"elasticity": -1.0, "betas": (10.0,)}),
         ("at most 20 decades", {"elasticity": -1.0, "betas": (1e-300, 1e300)}),

@@ -35,6 +35,7 @@ MEASURES = Account._fields
 MONEY = tuple(name for name in MEASURES if name not in ("efficiency", "overcompute"))
 """Measures that are given per 1000 users."""
 BANDED = tuple(name for name in MEASURES if name != "first_best")
+MOST_RESAMPLES = 100_000
 EVERYWHERE = (-np.inf, np.inf)
 RANGE = {name: (0.0, np.inf) for name in MONEY if name.startswith("lost_to") or name == "tokens"}
 RANGE["efficiency"] = (-np.inf, 1.0)
@@ -203,6 +204,8 @@ def compare(
     check_market("compare", market)
     if not is_number(band) or not 0.0 < band < 1.0:
         raise ValueError(f"band is {band!r}; it must lie between 0 and 1, such as 0.9")
+    if isinstance(resamples, int) and resamples > MOST_RESAMPLES:
+        raise ValueError(f"resamples is {resamples}; give at most {MOST_RESAMPLES:,}")
     compared, left_out = entries(market, names)
     drawn = list(resample(market, resamples, seed)) if resamples else []
     rows: list[dict[str, Any]] = []

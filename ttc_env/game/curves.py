@@ -310,8 +310,9 @@ def _read(
             " DataFrame"
         )
     path = Path(benchmark)
-    if path.suffix.lower() == ".csv" or path.exists():
-        if not path.exists():
+    exists = os.path.exists(path)  # Path.exists raises an OSError for a name that is too long
+    if path.suffix.lower() == ".csv" or exists:
+        if not exists:
             raise FileNotFoundError(
                 f"no curve file {path}; give an existing CSV file, or one of {names}"
             )

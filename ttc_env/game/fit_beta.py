@@ -24,6 +24,7 @@ from ttc_env.game.mechanisms import get_mechanism
 from ttc_env.game.solve import solve
 from ttc_env.game.sweep import sweep
 from ttc_env.game.types import Array, Market, check_market
+from ttc_env.game.validation import number, numbers
 
 POINTS_PER_DECADE = 300
 """Betas at which equilibria are found first; between two of them changes are located exactly."""
@@ -124,9 +125,12 @@ def fit_beta(
     if elasticity is not None:
         if users is not None or profile is not None:
             raise ValueError("users and profile speak of shares; leave them out, or give shares")
-        return _from_elasticity(market, float(elasticity), betas)
+        target = number("elasticity", elasticity, "below 0")
+        return _from_elasticity(market, target, betas)
     assert shares is not None
-    return _from_shares(market, np.asarray(shares, dtype=np.float64), users, profile, outside_seen)
+    if users is not None:
+        users = number("users", users, "of choices")
+    return _from_shares(market, numbers("shares", shares), users, profile, outside_seen)
 
 
 # --- from an elasticity ---------------------------------------------------------------------------

@@ -53,10 +53,17 @@ def number(what: str, value: Any, remedy: str) -> float:
 
 
 def is_number(value: object) -> bool:
+    """Whether a value is a real number that a double can hold; infinities and NaN count."""
     # NumPy's timedelta64 counts as an integer, Python's bool too.
     if isinstance(value, (bool, np.bool_, np.timedelta64)):
         return False
-    return isinstance(value, (numbers_abc.Real, Decimal))
+    if not isinstance(value, (numbers_abc.Real, Decimal)):
+        return False
+    try:
+        float(value)
+    except OverflowError:  # an integer or a fraction of hundreds of digits
+        return False
+    return True
 
 
 def index(what: str, value: Any, count: int) -> int:

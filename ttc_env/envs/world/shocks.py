@@ -204,7 +204,7 @@ def row_of(table: np.ndarray, t: int, cycle: bool = False) -> np.ndarray:
 def _table(what: str, values: Any) -> Array:
     try:
         return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{what} is {values!r}; give numbers") from error
 
 
