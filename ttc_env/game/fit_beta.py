@@ -345,7 +345,7 @@ def _likeliest(value: Array, counts: Array) -> SharesFit:
     while moments(high)[0] < aim:
         low, high = high, 2.0 * high
     beta = 0.5 * (low + high)
-    for _ in range(200):
+    while True:  # ends: beta is inside the bracket and becomes one of its ends
         expected, variance, _ = moments(beta)
         low, high = (beta, high) if expected < aim else (low, beta)
         newton = beta + (aim - expected) / variance if variance > 0 else low
