@@ -269,7 +269,7 @@ def test_what_cannot_be_compared_is_said():
     cost[4, at] = market.price[4, at]
     free = ttc_env.Market.from_arrays(market.quality, market.price, cost, beta=200)
     assert reference_level(free)[4] == at
-    with pytest.raises(ValueError, match="provider 4 sells its efficient level at .*raise the mar"):
+    with pytest.raises(ValueError, match=r"provider 4 sells its efficient .*raise the margin"):
         Markups((1.0,), PerToken((1.0,))).prices(free)
 
 

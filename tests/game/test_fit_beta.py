@@ -109,7 +109,10 @@ def test_two_changes_between_scanned_betas_are_two_jumps():
 
 def test_an_elasticity_that_is_jumped_over_has_no_beta():
     jump = ttc_env.fit_beta(ALIKE, elasticity=-1.0, betas=(10.0, 30.0)).jumps[0]
-    target, near = 0.5 * (jump.before + jump.after), (jump.beta * (1 - 1e-4), jump.beta * (1 + 1e-4))
+    target, near = (
+        0.5 * (jump.before + jump.after),
+        (jump.beta * (1 - 1e-4), jump.beta * (1 + 1e-4)),
+    )
     fit = ttc_env.fit_beta(ALIKE, elasticity=target, betas=near)
     assert np.isnan(fit.beta)
     assert not len(fit.crossings)

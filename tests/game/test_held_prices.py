@@ -48,7 +48,9 @@ def test_who_is_held_has_one_price_whatever_it_chooses():
     mechanism = make_mechanism("auction", (0.0, 1.0))
     table = holding(mechanism, (0.5, np.nan)).offers(market)
     cost = market.cost
-    np.testing.assert_allclose(table.price[0].reshape(-1, 2), np.repeat(1.5 * cost[0], 2).reshape(-1, 2))
+    np.testing.assert_allclose(
+        table.price[0].reshape(-1, 2), np.repeat(1.5 * cost[0], 2).reshape(-1, 2)
+    )
     np.testing.assert_allclose(table.price[1].reshape(-1, 2), np.outer(cost[1], [1.0, 2.0]))
     assert np.isnan(holding(mechanism, (0.5, np.nan)).tariff.neutral)  # truth cannot be bid
     assert holding(mechanism, (0.0, np.nan)).tariff.neutral == 0.0

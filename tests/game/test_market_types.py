@@ -128,7 +128,10 @@ GOOD = {"name": "a", "levels": [1, 2], "accuracy": [0.1, 0.2], "price_per_query"
         ({"price_per_query": None}, "no price"),
         ({"price_per_query": None, "price_per_token": 1e-6}, "needs tokens"),
         ({"price_per_token": 1e-6}, "two prices"),
-        ({"price_per_query": None, "tokens": [5, 9], "price_per_token": 0.0}, "it must be positive"),
+        (
+            {"price_per_query": None, "tokens": [5, 9], "price_per_token": 0.0},
+            "it must be positive",
+        ),
         ({"price_per_query": None, "tokens": [5, 9], "price_per_token": -1.0}, "must be positive"),
         ({"levels": [1, np.inf]}, "levels is .*give finite numbers"),
         ({"characters": [1.0, -1.0]}, "characters"),

@@ -93,17 +93,18 @@ HOSTILE = [
 
 
 def test_no_text_takes_long_to_read():
-    """One answer of 157 characters took a minute. Ten seconds are far more than a loaded machine
-    needs for all of them, and far less than one that backtracks.
+    """One answer of 157 characters took a minute, and 20 times the text takes longer than anybody
+    waits where a pattern backtracks. A minute of the processor's own time, which other programs on
+    the machine do not use up, is ten times what all of them need with every line traced.
     """
-    began = time.monotonic()
+    began = time.process_time()
     for text in HOSTILE:
         assert len(choice.boxes(text)) <= len(text)
         for wide in (text, text * 20):
             check_choice(wide, "A")
             mathematics.expression(wide[-100_000:])
             mathematics.plain(wide[:2_000])
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 60
 
 
 def test_every_kind_of_check_runs_under_the_timeout(monkeypatch):
