@@ -51,8 +51,8 @@ class ElasticityFit:
     least: float  # the elasticity's range over the betas scanned
     most: float
     betas: tuple[float, float]  # 1/USD, the range
-    # whether the equilibrium is the only one at every beta scanned; else the worst is taken. (Where a
-    # level changes there are two.)
+    # whether the equilibrium is the only one at every beta scanned; else the worst is taken (where
+    # a level changes there are two)
     unique: bool
     reason: str  # why there is no crossing; '' with one
 
