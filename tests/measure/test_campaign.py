@@ -253,6 +253,27 @@ def test_shards_of_different_settings_do_not_mix(tmp_path):
         (('backend = "fake"', 'backend = "faker"'), "'faker' is unknown"),
         (("betas = [200]", "betas = [0]"), "betas"),
         (("[tasks.short]", "[tasks"), "is no TOML file"),
+        (("samples = 4", "samples = 4\nmax_tokens = 0"), "max_tokens is 0; it must be at least 1"),
+        (("budgets = [1, 2, 4]", "budgets = [1, 2, 2]"), "give different ones, 0 or more"),
+        (("budgets = [1, 2, 4]", "budgets = [-1]"), "give different ones, 0 or more"),
+        (("betas = [200]", "betas = [200]\ncheck_timeout = 0.0"), "check_timeout is 0.0"),
+        (("betas = [200]", "betas = [200]\nbatch = 0"), "batch is 0; it must be at least 1"),
+        (
+            ("[dials.budgets]", "[dials.twice]\nsamples = 4\n\n[dials.budgets]"),
+            "two dials would write the trace .*--chains--n4-t1.jsonl",
+        ),
+        (
+            ("[dials.parallel]", '[tasks.again]\ntask = "chains"\n\n[dials.parallel]'),
+            "two tasks would write the same files: chains, chains",
+        ),
+        (
+            ("[providers.weak]", "[reward_model]\ndtype = 'auto'\n\n[providers.weak]"),
+            r"\[reward_model\] needs a model",
+        ),
+        (
+            ("[dials.parallel]", "[dials]\nparallel = 3\n\n[dials.other]"),
+            "parallel must be a table",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_measured(tmp_path, change, words):
@@ -383,3 +404,10 @@ def test_a_file_alone_cannot_have_remote_code_run(tmp_path, capsys, monkeypatch,
         assert cli.main(["measure", str(path), *more]) == 2
         assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["providers", "tasks", "dials"])
+def test_a_campaign_without_its_parts_is_refused(tmp_path, name):
+    campaign = read_campaign(write(tmp_path))
+    with pytest.raises(ValueError, match=rf"at least one entry in \[{name}\]"):
+        dataclasses.replace(campaign, **{name: {}})

@@ -1,7 +1,9 @@
 """Answers read from hard texts. The mathematical cases need math-verify (extra `measure`)."""
 
+import multiprocessing
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -172,6 +174,19 @@ def test_a_worker_that_hangs_is_replaced():
         verdicts = pool.run([("exact", text, "a", slow), ("exact", "a", "a", "(a)")])
         assert time.monotonic() - began < 30
     assert verdicts == [Verdict(None, False, "timeout"), Verdict("a", True)]
+
+
+def test_a_worker_that_dies_is_replaced():
+    """As where the system runs out of memory: its answer counts as none, the others stand."""
+    slow, text = r"((a+)+)$", "a" * 40 + "b"
+    with WorkerPool(1, timeout=60) as pool:
+        pool.run([("exact", "a", "a", "(a)")])  # the worker is up
+        (process,) = multiprocessing.active_children()
+        timer = threading.Timer(0.3, process.kill)
+        timer.start()
+        verdicts = pool.run([("exact", text, "a", slow), ("exact", "a", "a", "(a)")])
+        timer.join()
+    assert verdicts == [Verdict(None, False, "worker died"), Verdict("a", True)]
 
 
 def test_what_spoils_every_answer_is_raised():
