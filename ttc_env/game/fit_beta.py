@@ -347,13 +347,15 @@ def _likeliest(value: Array, counts: Array) -> SharesFit:
     while moments(high)[0] < aim:
         low, high = high, 2.0 * high
     beta = 0.5 * (low + high)
-    while True:  # ends: beta is inside the bracket and becomes one of its ends
+    while high - low > 4e-16 * high:
+        width = high - low
         expected, variance, _ = moments(beta)
         low, high = (beta, high) if expected < aim else (low, beta)
         newton = beta + (aim - expected) / variance if variance > 0 else low
-        step = newton if low < newton < high else 0.5 * (low + high)
-        if abs(step - beta) <= 4e-16 * beta or high - low <= 4e-16 * high:
+        if abs(newton - beta) <= 4e-16 * beta:
             break
-        beta = step
+        # Newton's step, where it stays inside and the bracket still shrinks; else its middle.
+        fast = low < newton < high and high - low <= 0.5 * width
+        beta = newton if fast else 0.5 * (low + high)
     _, variance, log = moments(beta)
     return SharesFit(beta, 1.0 / np.sqrt(number * variance), number, float(counts @ log), "")

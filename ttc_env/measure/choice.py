@@ -41,8 +41,9 @@ _SPACE = " "
 # Words of other languages become ours; Chinese and Japanese have no blanks between words.
 _WORDS = {
     "答案": "answer", "答え": "answer", "正解": "answer", "답": "answer",
-    "です": ".",
+    "です": ".", "입니다": ".",
     "정답": "answer", "选项": "option",
+    "letra": "letter", "lettre": "letter", "lettera": "letter", "вариант": "option",
     "選項": "option", "opción": "option", "opção": "option", "opzione": "option",
     "选择": "choose", "選擇": "choose", "应选": "choose", "故选": "choose",
     "選": "choose", "选": "choose", "是": "is", "为": "is", "為": "is", "は": "is", "은": "is",
@@ -67,14 +68,17 @@ _FILLERS = _set(
 )
 _NEGATIONS = _set("not cannot never neither nor none wrong incorrect except without t")
 _CHOOSING = _set("choose chose choosing pick picked picking select selected selecting")
-_PHRASES = (("go", "with"), ("going", "with"), ("opt", "for"), ("settle", "on"), ("vote", "for"))
+_PHRASES = (
+    ("go", "with"), ("going", "with"), ("go", "for"), ("going", "for"), ("opt", "for"),
+    ("settle", "on"), ("vote", "for"),
+)  # fmt: skip
 _CONCLUSIONS = _set("so thus therefore hence conclusion finally ergo then")
 _POINTING = _set(
     "s say must be should would to matches leaves leaving gives means namely ie with option choice"
     " answer letter only definitely clearly probably likely surely"
 )
 _NOUNS = _set("option choice answer letter statement")
-_PRAISE = _set("correct right answer best accurate appropriate suitable")
+_PRAISE = _set("correct right true answer best accurate appropriate suitable")
 _FITTING = _set("satisfies works fits matches holds remains does")
 _IT = _set("it this that which one choice option answer")
 _DEGREES = _set(
@@ -355,14 +359,20 @@ class _Reader:
             verbs, j = verbs + 1, j + 1
             if verbs > 4:
                 return
-        if not verbs and self.word(before) == "only" and self.word(j) in _FITTING:
+        fits = self.word(j) in _FITTING and "best" in (self.word(j + 1), self.word(j + 2))
+        if not verbs and (fits or (self.word(before) == "only" and self.word(j) in _FITTING)):
             yield _Statement(i, self.tokens[i].text.upper())
         if not verbs and self.word(before) not in {"makes", "making"}:
             return
         for _ in range(4):
-            if self.word(j) in _PRAISE:
+            if self.word(j) in _PRAISE and (
+                self.word(j) != "true" or named or self.word(before) == "only"
+            ):
                 if self.word(j + 1) not in {"if", "only", "when"}:
                     yield _Statement(i, None if several else self.tokens[i].text.upper())
+                return
+            if self.word(j) in {"better", "only"} and self.word(j + 1) in _NOUNS:
+                yield _Statement(i, None if several else self.tokens[i].text.upper())
                 return
             if self.word(j) not in _DEGREES:
                 return
@@ -376,6 +386,15 @@ class _Reader:
         after = i + 1
         while after < len(self.tokens) and self.tokens[after].text in _CLOSING and after < i + 4:
             after += 1
+        after = self._past_denied(after)
+        if (self.word(after), self.word(after + 1)) == ("it", "is"):  # "So (C) it is."
+            after += 2
+        reason = after + (self.word(after) == ",")  # "It's C, since ..."
+        if self.word(reason) in {"because", "since"}:
+            verb = before - (self.word(before) == "s" and self.word(before - 1) == "'")
+            if self.word(before) in {"is", "s"} and self.word(verb - 1) in {"it", "this", "that"}:
+                yield _Statement(i, self.tokens[i].text.upper())
+            return
         if not self._ends(after) or (after < len(self.tokens) and self._decimal(after)):
             return
         bracketed = before < i - 1
@@ -390,14 +409,28 @@ class _Reader:
         if self.tokens[i].text.islower() and not (bracketed or last in _NOUNS):
             return
         # "A and C are wrong, which leaves B": what was denied is another option
-        if last not in {"leaves", "leaving"} and self._negated(before + 1, 4):
+        if last not in _CONCLUSIONS | {"leaves", "leaving"} and self._negated(before + 1, 4):
             return
-        concluding = last in _CONCLUSIONS or (
-            last in {",", ":"} and self.word(before - 1) in _CONCLUSIONS
+        concluding = (
+            last in _CONCLUSIONS
+            or (last in {",", ":"} and self.word(before - 1) in _CONCLUSIONS)
+            or (last == ":" and self.word(before - 1) == "final")
         )
-        pointing = last in _POINTING or (last == "is" and self.word(before - 1) in _IT)
+        pointing = (
+            (last in _POINTING and self.word(before - 1) not in {"could", "may", "might", "can"})
+            or (last == "is" and self.word(before - 1) in _IT | _PRAISE)
+            or (last == "," and len(self.word(before - 1)) > 1)  # "Based on this, B."
+        )
         if concluding or (pointing and self._last_sentence(after)):
             yield _Statement(i, self.tokens[i].text.upper())
+
+    def _past_denied(self, i: int) -> int:
+        """The token after ", not A" or "(not A)" at token i; i itself without one."""
+        if self.word(i) in {",", "("} and self.word(i + 1) in {"not", "nor", "never"}:
+            for j in range(i + 2, min(i + 6, len(self.tokens))):
+                if self._letter(j, bracketed=True) is not None:
+                    return j + 1 + (self.word(j + 1) in _CLOSING)
+        return i
 
     def _decimal(self, i: int) -> bool:
         """A full stop between two characters, as in "C.elegans"."""
