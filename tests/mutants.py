@@ -49,13 +49,13 @@ def copy_of_the_checkout(folder: Path, modules: Sequence[str], tests: Sequence[s
     settings.write_text(text, "utf-8")
 
 
-def mutmut(folder: Path, *names: str) -> None:
-    """Run mutmut on these mutants. Without any it makes them all and tries none: a name that fits
-    no mutant does that, and then mutmut fails, which is not shown.
+def mutmut(folder: Path, *names: str) -> str:
+    """Run mutmut on these mutants, and return what it printed. Without names it makes all mutants
+    and tries none.
     """
     command = [str(Path(sys.executable).with_name("mutmut")), "run", *(names or ["none"])]
-    said = None if names else subprocess.DEVNULL
-    subprocess.run(command, cwd=folder, check=False, stdout=subprocess.DEVNULL, stderr=said)
+    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    return done.stdout + done.stderr
 
 
 def results(folder: Path) -> dict[str, dict[str, int | None]]:
@@ -93,16 +93,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--sample", type=int, help="how many mutants; all by default")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument(
+        "--folder", type=Path, help="keep the copy here; what was tried in it is not tried again"
+    )
     told = parser.parse_args(arguments)
     files = [ROOT / "ttc_env" / "game" / f"{name}.py" for name in told.modules]
     files += [ROOT / "tests" / "game" / f"{name}.py" for name in told.tests]
     if missing := [str(path.relative_to(ROOT)) for path in files if not path.exists()]:
         parser.error(f"there is no {', no '.join(missing)}")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        copy_of_the_checkout(folder, told.modules, told.tests)
-        mutmut(folder)
+        folder = told.folder or Path(name)
+        if not (folder / "pyproject.toml").exists():
+            copy_of_the_checkout(folder, told.modules, told.tests)
+        said = mutmut(folder)
         everything = sorted(mutant for found in results(folder).values() for mutant in found)
+        if not everything:
+            print(f"mutmut made no mutants; it ends with:\n{said[-2000:]}", file=sys.stderr)
+            return 1
         count = min(told.sample or len(everything), len(everything))
         chosen = sorted(random.Random(told.seed).sample(everything, count))
         mutmut(folder, *chosen)

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -26,7 +28,7 @@ class Square:
 
     number: int
     folder: str = ""
-    first: str = ""  # "killed", "fails", or "broken": every time
+    first: str = ""  # "killed", "fails"; or every time: "dead", "broken", "sleeps"
 
     @property
     def name(self):
@@ -37,8 +39,10 @@ class Square:
             with open(f"{self.folder}/begun_{self.number}", "a") as stream:
                 stream.write("x")
             again = Path(f"{self.folder}/begun_{self.number}").read_text() != "x"
-            if self.first == "killed" and not again:
+            if self.first == "dead" or (self.first == "killed" and not again):
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.first == "sleeps":
+                time.sleep(60)
             if self.first == "broken" or (self.first == "fails" and not again):
                 raise ValueError("the first time")
         return [{"number": self.number, "square": self.number**2, "even": self.number % 2 == 0}]
@@ -124,6 +128,189 @@ def test_workers_count_what_failed(tmp_path):
     mine = [Square(k, str(tmp_path), "broken" if k < 2 else "") for k in range(4)]
     assert cells.run_local(mine, tmp_path / "out", workers=2) == 2
     assert [cell.number for cell in missing(mine, tmp_path / "out")] == [0, 1]
+
+
+def test_a_cell_that_kills_every_worker_ends(tmp_path):
+    """Not more workers begin again than there are cells, and the others' numbers are kept."""
+    mine = [Square(k, str(tmp_path), "dead" if k == 0 else "") for k in range(2)]
+    assert cells.run_local(mine, tmp_path / "out", workers=2) == 0
+    assert [cell.number for cell in missing(mine, tmp_path / "out")] == [0]
+    tried = begun(tmp_path)
+    assert tried[1] == 1
+    assert 2 <= tried[0] <= 4
+    assert not list((tmp_path / "out/claims").glob("*"))
+
+
+def test_a_stopped_program_leaves_no_worker_and_no_claim(tmp_path, monkeypatch):
+    mine = [Square(0, str(tmp_path), "sleeps"), Square(1, str(tmp_path), "killed")]
+    pids = []
+
+    def stop(line):
+        while begun(tmp_path) != {0: 1, 1: 1}:  # the other one is at its cell
+            time.sleep(0.01)
+        pids.extend(
+            int(claim.read_text().split()[1])
+            for claim in (tmp_path / "out/claims").glob("square_0")
+        )
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cells, "to_stderr", stop)
+    with pytest.raises(KeyboardInterrupt):
+        cells.run_local(mine, tmp_path / "out", workers=2)
+    assert not list((tmp_path / "out/claims").glob("*"))
+    assert len(pids) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+def test_workers_count_with_one_thread_unless_told_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    with cells._one_thread():
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+        assert os.environ["MKL_NUM_THREADS"] == "3"
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert os.environ["MKL_NUM_THREADS"] == "3"
+
+
+def abandoned(tmp_path):
+    claim = tmp_path / "claims/square_1"
+    claim.parent.mkdir()
+    claim.write_text("elsewhere 1")
+    os.utime(claim, (0, 0))
+    return claim
+
+
+def test_of_two_that_find_a_cell_abandoned_one_takes_it(tmp_path, monkeypatch):
+    """The quicker one has moved the claim away."""
+    claim = abandoned(tmp_path)
+    rename = Path.rename
+
+    def late(path, target):
+        rename(path, tmp_path / "theirs")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    with cells._claimed(tmp_path, Square(1), 10.0, "mine") as taken:
+        assert not taken
+    assert not claim.exists()
+
+
+def test_a_claim_that_was_renewed_meanwhile_is_given_back(tmp_path, monkeypatch):
+    claim = abandoned(tmp_path)
+    rename = Path.rename
+
+    def renewed(path, target):
+        path.write_text("another 2")  # a claim of this moment, and not the one looked at
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", renewed)
+    with cells._claimed(tmp_path, Square(1), 10.0, "mine") as taken:
+        assert not taken
+    assert claim.read_text() == "another 2"
+    assert [path.name for path in claim.parent.iterdir()] == ["square_1"]
+
+
+@pytest.mark.parametrize("theirs", [None, "another 2"])
+def test_who_was_taken_for_dead_leaves_the_others_claim_alone(tmp_path, theirs):
+    claim = tmp_path / "claims/square_1"
+    with cells._claimed(tmp_path, Square(1), 0.06, "mine") as taken:
+        assert taken
+        assert claim.read_text() == "mine"
+        claim.unlink()
+        if theirs is not None:
+            claim.write_text(theirs)
+        time.sleep(0.1)  # some signs of life
+    assert claim.exists() == (theirs is not None)
+
+
+def test_only_what_a_dead_process_held_is_freed(tmp_path):
+    folder = tmp_path / "claims"
+    folder.mkdir()
+    for name, owner in (("a", cells._process(7)), ("b", cells._process(77)), ("c", "elsewhere 7")):
+        (folder / name).write_text(f"{owner} 123")
+    cells._release(tmp_path, 7)
+    assert sorted(path.name for path in folder.iterdir()) == ["b", "c"]
+
+
+class Executor:
+    """submitit's, which runs a job at once."""
+
+    def __init__(self, folder, cluster):
+        self.told, self.jobs = {"folder": folder, "cluster": cluster}, []
+        type(self).last = self
+
+    def update_parameters(self, **options):
+        self.told |= options
+
+    @contextmanager
+    def batch(self):
+        yield
+
+    def submit(self, function, *given, **options):
+        self.jobs.append(options)
+        return function(*given, **options, say=silent)
+
+
+def test_submitit_gets_every_part_as_a_job(tmp_path, monkeypatch):
+    """With a stand-in; the slow test below has submitit itself."""
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(AutoExecutor=Executor))
+    mine, out = [Square(k, str(tmp_path)) for k in range(4)], tmp_path / "out"
+    options = {"timeout_min": 5}
+    assert cells.run_submitit(mine, out, jobs=2, options=options, cluster="slurm") == [0, 0]
+    assert Executor.last.told == {"folder": out / "submitit", "cluster": "slurm", **options}
+    assert [job["shard"] for job in Executor.last.jobs] == [(1, 2), (2, 2)]
+    assert begun(tmp_path) == dict.fromkeys(range(4), 1)
+
+
+class Ray:
+    """Ray, which runs a task at once; the task of `lost` ends with its worker."""
+
+    exceptions = SimpleNamespace(RayError=ConnectionError)
+
+    def __init__(self, lost=(), running=False):
+        self.lost, self.running, self.told = lost, running, {}
+
+    def is_initialized(self):
+        return self.running
+
+    def init(self, **told):
+        self.running, self.told = True, told
+
+    def shutdown(self):
+        self.running = False
+
+    def get_runtime_context(self):
+        return SimpleNamespace(get_job_id=lambda: "01")
+
+    def remote(self, max_retries):
+        assert max_retries == 3
+        return lambda work: SimpleNamespace(remote=lambda *x, **y: (work, x, y))
+
+    def get(self, task):
+        work, given, options = task
+        if given[0][0].number in self.lost:
+            raise ConnectionError("its worker died")
+        return work(*given, **options, say=silent)
+
+
+def test_ray_gets_what_is_missing_and_is_left_as_it_was(tmp_path, monkeypatch):
+    """With a stand-in; the slow test below has Ray itself."""
+    mine, out = [Square(k, str(tmp_path)) for k in range(4)], tmp_path / "out"
+    assert work(mine[:1], out, say=silent) == 0
+    told = []
+    monkeypatch.setattr(cells, "to_stderr", told.append)
+    for running in (False, True):
+        ray = Ray(lost=[3], running=running)
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        assert cells.run_ray(mine, out, address="local", workers=2) == 1
+        assert ray.running == running  # one's own is shut down, another's is not
+        assert ray.told.get("num_cpus") == (None if running else 2)
+    assert told == ["a task ended: its worker died"] * 2
+    assert begun(tmp_path) == dict.fromkeys(range(3), 1)
+    monkeypatch.setitem(sys.modules, "ray", Ray())
+    assert cells.run_ray(mine, out, address="auto") == 0
+    assert not missing(mine, out)
 
 
 SHARD = """

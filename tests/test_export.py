@@ -213,3 +213,70 @@ def test_a_missing_library_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pygambit", None)
     with pytest.raises(ImportError, match="pip install pygambit"):
         payoffs(UNEVEN).to_pygambit()
+
+
+class Recorder:
+    """A stand-in for a library: keeps what it is given."""
+
+    def __init__(self, *names):
+        self.given = {}
+        for name in names:
+            setattr(self, name, lambda *told, name=name: self.given.setdefault(name, told))
+
+
+def test_other_libraries_get_the_whole_table(monkeypatch):
+    """Without them installed: what they would read."""
+    import sys
+
+    theirs = Recorder("read_nfg", "create_matrix_game", "create_tensor_game")
+    for name in ("pygambit", "pyspiel"):
+        monkeypatch.setitem(sys.modules, name, theirs)
+    duel, three = payoffs(UNEVEN, providers=[0, 2]), payoffs(UNEVEN)
+    duel.to_pygambit()
+    assert theirs.given["read_nfg"][0].read().decode() == duel.to_nfg()
+    duel.to_openspiel()
+    *_, rows, columns, first, second = theirs.given["create_matrix_game"]
+    assert (tuple(rows), tuple(columns)) == duel.labels
+    np.testing.assert_array_equal([first, second], duel.utility)
+    three.to_openspiel()
+    *_, names, tables = theirs.given["create_tensor_game"]
+    assert tuple(map(tuple, names)) == three.labels
+    for flat, table in zip(tables, three.utility, strict=True):  # the last player fastest
+        np.testing.assert_array_equal(np.reshape(flat, table.shape), table)
+
+
+class ByName(dict):
+    """A mixed profile as pygambit has it: by names of players and strategies."""
+
+    game = "theirs"
+
+
+def test_profiles_come_back_in_every_form():
+    game = payoffs(UNEVEN, providers=[0, 2])
+    chances = [np.array([0.2, 0.3, 0.5]), np.array([0.25, 0.75])]
+    expected = game.mixture(chances)
+    assert expected.sum(axis=1).tolist() == [1.0, 1.0]
+    named = ByName(
+        {
+            player: dict(zip(labels, row, strict=True))
+            for player, labels, row in zip(game.names, game.labels, chances, strict=True)
+        }
+    )
+    np.testing.assert_array_equal(game.mixture(named), expected)
+    pure = game.mixture([2, 1])
+    np.testing.assert_array_equal(pure.argmax(axis=1), game.profile([2, 1]))
+    with pytest.raises(ValueError, match=r"provider_0 has 3 strategies; got \(2,\)"):
+        game.mixture([[0.5, 0.5], chances[1]])
+    joint = game.joint(np.arange(6) / 15)
+    assert joint.shape == (3, 2)
+    assert joint[1, 0] == 2 / 15  # the last player's strategy changes fastest
+    with pytest.raises(ValueError, match="5 chances for 6 profiles"):
+        game.joint(np.ones(5))
+    assert repr(game).startswith("Payoffs(3 x 2 profiles of 'market', Market(")
+
+
+def test_what_an_environment_decides_is_not_asked_for_again():
+    with pytest.raises(ValueError, match=r"has its mechanism; give env\.unwrapped\.market"):
+        payoffs(ttc_env.parallel_env(market=UNEVEN), "auction")
+    with pytest.raises(ValueError, match="rest is 'nearest'; give 'equilibrium', flat actions"):
+        payoffs(UNEVEN, providers=[0], rest="nearest")

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import shlex
 import tomllib
+import typing
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,56 @@ def test_bad_lists_and_files_are_named(tmp_path):
             settings.load(SweepConfig, tmp_path / "x.toml")
     with pytest.raises(TypeError, match="TOML cannot hold"):
         settings.to_toml({"a": object()})
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    size: int | None = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    one: Inner
+    many: dict[str, Inner] = dataclasses.field(default_factory=dict)
+
+
+def test_nothing_is_a_value_where_it_may_be_and_a_table_is_named_as_one():
+    assert settings.of(Inner, {"size": None}) == Inner(None)
+    assert settings.of(Outer, {"one": {}, "many": {"x": {"size": None}}}).many["x"].size is None
+    with pytest.raises(ValueError, match="one is 3; expected a table"):
+        settings.of(Outer, {"one": 3})
+    with pytest.raises(ValueError, match=r"many\.x is 3; expected a table"):
+        settings.of(Outer, {"one": {}, "many": {"x": 3}})
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, SweepConfig, LearnerSweepConfig])
+def test_a_structured_config_has_the_same_defaults_and_may_be_changed(kind):
+    """What Hydra needs, without it: see the tests below."""
+    made = settings.structured(kind)
+    assert [f.name for f in dataclasses.fields(made)] == [f.name for f in dataclasses.fields(kind)]
+    one, other = made(), made()
+    assert settings.of(kind, dataclasses.asdict(one)) == kind()
+    name = "beta" if kind is TrainConfig else "alpha"
+    setattr(one, name, 0.25)
+    assert settings.of(kind, dataclasses.asdict(one)) == dataclasses.replace(kind(), **{name: 0.25})
+    for field in dataclasses.fields(made):
+        value = getattr(one, field.name)
+        assert not isinstance(value, tuple)
+        if isinstance(value, (list, dict)):
+            assert value is not getattr(other, field.name)
+
+
+def test_a_structured_config_says_what_must_be_given():
+    made = settings.structured(Outer)
+    assert made().one == "???"  # OmegaConf's sign
+    assert made().many == {}
+    hints = {f.name: f.type for f in dataclasses.fields(made)}
+    assert dataclasses.is_dataclass(hints["one"])
+    assert hints["one"]().size == 3
+    assert typing.get_origin(hints["many"]) is dict
+    assert dataclasses.is_dataclass(typing.get_args(hints["many"])[1])
+    campaign = settings.structured(Campaign)
+    assert campaign().providers == "???"
 
 
 @pytest.mark.parametrize("config", EXAMPLES, ids=repr)

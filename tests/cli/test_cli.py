@@ -147,6 +147,8 @@ MEASURE = ["measure", "--models", "a", "--task", "chains", "--out", "o"]
         (["solve", "--beta", "much"], "invalid float"),
         (["solve", "--mechanism", "lottery"], "choose one of"),
         (["solve", "--providers", "nobody"], "nobody"),
+        (["solve", "--resamples", "-1"], "--resamples is -1; it must be at least 0"),
+        (["solve", "--seed", "-1"], "--seed is -1"),
         (["play", "--rounds", "0"], "at least 1"),
         (["play", "--seed", "-1"], "at least 0"),
         (["solve", "--types", "weight=nan"], "has no weight"),
@@ -167,6 +169,11 @@ MEASURE = ["measure", "--models", "a", "--task", "chains", "--out", "o"]
         ([*MEASURE, "--prices", "-1"], "positive"),
         ([*MEASURE, "--task-options", '{"colour": 1}'], "'colour' is unknown"),
         ([*MEASURE, "--task-options", "{"], "no JSON"),
+        ([*MEASURE, "--task-options", "[1]"], "expected a JSON object"),
+        ([*MEASURE, "--betas", "200,much"], "--betas is '200,much'; give numbers"),
+        ([*MEASURE, "--names", "a", "b"], "one different name for each model"),
+        ([*MEASURE, "--shard", "1/2", "--merge"], "give one of them"),
+        (["measure", "x.toml", "--models", "a"], "give a campaign file or --models and --task"),
         ([*MEASURE, "--score", "reward"], "needs a reward model"),
         ([*MEASURE, "--reward-model", "./nowhere"], "no reward model"),
         ([*MEASURE, "--trust-remote-code"], "no --reward-model"),
@@ -185,6 +192,52 @@ def test_what_a_user_does_wrong_is_one_line(capsys, tmp_path, monkeypatch, argum
     assert err.startswith("ttc-env")
     assert err.count("\n") == 1, err
     assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+def test_the_auctions_winner_and_missing_bands_are_in_the_table(capsys, tmp_path):
+    out = call(capsys, "solve", "gsm8k", "--mechanism", "auction", "--resamples", 20)[1]
+    found = json.loads(
+        call(capsys, "solve", "gsm8k", "--mechanism", "auction", "--resamples", 20, "--json")[1]
+    )
+    lines = {line[:22].strip(): line[22:].strip() for line in out.splitlines()}
+    assert lines["winner"] == found["winner"]
+    told = dict(part.rsplit(" ", 1) for part in lines["wins redrawn markets"].split(", "))
+    assert told == {name: f"{chance:.0%}" for name, chance in found["winners"].items()}
+    mine = tmp_path / "mine.csv"
+    mine.write_text("provider,level,accuracy,tokens,price_per_token\na,1,0.5,10,1e-6\n")
+    code, out, _ = call(capsys, "solve", mine, "--alpha", 1)
+    assert code == 0
+    (line,) = [line for line in out.splitlines() if line.startswith("no bands")]
+    assert "standard error" in line
+
+
+def test_a_stopped_command_and_a_closed_pipe_end_quietly(capsys, monkeypatch):
+    from ttc_env.cli import solve
+
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(solve, "run", stopped)
+    code, out, err = call(capsys, "solve")
+    assert (code, out, err) == (cli.INTERRUPTED, "", "ttc-env solve: stopped\n")
+    program = [sys.executable, "-m", "ttc_env", "solve", "--list"]
+    piped = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    piped.stdout.close()  # as `| head` does
+    _, said = piped.communicate(timeout=120)
+    assert piped.returncode == 1
+    assert said == b""
+
+
+def test_a_shards_dry_run_says_how_much_is_its_part(capsys, tmp_path):
+    words = ["measure", "--backend", "fake", "--models", "x", "--task", "chains", "--limit", 21]
+    counts = []
+    for shard in ("1/2", "2/2"):
+        code, out, _ = call(capsys, *words, "--out", tmp_path, "--shard", shard, "--dry-run")
+        assert code == 0
+        counts.append(int(re.search(rf"shard {shard} would draw (\d+) questions", out)[1]))
+    assert sum(counts) == 21
+    assert abs(counts[0] - counts[1]) <= 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_tracebacks_on_request():

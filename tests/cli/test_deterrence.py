@@ -30,6 +30,16 @@ def test_it_prints_what_the_function_finds(capsys):
     assert "no equilibrium" in text
 
 
+def test_nothing_to_deter_is_said(capsys):
+    """The auction that pays by what is delivered: no lie pays, and no line names one."""
+    arguments = ["deterrence", "--mechanism", "auction", "--providers", "Qwen2-7B,Qwen2.5-7B"]
+    assert main([*arguments, "--misreport", "over_claim=1.1"]) == 0
+    text = capsys.readouterr().out
+    assert "fine that deters" in text
+    assert "set by" not in text
+    assert "the lie that pays most" not in text
+
+
 def test_lies_and_settlements_can_be_chosen(capsys):
     arguments = ["deterrence", "--mechanism", "auction", "--providers", "Qwen2-7B,Qwen2.5-7B"]
     for settlement, fined in (("delivered", False), ("claimed", True)):

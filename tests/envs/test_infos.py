@@ -52,6 +52,28 @@ def test_an_info_is_a_dict_that_is_worked_out_once():
     assert len(worked_out) == count + 1
 
 
+CHANGES = {
+    "reversed": lambda x: list(reversed(x)),
+    "values": lambda x: list(x.values()),
+    "popitem": lambda x: x.popitem(),
+    "setdefault": lambda x: (x.setdefault("share", 7.0), x.setdefault("new", 7.0)),
+    "delete": lambda x: x.__delitem__("share"),
+    "clear": lambda x: x.clear(),
+    "true": bool,
+    "differs": lambda x: (x != {"share": 0.25}, x != {}, x != dict(x)),
+    "update": lambda x: x.update(share=1.0),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_whatever_is_done_first_an_info_is_as_a_dict(name):
+    whole = {"share": 0.25, "regret": 1.0}
+    info, plain = Info((LazyRound(lambda: [dict(whole)]), 0), None), dict(whole)
+    assert CHANGES[name](info) == CHANGES[name](plain)
+    assert dict(info) == plain
+    assert list(info) == list(plain)
+
+
 @pytest.mark.parametrize("options", [{}, {"actions": "continuous"}, {"mechanism": "first_score"}])
 def test_a_derived_info_is_one_line_for_one_environment_and_for_many(options, monkeypatch):
     monkeypatch.setitem(DERIVED, "margin", lambda info: info["payment"] - info["cost"])

@@ -21,6 +21,7 @@ from pettingzoo.test import (
 
 import ttc_env
 from tests.variants import UNEVEN
+from ttc_env.envs.config import make_config
 from ttc_env.game.mechanisms import make_mechanism
 from ttc_env.game.rules.score_auction import second_price_auction
 from ttc_env.registration import PETTINGZOO_IDS
@@ -491,3 +492,67 @@ def test_agents_can_have_other_names():
     for wrong in (("a", "b"), ("a", "b", "b"), "abc", (0, 1, 2)):
         with pytest.raises(ValueError, match="give 3 different names"):
             ttc_env.parallel_env(market=UNEVEN, agent_names=wrong)
+
+
+def test_a_step_without_one_action_for_each_agent_names_what_is_wrong():
+    env = ttc_env.parallel_env(providers=["Qwen2-7B", "Llama-3-8B"])
+    env.reset(seed=0)
+    good = {agent: env.action_space(agent).sample() for agent in env.agents}
+    with pytest.raises(TypeError, match="needs a dict with an action for every agent; got list"):
+        env.step(list(good.values()))
+    with pytest.raises(ValueError, match="provider_1 gave none"):
+        env.step({"provider_0": good["provider_0"]})
+    with pytest.raises(ValueError, match="an action of 'provider_9'; agents are provider_0, prov"):
+        env.step({**good, "provider_9": good["provider_0"]})
+    assert env.step(good)[1].keys() == good.keys()
+
+
+def test_in_turn_a_provider_that_is_done_takes_no_action():
+    env = ttc_env.env(providers=["Qwen2-7B", "Llama-3-8B"], max_cycles=1)
+    env.reset(seed=0)
+    for agent in list(env.agents):
+        env.step(env.action_space(agent).sample())
+    agent = env.agent_selection
+    assert env.truncations[agent] or env.terminations[agent]
+    with pytest.raises(ValueError, match=f"{agent} is done; its only step is None"):
+        env.step(env.action_space(agent).sample())
+    frame = env.to_frame()
+    assert list(frame.provider) == ["Qwen2-7B", "Llama-3-8B"]
+    env.step(None)
+    env.step(None)
+    assert not env.agents
+
+
+def test_something_else_than_a_market_is_refused_by_its_type():
+    with pytest.raises(TypeError, match=r"a int is not a Market; see ttc_env\.load_market"):
+        ttc_env.parallel_env(market=[3])
+    with pytest.raises(TypeError, match=r"market is a dict, not a Market; see ttc_env\.load_mark"):
+        make_config(market={})
+    with pytest.raises(TypeError, match="market='gsm8k' is a name, not a Market; use benchmark="):
+        ttc_env.parallel_env(market="gsm8k")
+
+
+def test_continuous_actions_choose_the_bins_that_they_lie_in():
+    env = ttc_env.parallel_env(actions="continuous", providers=["Qwen2-7B", "Llama-3-8B"])
+    config = env.unwrapped.config
+    levels, prices = (int(k) for k in config.grid[:2])
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        given = rng.uniform(-1.2, 1.2, (2, 2))
+        flat = config.choose(list(given))
+        for i in range(2):
+            unit = (np.clip(given[i], -1.0, 1.0) + 1.0) / 2.0
+            count = int(config.level_counts[i])
+            level = min(int(unit[0] * count), count - 1)
+            price = min(int(unit[1] * prices), prices - 1)
+            assert int(flat[i]) == level * prices + price
+            assert level < levels
+    with pytest.raises(ValueError, match="provider_1"):
+        config.choose([np.zeros(2), [[0.0], [0.0, 1.0]]])
+
+
+def test_a_moving_world_is_named_in_its_repr():
+    shocks = ttc_env.Shocks(present=[[True, True], [True, False]])
+    env = ttc_env.parallel_env(providers=["Qwen2-7B", "Llama-3-8B"], shocks=shocks)
+    assert "moving " in repr(env)
+    assert "moving" not in repr(ttc_env.parallel_env())

@@ -328,3 +328,29 @@ def test_a_refused_action_is_no_round(options):
         )
         assert set(over.values()) == {last}
         assert batch.step(batch.action_space.sample())[3].tolist() == [last]
+
+
+def test_what_no_episode_has_yet_is_refused_with_what_to_call():
+    from gymnasium.vector import AutoresetMode
+
+    env = ttc_env.vector_env(2, autoreset=AutoresetMode.SAME_STEP)
+    with pytest.raises(RuntimeError, match="no round has been played; call step"):
+        _ = env.last
+    with pytest.raises(RuntimeError, match="no episode is running; call reset"):
+        env.stages()
+    env.reset(seed=0)
+    play(env)
+    assert len(env.stages()) == 2
+    moving = ttc_env.vector_env(2, price_period=2)
+    actions = np.zeros((2, 9, 2), int)
+    with pytest.raises(
+        RuntimeError, match="the world moves, and no episode is running; call reset"
+    ):
+        moving.rewards(actions)
+    moving.reset(seed=0)
+    assert moving.rewards(actions).shape == (2, 9)
+    same, again = (ttc_env.vector_env(2, autoreset="same_step", demand="sampled") for _ in "ab")
+    for one in (same, again):
+        one.reset(seed=0)
+        one.np_random = np.random.default_rng(7)
+    np.testing.assert_array_equal(play(same)[1], play(again)[1])

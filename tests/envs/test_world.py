@@ -2,6 +2,7 @@
 stepped by hand, and every round is a fresh market that `Mechanism.play` plays.
 """
 
+import copy
 import dataclasses
 import pickle
 
@@ -785,6 +786,58 @@ def test_an_auctions_continuous_prices_held_away_from_the_truth_are_not_solved()
     env.step({agent: np.array([0.1, 0.5]) for agent in env.agents})
     with pytest.raises(ValueError, match="bids are held away from cost"):
         env.stage(1).solve()
+
+
+@pytest.mark.parametrize("world", ["all", "lies", "all, auction"])
+def test_payoffs_of_a_round_are_what_the_environment_would_have_paid(world):
+    """Every action of every provider, against the others' actions of that round."""
+    env = ttc_env.parallel_env(**{"max_cycles": 6, **EVERY[world]})
+    env.reset(seed=3)
+    rng, absent, held = np.random.default_rng(0), 0, 0
+    while env.agents:
+        stage, n = env.stage(env.round), len(env.possible_agents)
+        exists = ~np.isnan(env.config.table.quality)
+        flat = np.array([rng.choice(np.flatnonzero(row)) for row in exists])
+        before = copy.deepcopy(env)
+        infos = env.step(
+            {a: env.config.action_of(i, int(flat[i])) for i, a in enumerate(env.agents)}
+        )[4]
+        (profit, log_share), share = stage.payoffs(flat)
+        np.testing.assert_array_equal(np.isnan(profit[:, :, 0]), ~exists)
+        utility = profit[:, :, 0] * np.exp(log_share[:, :, 0])
+        for i in range(n):
+            info = infos[f"provider_{i}"]
+            assert share[i, 0] == pytest.approx(info["share"], abs=1e-14)
+            own = utility[i, flat[i]]
+            assert own == pytest.approx(info["utility"], rel=1e-9, abs=1e-15)
+            most = np.nanmax(utility[i])
+            assert most - own == pytest.approx(info["regret"], rel=1e-7, abs=1e-13)
+            absent += not stage.present[i]
+            other = int(rng.choice(np.flatnonzero(exists[i])))
+            changed, again = flat.copy(), copy.deepcopy(before)
+            changed[i] = other
+            told = again.step(
+                {a: again.config.action_of(j, int(changed[j])) for j, a in enumerate(again.agents)}
+            )[4][f"provider_{i}"]
+            assert utility[i, other] == pytest.approx(told["utility"], rel=1e-9, abs=1e-15)
+        held += stage.holds
+    assert absent or "present" not in str(EVERY[world])
+    assert held or "price_period" not in EVERY[world]
+
+
+def test_a_round_with_nobody_says_so():
+    shocks = ttc_env.Shocks(present=[[True, False], [False, False]])
+    env = ttc_env.parallel_env(market=LOSING, shocks=shocks, max_cycles=2)
+    env.reset(seed=0)
+    assert repr(env.stage(0)) == "StageGame(round 0: 1 of 2 providers, 1000 users)"
+    env.step({agent: [0, 0] for agent in env.agents})
+    stage = env.stage(1)
+    with pytest.raises(ValueError, match="nobody is present in round 1, so there is no game"):
+        _ = stage.market
+    (profit, log_share), share = stage.payoffs(np.zeros(2, int))
+    assert (profit[~np.isnan(profit)] == 0.0).all()
+    assert (log_share[~np.isnan(profit)] == -np.inf).all()
+    assert not share.any()
 
 
 def test_actions_that_a_held_price_leaves_out_earn_no_number():

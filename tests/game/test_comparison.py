@@ -231,6 +231,26 @@ def test_no_pure_equilibrium_is_a_row(monkeypatch):
     assert any(row["played_by"] == "own optimum" for row in rows)
 
 
+def test_redrawn_markets_without_an_equilibrium_are_counted(monkeypatch):
+    market = ttc_env.load_market("gsm8k", beta=200)
+    others = [market.replace(alpha=market.alpha * x) for x in (1.0, 1.1, 1.2)]
+    mechanism = make_mechanism("market")
+
+    def solved(one, mechanism):
+        solution = ttc_env.solve(one, mechanism)
+        if one is not others[1]:
+            return solution
+        nothing = {"profiles": np.empty((0, 9), int), "lowest": None, "highest": None}
+        return dataclasses.replace(solution, pne=dataclasses.replace(solution.pne, **nothing))
+
+    monkeypatch.setattr(comparison, "solve", solved)
+    rows = exact_rows(Entry("market", (), "neutral", mechanism), market, others)
+    by_name = {r["played_by"]: r for r in rows if r["reading"] == "without tastes"}
+    note = by_name["equilibrium"]["band"]
+    assert note.endswith("of 2 markets with redrawn accuracies; 1 more have no such equilibrium")
+    assert by_name["own optimum"]["band"].endswith("of 3 markets with redrawn accuracies")
+
+
 def test_what_cannot_be_compared_is_said():
     market = ttc_env.load_market("gsm8k", beta=200)
     with pytest.raises(ValueError, match="unknown"):
@@ -244,6 +264,13 @@ def test_what_cannot_be_compared_is_said():
     assert "characters" in found.left_out["per_character"]
     with pytest.raises(ValueError, match="cannot ask the list price"):
         Markups((1.0,), ZeroPrice((1.0,))).prices(market)
+    cost = market.cost.copy()
+    at = reference_level(market)[4]
+    cost[4, at] = market.price[4, at]
+    free = ttc_env.Market.from_arrays(market.quality, market.price, cost, beta=200)
+    assert reference_level(free)[4] == at
+    with pytest.raises(ValueError, match=r"provider 4 sells its efficient .*raise the margin"):
+        Markups((1.0,), PerToken((1.0,))).prices(free)
 
 
 class ZeroPrice(PerToken):

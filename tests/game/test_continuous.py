@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ttc_env
-from ttc_env.game.continuous import PriceRange, continuous_regret
+from ttc_env.game.continuous import PriceRange, continuous_regret, solve_continuous
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.mechanisms import make_mechanism
 from ttc_env.game.rules.score_auction import second_price_auction
@@ -121,3 +121,25 @@ def test_many_games_at_once(mechanism):
         one = rules.play(together.map(lambda x, g=g: x[:, g]), market)
         expected = continuous_regret(rules, market, one, PriceRange.of(rules, market))
         np.testing.assert_allclose([x[:, g] for x in found], expected, rtol=1e-11, atol=1e-18)
+
+
+def test_sweeps_cut_short_say_so_and_the_gap_measures_it():
+    market = ttc_env.load_market("gpqa", beta=1e4)
+    mechanism = make_mechanism("market", (0.8, 64.0))
+    whole = solve_continuous(mechanism, market)
+    assert whole.converged
+    assert whole.iterations > 4
+    assert whole.gap < 1e-9
+    cut = solve_continuous(mechanism, market, max_sweeps=1)
+    assert not cut.converged
+    assert cut.iterations == 2  # one from either end
+    assert cut.gap > 1e-3
+
+
+def test_what_users_and_providers_get_is_the_welfare():
+    market = ttc_env.load_market("gpqa", beta=1e4)
+    found = solve_continuous(make_mechanism("market", (0.8, 64.0)), market)
+    assert found.welfare == pytest.approx(found.user_value + found.provider_profit.sum(), rel=1e-12)
+    offer = found.outcome.offer
+    told = found.shares @ (offer.quality - offer.price)
+    assert found.user_value == pytest.approx(told, rel=1e-12)  # V_0 is 0

@@ -118,6 +118,7 @@ def test_alpha_is_not_guessed():
         (("hellaswag",), "gsm8k, aime, gpqa, measured, measured_gsm8k, mmlu"),
         (("gsm8k", "beam"), "majority, best_of_n, reasoning"),
         (("gsm8k", "majority", ["GPT-9"]), "there are Llama-3-8B"),
+        ((3,), "benchmark is 3; give a name .gsm8k, .*a path to a CSV file, or a DataFrame"),
     ],
 )
 def test_unknown_names_list_what_exists(arguments, words):
@@ -157,6 +158,24 @@ def test_misspelt_names_are_not_ignored():
     with pytest.raises(ValueError, match="margin"):
         load_market("gsm8k").replace(margin=-0.5)
     assert load_market("gsm8k", providers="Qwen2-7B").names == ("Qwen2-7B",)
+
+
+def test_rows_that_are_not_there_are_said_with_those_that_are(tmp_path):
+    methods = table().assign(method=["votes"] * len(table()))
+    with pytest.raises(ValueError, match="no rows with method 'beam'; there are votes"):
+        load_market(methods, "beam", alpha=1)
+    with pytest.raises(ValueError, match="DataFrame: no rows; give at least one row per provider"):
+        load_market(table().iloc[:0], alpha=1)
+    path = tmp_path / "empty.csv"
+    path.write_text("provider,level,accuracy,tokens,price_per_token\n")
+    with pytest.raises(ValueError, match=r"empty\.csv.*no rows"):
+        load_market(path, alpha=1)
+
+
+@pytest.mark.parametrize("price", ["1e-6", 0.0, -1e-6, float("nan"), None])
+def test_a_price_that_is_none_is_refused_by_name(price):
+    with pytest.raises(ValueError, match=r"prices_per_token\['Qwen2-7B'\] is .*positive number"):
+        load_market("gsm8k", prices_per_token={"Qwen2-7B": price})
 
 
 def test_missing_file_and_missing_column(tmp_path):

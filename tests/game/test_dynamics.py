@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ttc_env
 from tests.game.bruteforce import FLAVOURS, log_regrets, random_game
 from ttc_env.game.dynamics import best_response_dynamics, nearest_improving_dynamics
 from ttc_env.game.types import PostedPriceGame
@@ -115,3 +116,19 @@ def test_bad_arguments():
         best_response_dynamics(game, order="clockwise")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="shape"):
         best_response_dynamics(game, [0, 0])
+    with pytest.raises(ValueError, match="record is 'steps'; choose 'rounds' or 'moves'"):
+        best_response_dynamics(game, record="steps")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_play_that_is_cut_short_says_so(rule):
+    """The first rounds are those of play that is not cut."""
+    game = PostedPriceGame.from_market(ttc_env.load_market("gpqa", beta=1e4))
+    whole = rule(game, None, "sequential")
+    assert whole.converged
+    assert whole.rounds > 2
+    cut = rule(game, None, "sequential", max_rounds=1)
+    assert not cut.converged
+    assert cut.reason == "providers still moved after max_rounds=1"
+    assert cut.rounds == 1
+    np.testing.assert_array_equal(cut.profiles, whole.profiles[:2])

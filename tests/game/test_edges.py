@@ -104,6 +104,9 @@ def test_the_smallest_profits_are_right_or_refused():
         ({"beta": "1"}, "beta is '1'"),
         ({"beta": True}, "beta is True"),
         ({"outside_value": None}, "outside_value is None"),
+        ({"value": [1.0, 1.0]}, r"must be \[n, m\] and of one shape; got \(2,\), \(1, 2\)"),
+        ({"surplus": [[1.0]]}, "of one shape"),
+        ({"value": [[np.nan, np.nan]], "profit": [[np.nan, np.nan]]}, "provider 0 has no action"),
     ],
 )
 def test_a_game_of_ones_own_is_checked(change, message):

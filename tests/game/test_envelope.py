@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from ttc_env.game import demand
 from ttc_env.game import envelope as envelope_module
 from ttc_env.game.envelope import AuctionEnvelope, PostedEnvelope
-from ttc_env.game.regret import compare
+from ttc_env.game.regret import TIE, compare
+from ttc_env.game.rules import posted_price_python
+from ttc_env.game.rules.base import Users
 from ttc_env.game.rules.posted_price import Attraction
 from ttc_env.game.rules.score_auction import best_rival, second_price_auction
 from ttc_env.game.tariffs import Offer
@@ -125,6 +127,41 @@ def test_where_two_pieces_meet(beta, sign):
             np.testing.assert_allclose(
                 best.max(axis=2), expected.max(axis=2), rtol=4e-16, atol=1e-14
             )
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["earning", "losing"])
+def test_plain_python_looks_at_both_pieces_where_two_meet(sign):
+    """Within `slack` of a crossing the better of two replies is taken, as in arrays."""
+    rng, near = np.random.default_rng(1), 0
+    for _ in range(30):
+        value, size = np.sort(rng.uniform(0.0, 1.0, (2, 6)))
+        profit, beta = sign * np.exp(-3.0 * size), 5.0
+        envelope = PostedEnvelope.of(value[None, None], profit[None, None], [beta], [0.0])
+        for start in envelope.start[1:, 0, 0]:
+            if not 0.1 < start < 20.0:
+                continue
+            for nudge in (-0.9 * envelope.slack[0, 0], 0.0, 0.9 * envelope.slack[0, 0]):
+                rival = np.log(np.expm1(start + nudge)) / beta  # 1 + e = A_-i
+                values = np.array([value, np.full(6, rival)])
+                profits = np.array([profit, np.full(6, 0.5)])
+                cost = 2.0 - profits
+                offer = Offer(values + 2.0, values + 2.0, np.full((2, 6), 2.0), cost)
+                users = Users(beta, 0.0)
+                both = PostedEnvelope.of(values[:, None], profits[:, None], [beta], [0.0])
+                infos = posted_price_python.infos_of(offer, both, users)
+                for own in range(6):
+                    played = [[float(x[0, own]), float(x[1, 0])] for x in infos.columns]
+                    relative = infos.play(*played).relative[0]
+                    z = beta * (value - rival) if rival > 0 else beta * value
+                    rest = 1.0 + np.exp(-beta * rival) if rival > 0 else 1.0 + np.exp(beta * rival)
+                    log_u = np.log(np.abs(profit)) - np.log1p(rest * np.exp(-z))
+                    if sign > 0:
+                        expected = -np.expm1(log_u[own] - log_u.max())
+                        assert relative == pytest.approx(expected, abs=1e-14)
+                        near += 0 < expected < 1e-8
+                    else:
+                        assert relative == float(log_u[own] - log_u.min() > TIE)
+    assert sign < 0 or near > 20
 
 
 def test_pieces_follow_the_other_way_for_losers():

@@ -122,6 +122,13 @@ def test_columns_are_those_of_the_game_behind_padding_and_duplicates():
     assert "2 actions are copies" in found.note
 
 
+def test_nothing_left_out_is_no_note():
+    game = PostedPriceGame([[0.0, 0.5]], [[2.0, 1.0]], [[2.0, 1.5]], 1.0)
+    assert equilibria(game).note == ""
+    copied = PostedPriceGame([[0.0, 0.0]], [[2.0, 2.0]], [[2.0, 2.0]], 1.0)
+    assert equilibria(copied).note.startswith("1 actions are copies")
+
+
 def test_dominated_actions_are_left_out_however_little_is_lost_by_them():
     """GAME.md, theorem 10: beyond 1e-9 of log utility the tolerance would list them."""
     game = PostedPriceGame(
@@ -194,18 +201,34 @@ def test_many_exactly_tied_providers_stop_at_the_cap():
 
 
 def test_losing_providers_may_leave_no_equilibrium_and_none_is_claimed():
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(6)
     empty = 0
     for _ in range(300):
-        game = random_game(rng, flavour="losing")
+        game = random_game(rng, flavour="losing", max_providers=3, max_levels=3)
         found = equilibria(game)
         empty += not len(found.profiles)
+        profiles, regret = log_regrets(game)
+        assert as_set(found.profiles) == as_set(profiles[regret < 1e-9])
         if not len(found.profiles):
             assert found.lowest is None
             assert found.highest is None
             assert not found.unique
             assert potential_maximiser(game, found) is None
-    assert empty < 300
+    assert 0 < empty < 300
+
+
+def test_equilibria_of_losing_providers_need_not_be_a_lattice():
+    """Each has its least V in one of the two; then the total weight of all offers orders them."""
+    value = [[0.76, 0.427, 0.237], [0.623, 0.266, 0.296], [0.124, 0.74, -0.015]]
+    profit = [[-0.5, -0.448, -0.986], [-0.119, -0.57, -0.23], [-0.951, -0.134, -0.917]]
+    game = PostedPriceGame(value, profit, np.add(value, profit), 8.647)
+    found = equilibria(game)
+    assert as_set(found.profiles) == {(1, 2, 2), (2, 0, 2)}
+    chosen = game.value[np.arange(3), found.profiles]
+    assert not (chosen <= chosen.min(axis=0)).all(axis=1).any()
+    weight = np.exp(game.beta * chosen).sum(axis=1)
+    np.testing.assert_array_equal(found.lowest, found.profiles[weight.argmin()])
+    np.testing.assert_array_equal(found.highest, found.profiles[weight.argmax()])
 
 
 def test_quantecon_agrees():
@@ -269,6 +292,15 @@ def test_best_reply_against_all_actions(flavour):
             assert low[i] == ties[game.value[i, ties].argmin()]
             assert high[i] == ties[game.value[i, ties].argmax()]
             assert best_reply(game, rivals[i], i) == low[i]
+
+
+def test_questions_that_best_replies_do_not_answer_are_refused():
+    game = random_game(np.random.default_rng(0), flavour="smooth")
+    n = len(game.value)
+    with pytest.raises(ValueError, match="ties is 'first'; choose 'lowest' or 'highest'"):
+        best_reply(game, np.zeros(n), ties="first")
+    with pytest.raises(ValueError, match=rf"one number per provider, \({n},\)"):
+        best_reply(game, np.zeros(n + 1))
 
 
 seeds = st.integers(0, 2**32 - 1)

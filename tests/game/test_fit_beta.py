@@ -5,6 +5,7 @@ import pytest
 
 import ttc_env
 from ttc_env.game.curves import BENCHMARKS, METHODS
+from ttc_env.game.fit_beta import POINTS_PER_DECADE, mean_elasticity
 
 NBER = -1.11
 
@@ -76,6 +77,75 @@ def test_one_offer_is_crossed_where_the_closed_form_is():
     assert f"{none.least:.4g}" in none.reason
 
 
+#: Two providers alike but for a fifth of a cent: they change their levels at betas so near together
+#: that no scanned one lies between.
+ALIKE = ttc_env.Market.from_arrays(
+    [[0.14, 0.39], [0.137, 0.387]], [[0.3, 0.59]] * 2, [[0.15, 0.295]] * 2, beta=1.0
+)
+
+
+def test_two_changes_between_scanned_betas_are_two_jumps():
+    fit = ttc_env.fit_beta(ALIKE, elasticity=-1.0, betas=(10.0, 30.0))
+    assert len(fit.jumps) == 2
+    first, second = fit.jumps
+    assert second.beta / first.beta < 10 ** (1 / POINTS_PER_DECADE)
+    levels = []
+    for beta in (10.0, (first.beta * second.beta) ** 0.5, 30.0):
+        levels.append(ttc_env.solve(ALIKE.replace(beta=beta)).worst.tolist())
+    assert levels == [[1, 1], [1, 0], [0, 0]]
+    for jump in fit.jumps:
+        for side, value in ((1 - 1e-7, jump.before), (1 + 1e-7, jump.after)):
+            assert elasticity_of_solution(ALIKE, jump.beta * side) == pytest.approx(value, rel=1e-5)
+    # crossings on either side of the two, and between them
+    for target in (first.before + 0.01, 0.5 * (first.after + second.before), second.after - 0.01):
+        found = ttc_env.fit_beta(ALIKE, elasticity=target, betas=(17.0, 18.2))
+        for beta in found.crossings:
+            assert elasticity_of_solution(ALIKE, beta) == pytest.approx(target, rel=1e-8)
+        assert len(found.crossings) + len(found.passed) >= 1
+    between = 0.5 * (first.after + second.before)
+    found = ttc_env.fit_beta(ALIKE, elasticity=between, betas=(17.0, 18.2))
+    assert ((found.crossings > first.beta) & (found.crossings < second.beta)).sum() == 1
+
+
+def test_an_elasticity_that_is_jumped_over_has_no_beta():
+    jump = ttc_env.fit_beta(ALIKE, elasticity=-1.0, betas=(10.0, 30.0)).jumps[0]
+    target, near = (
+        0.5 * (jump.before + jump.after),
+        (jump.beta * (1 - 1e-4), jump.beta * (1 + 1e-4)),
+    )
+    fit = ttc_env.fit_beta(ALIKE, elasticity=target, betas=near)
+    assert np.isnan(fit.beta)
+    assert not len(fit.crossings)
+    assert [j.beta for j in fit.passed] == [pytest.approx(jump.beta, rel=1e-9)]
+    assert fit.least < target < fit.most
+    assert fit.reason.endswith("passes the one asked for only where it jumps")
+
+
+def test_a_crossing_at_the_lowest_beta_is_one():
+    market = one_offer(0.32, 0.3)
+    target = float(mean_elasticity(market, [0], 2.0)[0])
+    assert target == pytest.approx(elasticity_of_solution(market, 2.0), rel=1e-12)
+    fit = ttc_env.fit_beta(market, elasticity=target, betas=(2.0, 50.0))
+    np.testing.assert_allclose(fit.crossings, [2.0], rtol=1e-15)
+
+
+def test_several_equilibria_are_said_and_a_change_of_level_is_none():
+    fit = ttc_env.fit_beta(ALIKE, elasticity=-1.0, betas=(1.0, 17.0))
+    assert fit.unique
+    assert not fit.jumps
+    alone = ttc_env.Market.from_arrays([[0.4, 0.3]], [[0.2, 0.35]], [[0.1, 0.175]], beta=1.0)
+    changes = ttc_env.fit_beta(alone, elasticity=-1.0, betas=(1.0, 100.0))
+    assert len(changes.jumps) == 1
+    assert changes.unique  # at a change two levels earn the same; nowhere else
+    tables = [[0.44, 0.86, 0.9]], [[0.33, 0.41, 0.55]], [[0.165, 0.205, 0.275]]
+    same = ttc_env.Market.from_arrays(*(np.repeat(x, 3, axis=0) for x in tables), beta=1.0)
+    several = ttc_env.fit_beta(same, elasticity=-1.11, betas=(0.5, 200.0))
+    assert not several.unique
+    assert len(ttc_env.solve(same.replace(beta=4.3)).equilibria) == 2
+    for beta in several.crossings:  # at the worst of them
+        assert elasticity_of_solution(same, beta) == pytest.approx(-1.11, rel=1e-8)
+
+
 def test_two_offers_by_shares_have_a_closed_form():
     market = one_offer(price=0.3)
     share, n = 0.8, 400
@@ -143,6 +213,8 @@ def test_wrong_arguments_are_refused():
         ("level indices", {"shares": [0.1] * 9, "users": 5, "profile": level + 9}),
         ("how many choices", {"shares": [0.1] * 9, "profile": level}),
         ("more than users", {"shares": [10] * 9, "users": 5, "profile": level}),
+        ("users is 0;", {"shares": [0.1] * 9, "users": 0, "profile": level}),
+        ("users is inf;", {"shares": [0.1] * 9, "users": np.inf, "profile": level}),
     ):
         with pytest.raises(ValueError, match=message):
             ttc_env.fit_beta(market, **options)

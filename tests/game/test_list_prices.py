@@ -37,6 +37,7 @@ def fake(monkeypatch):
 
 def test_prices_are_usd_per_output_token_on_the_date(fake):
     assert ttc_env.prices_from("genai-prices", "2025-12-31", ["big"]) == {"big": 1e-5}
+    assert ttc_env.prices_from("genai-prices", "2025-12-31", "big") == {"big": 1e-5}
     after = datetime.date(2026, 1, 1)
     assert ttc_env.prices_from("genai-prices", after, {"mine": "shop:big"}) == {"mine": 8e-6}
     assert ttc_env.prices_from("genai-prices", after) == {"shop:big": 8e-6, "shop:small": 1e-6}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ttc_env
-from ttc_env.game.types import Curve, Market, Provider, QualityFunction
+from ttc_env.game.types import Curve, Market, PostedPriceGame, Provider, QualityFunction
 
 ROW = ([[1.0, 2.0]], [[0.1, 0.2]], [[0.0, 0.0]])
 
@@ -37,6 +37,9 @@ ROW = ([[1.0, 2.0]], [[0.1, 0.2]], [[0.0, 0.0]])
         (ROW, {"beta": datetime.date(2026, 1, 1)}, "beta is datetime"),
         (ROW, {"beta": np.nan}, "beta is nan"),
         (ROW, {"outside_value": np.inf}, "outside_value is inf"),
+        (ROW, {"beta": np.array([1.0])}, "beta is array"),
+        ((*ROW[:2], [[0.0]]), {}, r"of one shape; got \(1, 2\), \(1, 2\), \(1, 1\)"),
+        (([1.0, 2.0], [0.1, 0.2], [0.0, 0.0]), {}, r"must be \[n, m\]"),
     ],
 )
 def test_bad_arrays_are_refused_with_the_remedy(arguments, options, words):
@@ -77,6 +80,42 @@ def test_quality_functions_take_numbers_only():
         QualityFunction("power", True)
 
 
+def test_another_quality_function_names_those_there_are():
+    with pytest.raises(ValueError, match="'quadratic' is unknown; choose 'linear', 'power' or"):
+        QualityFunction("quadratic")
+
+
+OFFERED = {"levels": [1, 2], "quality": [1.0, 2.0], "price": [0.1, 0.2], "cost": [0.0, 0.1]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"levels": []}, "at least one level"),
+        ({"levels": [[1, 2]]}, "flat list"),
+        ({"cost": [0.0]}, r"cost has shape \(1,\), levels \(2,\)"),
+        ({"accuracy": [0.5, 1.5]}, "accuracy needs one number from 0 to 1 per level"),
+        ({"accuracy": [0.5]}, "accuracy needs one number"),
+        ({"characters": [-1.0, 2.0]}, "characters needs one number from 0 to inf"),
+    ],
+)
+def test_a_provider_that_cannot_be_is_refused_by_its_name(changes, words):
+    with pytest.raises(ValueError, match=f"'mine'.*{words}"):
+        Provider("mine", **OFFERED | changes)
+
+
+def test_one_number_may_be_an_array_of_no_dimension():
+    market = Market.from_arrays(*ROW, beta=np.array(2.0), outside_value=np.array(1))
+    assert (market.beta, market.outside_value) == (2.0, 1.0)
+    assert type(market.beta) is float
+
+
+def test_what_things_print_as_says_what_they_are():
+    assert repr(Provider("mine", **OFFERED)) == "Provider('mine', 2 levels)"
+    game = PostedPriceGame.from_market(Market.from_arrays(*ROW, beta=300.0))
+    assert repr(game) == "PostedPriceGame(1 providers, 2 actions, beta=300)"
+
+
 GOOD = {"name": "a", "levels": [1, 2], "accuracy": [0.1, 0.2], "price_per_query": [0.1, 0.2]}
 
 
@@ -89,6 +128,12 @@ GOOD = {"name": "a", "levels": [1, 2], "accuracy": [0.1, 0.2], "price_per_query"
         ({"price_per_query": None}, "no price"),
         ({"price_per_query": None, "price_per_token": 1e-6}, "needs tokens"),
         ({"price_per_token": 1e-6}, "two prices"),
+        (
+            {"price_per_query": None, "tokens": [5, 9], "price_per_token": 0.0},
+            "it must be positive",
+        ),
+        ({"price_per_query": None, "tokens": [5, 9], "price_per_token": -1.0}, "must be positive"),
+        ({"levels": [1, np.inf]}, "levels is .*give finite numbers"),
         ({"characters": [1.0, -1.0]}, "characters"),
         ({"accuracy_se": [0.1, -0.1]}, "accuracy_se"),
         ({"effort": ("low",)}, "one per level"),

@@ -170,6 +170,7 @@ def test_what_does_not_exist_is_the_nearest_that_does():
         ("market", {"misreport": "over_report", "audit_rate": True}, "audit_rate is True"),
         ("market", {"misreport": "over_report", "fine": -1.0}, "number >= 0"),
         ("market", {"misreport": "over_report", "fine": None}, "fine is None"),
+        ("market", {"misreport": {"over_report": np.inf}}, "they must be finite numbers"),
         ("market", {"misreport": 5}, "misreport is 5; give the name"),
         ("market", {"misreport": None}, "misreport is None; give the name"),
         ("market", {"misreport": "under_serve", "noticed": True}, "name 'over_report'"),
@@ -449,6 +450,13 @@ def test_the_most_profitable_lie_is_the_best_of_all_of_them():
                     gains[i, action] = (
                         mechanism.play(table.take(profile), market).utility[i] - honest[i]
                     )
+        for i in range(2):  # of one provider alone
+            most = max(gain for (j, _), gain in gains.items() if j == i)
+            own = found.best_lie(provider=i)
+            assert (own is None) == (most <= 0)
+            if own is not None:
+                assert own[0].provider == i
+                assert own[1].liars == pytest.approx(most, rel=1e-9)
         if max(gains.values()) <= 0:
             assert best is None
             continue
@@ -482,6 +490,12 @@ def test_deterrence_names_what_it_needs():
         ttc_env.deterrence(market, make_mechanism("market"))
     with pytest.raises(TypeError, match="carries its own options"):
         ttc_env.deterrence(market, make_mechanism("market"), prices="grid")
+    every = ttc_env.deterrence(market)  # every lie that makes sense there
+    assert every.mechanism.misreports.kinds == ("over_report", "under_serve")
+    alone = [ttc_env.deterrence(market, misreport=kind) for kind in every.by_kind]
+    for kind, one in zip(every.by_kind, alone, strict=True):
+        np.testing.assert_allclose(every.by_kind[kind], one.line, rtol=1e-12)
+    np.testing.assert_allclose(every.line, np.max([one.line for one in alone], axis=0), rtol=1e-12)
     found = ttc_env.deterrence(market, misreport="under_serve")
     assert found.mechanism.misreports.kinds == ("under_serve",)
     assert found.fine(0.1) == pytest.approx(10 * found.line)

@@ -15,6 +15,7 @@ from ttc_env.game.rules.first_score import FirstScore
 from ttc_env.game.rules.posted_price import PostedPrice
 from ttc_env.game.rules.score_auction import SecondScore, best_rival, second_price_auction
 from ttc_env.game.rules.taste_auction import TasteAuction
+from ttc_env.game.yardstick import account
 
 
 def example():
@@ -143,6 +144,85 @@ def test_large_games_are_searched_and_say_that_something_may_be_missing():
     assert ttc_env.nash_conv(market, solution.equilibria[0], luce("grid")) < 1e-9
 
 
+def test_mixed_profiles_of_it_are_enumerated():
+    """E[U] of every action, summed here over every joint action of the rivals."""
+    market, rng = ttc_env.load_market(providers=SMALL["providers"][:2]), np.random.default_rng(0)
+    mechanism = luce((0.8, 2.0))
+    table = mechanism.offers(market)
+    a = table.quality.shape[1]
+    mixture = rng.dirichlet(np.ones(a), 2)
+    expected = np.empty((2, a))
+    for own in range(a):
+        for i in range(2):
+            tried = [np.array([own, x]) if i == 0 else np.array([x, own]) for x in range(a)]
+            earned = [by_hand(None, table.take(profile))[1][i] for profile in tried]
+            expected[i, own] = mixture[1 - i] @ earned
+    found = mechanism.rule.expected_utilities(mixture, table, market)
+    np.testing.assert_allclose(found.amount * np.exp(found.log_factor), expected, rtol=1e-12)
+    gaps = expected.max(axis=1) - (mixture * expected).sum(axis=1)
+    assert ttc_env.nash_conv(market, mixture, mechanism) == pytest.approx(gaps.sum(), rel=1e-9)
+
+
+def test_too_many_joint_actions_are_refused_before_they_are_looked_at():
+    market, mechanism = ttc_env.load_market(), luce("grid")
+    exists = ~np.isnan(mechanism.offers(market).quality)
+    with pytest.raises(ValueError, match="mixes over more than 262144 joint actions; pass a pure"):
+        ttc_env.nash_conv(market, exists / exists.sum(axis=1, keepdims=True), mechanism)
+
+
+def test_the_nearest_profile_of_a_large_game_is_searched_and_says_so(monkeypatch):
+    market, mechanism = ttc_env.load_market(providers=SMALL["providers"]), luce(SMALL["prices"])
+    exact = enumeration.least_regret(mechanism, market)
+    assert exact.exact
+    monkeypatch.setattr(enumeration, "MOST_PROFILES", 1)
+    found = mechanism.rule.least_regret(mechanism, market)
+    assert not found.exact
+    assert found.relative >= exact.relative
+    own = ttc_env.relative_regret(market, found.profile, mechanism).max()
+    assert found.relative == pytest.approx(own, abs=1e-15)
+
+
+def test_a_search_that_is_cut_short_lists_no_more_than_is_true(monkeypatch):
+    """After one sweep only a start that is an equilibrium itself is known to be one."""
+    market, mechanism = ttc_env.load_market("gpqa", beta=1e4), make_mechanism("market", "grid")
+    game = enumeration.Game(mechanism, market, mechanism.offers(market))
+    whole = {tuple(profile) for profile in game.search(1e-9).equilibria}
+    assert whole
+    monkeypatch.setattr(enumeration, "_SWEEPS", 1)
+    cut = {tuple(profile) for profile in game.search(1e-9).equilibria}
+    assert cut == whole & {tuple(start) for start in game.starts()}
+    assert cut < whole
+
+
+def test_no_profiles_hold_no_equilibria():
+    market, mechanism = ttc_env.load_market(providers=SMALL["providers"]), luce(SMALL["prices"])
+    game = enumeration.Game(mechanism, market, mechanism.offers(market))
+    none = game.equilibria_among(np.empty((0, 3), np.intp), 1e-9)
+    assert none.shape == (0, 3)
+    every = np.concatenate(list(game.blocks()))[::-1]
+    found = enumeration.solve(mechanism, market).equilibria
+    np.testing.assert_array_equal(game.equilibria_among(every, 1e-9), found)
+
+
+def test_its_continuous_prices_have_no_solver_and_the_error_names_the_grid():
+    env = ttc_env.parallel_env(mechanism="luce", actions="continuous", infos="basic")
+    with pytest.raises(ValueError, match=r"'luce' has no solver.*ttc_env.solve\(market, mechanism"):
+        env.solve()
+
+
+def test_it_is_compared_in_the_reading_that_it_has():
+    """What users' tastes are worth is not known of it."""
+    market = ttc_env.load_market(providers=SMALL["providers"], beta=200.0)
+    rows = ttc_env.compare(market, ["luce"], resamples=0).rows
+    assert {row["reading"] for row in rows} == {"without tastes"}
+    mechanism = luce("fixed")
+    assert account(mechanism, market, [0, 0, 0], tastes=True) is None
+    offer = mechanism.offers(market).take(np.zeros(3, int))
+    share, _ = by_hand(market, offer)
+    found = account(mechanism, market, [0, 0, 0])
+    assert float(found.welfare) == pytest.approx(float(share @ (offer.quality - offer.cost)))
+
+
 def test_provider_view_and_learners_play_it():
     env = gymnasium.make(
         "ttc_env/Provider-v0", mechanism="luce", opponent=lambda seen: np.array([0, 1]), **SMALL
@@ -234,3 +314,12 @@ def test_names_and_options_are_checked():
         ttc_env.register_mechanism("market", luce)
     with pytest.raises(TypeError, match="a parameter `prices`"):
         ttc_env.register_mechanism("other", lambda: luce())
+    for name in ("", 3, None):
+        with pytest.raises(ValueError, match="a mechanism's name is a word"):
+            ttc_env.register_mechanism(name, luce)
+    mine = luce("grid")
+    assert ttc_env.make_mechanism(mine) is mine
+    with pytest.raises(ValueError, match="set prices, fee there"):
+        ttc_env.make_mechanism(mine, "grid", fee=3)
+    with pytest.raises(ValueError, match="set fee there"):
+        ttc_env.make_mechanism(mine, fee=3)

@@ -150,6 +150,15 @@ def test_bad_profiles_are_refused(profile, words):
         regret(market, np.array(profile))
 
 
+def test_a_mixed_profile_may_be_padded_with_zeros():
+    market = random_market(np.random.default_rng(3), 3, 2)
+    mixture = np.random.default_rng(4).dirichlet(np.ones(2), 3)
+    wide = np.column_stack([mixture, np.zeros(3), np.full(3, np.nan)])
+    np.testing.assert_array_equal(regret(market, wide), regret(market, mixture))
+    with pytest.raises(ValueError, match=r"a mixed profile is \(3, 2\).*got \(3, 3\)"):
+        regret(market, np.column_stack([0.5 * mixture, np.full(3, 0.5)]))
+
+
 @pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda m: m.name)
 @pytest.mark.parametrize("pure", [False, True])
 def test_providers_with_fewer_levels_have_the_regrets_of_their_own(mechanism, pure):

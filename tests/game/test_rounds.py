@@ -1,6 +1,7 @@
 """Rounds arranged for speed are the log-domain formulas and the auction's rules."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,3 +67,19 @@ def test_tabulated_auctions_are_the_definition(seed, n, ties, outside, reserve):
     np.testing.assert_allclose(found.share, played.share, rtol=1e-15)
     np.testing.assert_array_equal(found.outside, played.outside_share)
     np.testing.assert_allclose(found.gain, 10 * played.profit, rtol=1e-13, atol=1e-13)
+
+
+def test_the_first_action_outside_its_space_is_found():
+    """The compiled check against looking at every action in order."""
+    pytest.importorskip("numba")
+    from ttc_env.game.rules.kernels_numba import first_outside
+
+    rng, sizes = np.random.default_rng(0), np.array([5, 3])
+    for wrong in (0, 1, 3):
+        for _ in range(20):
+            actions = rng.integers(0, sizes[:, None, None], (2, 4, 6))
+            for at in rng.integers(0, actions.size, wrong):
+                actions.flat[at] = rng.choice([-1, 5, 2**40])
+            outside = (actions < 0) | (actions >= sizes[:, None, None])
+            expected = int(outside.argmax()) if outside.any() else -1
+            assert first_outside(actions, sizes) == expected

@@ -15,6 +15,7 @@ from ttc_env.game.regret import assess
 from ttc_env.game.rules.score_auction import second_price_auction
 from ttc_env.game.solve import auction_gain, solve
 from ttc_env.game.types import Market
+from ttc_env.game.yardstick import account
 
 
 @given(markets())
@@ -186,6 +187,24 @@ def test_a_game_without_equilibrium_says_so():
     assert tuple(nearest.profile) == tuple(every[np.argmin(regrets)])
     with pytest.raises(ValueError, match="no pure Nash equilibrium"):
         _ = solution.worst
+    page = solution._repr_html_()
+    assert "the social optimum:" in page
+    rows = solution.to_frame()
+    assert set(rows.play) == {"optimum"}
+    assert list(rows.provider) == ["provider_0", "provider_1"]
+
+
+def test_the_auctions_gain_in_the_reading_with_tastes_is_the_yardsticks():
+    for benchmark in ("gsm8k", "gpqa"):
+        market = ttc_env.load_market(benchmark, beta=300)
+        gain = auction_gain(market)
+        posted, auction = (
+            account(x.mechanism, market, x.worst, tastes=True)
+            for x in (gain.market, solve(market, make_mechanism("auction")))
+        )
+        expected = float(auction.user_value - posted.user_value)
+        assert gain.users_with_tastes == pytest.approx(expected, rel=1e-9)
+        assert gain.users_with_tastes < gain.users  # choosing oneself is worth something
 
 
 def test_every_benchmark_of_a_solution_is_there():

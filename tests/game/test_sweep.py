@@ -237,6 +237,39 @@ def test_errors():
         sweep(ttc_env.load_market(), [-1.0])
 
 
+def test_a_batch_whose_tables_differ_in_shape_is_refused():
+    table, users = np.ones((2, 3, 4)), (np.ones(4), np.zeros(4))
+    for tables in ([table, table, table[:1]], [table[0], table[0], table[0]]):
+        with pytest.raises(ValueError, match=r"must be \[providers, levels, markets\].*one shape"):
+            ttc_env.MarketBatch(*tables, *users)
+    with pytest.raises(ValueError, match=r"one number per market, \(4,\)"):
+        ttc_env.MarketBatch(table, table, table, np.ones(3), np.zeros(4))
+
+
+class Surcharge(PerToken):
+    """The list price, and as much more as there are providers and levels: what a tariff may read
+    of a market that is one of many.
+    """
+
+    def price(self, terms, choice):
+        return terms[0] * choice + terms[1]
+
+    def terms(self, market):
+        shape = market.num_providers, market.num_levels
+        assert market.quality.shape == shape
+        return market.price, np.full(shape, 1e-4 * market.num_levels)
+
+
+def test_a_tariff_reads_of_a_batch_what_it_reads_of_one_market():
+    markets = [ttc_env.load_market("gpqa", beta=beta) for beta in (100.0, 1e4)]
+    mechanism = ttc_env.Mechanism("dear", Surcharge((0.8, 1.0)), make_mechanism("market").rule)
+    found = sweep(markets, mechanism=mechanism)
+    for g, market in enumerate(markets):
+        one = ttc_env.solve(market, mechanism)
+        assert found.welfare[g, 0] == pytest.approx(one.welfare, rel=1e-12)
+        np.testing.assert_array_equal(found.lowest[g, 0], one.lowest)
+
+
 def test_other_rules_are_swept_game_by_game():
     market = ttc_env.load_market("gpqa")
     found = sweep(market, [10.0, 1000.0], mechanism="auction")

@@ -579,6 +579,47 @@ def test_games_too_large_to_branch_are_searched_and_say_so(monkeypatch):
     assert ttc_env.nash_conv(some.market, some.equilibria[0], mechanism) < 1e-12
 
 
+def test_branching_gives_up_where_it_would_compare_too_much():
+    market, mechanism = without_equilibrium()
+    typed = mechanism.rule.typed_game(mechanism.offers(market), market)
+    columns = int(typed.exists.sum(axis=1).max())
+    first = 9 * columns**2 * 2  # pairs of actions of each provider, for each type
+    assert typed.candidates(1e-9, first - 1) is None
+    found = typed.candidates(1e-9)
+    assert found.shape[1] == 9
+    few = market.replace(providers=market.providers[:1])
+    alone = mechanism.rule.typed_game(mechanism.offers(few), few)
+    enough = int(alone.exists.sum()) ** 2 * 2 * 10
+    np.testing.assert_array_equal(alone.candidates(1e-9, enough), alone.candidates(1e-9))
+
+
+def test_types_that_agree_end_the_search_for_the_optimum():
+    """Two types alike, and no welfare to be had: rounding keeps the bound above what is found."""
+    rng, apart = np.random.default_rng(8), 0
+    every = np.array(list(itertools.product(range(3), repeat=3)))
+    weight = np.array([0.4, 0.6])
+    for _ in range(40):
+        z, surplus = (np.repeat(rng.uniform(*x, (3, 3, 1)), 2, axis=2) for x in ((-3, 3), (-1, 1)))
+        outside = 0.2
+
+        def welfare(profiles):
+            rows = np.arange(3)
+            e, w = np.exp(z[rows, profiles]), surplus[rows, profiles]  # noqa: B023 - used here
+            total = (e * w).sum(axis=1) + outside  # noqa: B023
+            return (total / (e.sum(axis=1) + 1.0)) @ weight
+
+        for _ in range(2):  # so that the best profile is worth 0
+            best = welfare(every).max()
+            surplus, outside = surplus - best, outside - best
+        found = most_welfare(z, surplus, weight, outside, welfare, lambda p: (p[0], welfare(p)[0]))
+        assert found.converged
+        assert found.iterations == 1
+        assert found.welfare == pytest.approx(welfare(every).max(), abs=1e-15)
+        assert 0 <= found.gap < 1e-15
+        apart += found.gap > 0
+    assert apart > 10
+
+
 def test_the_optimum_has_a_bound():
     market, mechanism = without_equilibrium()
     best = ttc_env.solve(market, mechanism).best_possible

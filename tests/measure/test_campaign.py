@@ -123,6 +123,71 @@ def test_a_campaign_ends_with_figures(tmp_path, monkeypatch):
     assert rows.levels.str.contains("weak").all()
 
 
+def test_progress_is_said_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(run.time, "monotonic", lambda: 100.0)
+    total = run.Total(questions=10, done=4, drawn=2, tokens=3000, cost=0.25, began=40.0)
+    assert total.line(None) == (
+        "4/10 questions, 3,000 tokens, 50 tokens/s, 3 min 00 s left, worth 0.25 USD at list prices"
+    )
+    assert total.line(6.0).endswith("0.10 USD of machine time")  # a minute of it
+    fresh = run.Total(questions=10, began=100.0)
+    assert fresh.line(None) == "0/10 questions, 0 tokens, 0 tokens/s, no speed known yet"
+    assert run._duration(3 * 3600 + 125) == "3 h 02 min"
+    monkeypatch.undo()
+    monkeypatch.setattr(run._Meter, "EVERY", 0.0)
+    text = TOML.replace("[campaign]", "[campaign]\nusd_per_hour = 3600.0")
+    campaign, said = read_campaign(write(tmp_path, text)), []
+    jobs = campaign.jobs(campaign.load_tasks())
+    run.measure(campaign, jobs, say=said.append)
+    lines = [line for line in said if line.startswith("[weak short parallel: 20/20]")]
+    assert lines or [line for line in said if "20/20]" in line]
+    last = [line for line in said if " questions, " in line][-1]
+    assert "80/80 questions" in last
+    assert "USD of machine time" in last
+
+
+def test_what_looks_wrong_in_a_summary_is_noted():
+    row = {
+        "provider": "p", "task": "t", "questions": 9, "samples": 4, "accuracy": 0.2, "tokens": 12.4,
+        "constant_baseline": 0.3, "cut_off": 0.2, "unparsed": 0.5,
+    }  # fmt: skip
+    text = run.summary_text(pd.DataFrame([row]))
+    for note in ("raise max_tokens", "look at the prompt's format", "worse than always giving"):
+        assert f"note: p on t: {note}" in text or note in text
+    good = {**row, "accuracy": 0.9, "cut_off": 0.0, "unparsed": 0.0, "constant_baseline": None}
+    assert "note:" not in run.summary_text(pd.DataFrame([good]))
+    assert run.summary_text(pd.DataFrame()) == "nothing was measured"
+
+
+def test_what_is_not_pinned_is_said_before_and_when_it_is_measured(tmp_path):
+    campaign = read_campaign(write(tmp_path))
+    tasks = {
+        name: dataclasses.replace(task, origin={"path": "me/mine", "revision": "f" * 40})
+        for name, task in campaign.load_tasks().items()
+    }
+    warning = next(iter(tasks.values())).unpinned
+    jobs = campaign.jobs(tasks)
+    assert "me/mine as it is today" in warning
+    assert warning in run.describe(campaign, tasks, jobs)
+    said = []
+    run.measure(campaign, jobs, say=said.append)
+    assert said.count(warning) == 1
+
+
+def test_a_merge_says_what_is_missing(tmp_path):
+    campaign = read_campaign(write(tmp_path))
+    jobs = campaign.jobs(campaign.load_tasks())[:1]
+    run.measure(campaign, jobs, shard=(1, 2), say=quiet)
+    said = []
+    run.merge(campaign, jobs, said.append)
+    missing = [line for line in said if "questions are missing: a shard has not ended" in line]
+    assert [line.split()[0] for line in missing] == ["10"]
+    run.measure(campaign, jobs, shard=(2, 2), say=quiet)
+    said.clear()
+    run.merge(campaign, jobs, said.append)
+    assert not [line for line in said if "missing" in line]
+
+
 def test_shards_put_together_are_the_whole_run(tmp_path):
     campaign = read_campaign(write(tmp_path))
     tasks = campaign.load_tasks()
@@ -188,6 +253,27 @@ def test_shards_of_different_settings_do_not_mix(tmp_path):
         (('backend = "fake"', 'backend = "faker"'), "'faker' is unknown"),
         (("betas = [200]", "betas = [0]"), "betas"),
         (("[tasks.short]", "[tasks"), "is no TOML file"),
+        (("samples = 4", "samples = 4\nmax_tokens = 0"), "max_tokens is 0; it must be at least 1"),
+        (("budgets = [1, 2, 4]", "budgets = [1, 2, 2]"), "give different ones, 0 or more"),
+        (("budgets = [1, 2, 4]", "budgets = [-1]"), "give different ones, 0 or more"),
+        (("betas = [200]", "betas = [200]\ncheck_timeout = 0.0"), "check_timeout is 0.0"),
+        (("betas = [200]", "betas = [200]\nbatch = 0"), "batch is 0; it must be at least 1"),
+        (
+            ("[dials.budgets]", "[dials.twice]\nsamples = 4\n\n[dials.budgets]"),
+            "two dials would write the trace .*--chains--n4-t1.jsonl",
+        ),
+        (
+            ("[dials.parallel]", '[tasks.again]\ntask = "chains"\n\n[dials.parallel]'),
+            "two tasks would write the same files: chains, chains",
+        ),
+        (
+            ("[providers.weak]", "[reward_model]\ndtype = 'auto'\n\n[providers.weak]"),
+            r"\[reward_model\] needs a model",
+        ),
+        (
+            ("[dials.parallel]", "[dials]\nparallel = 3\n\n[dials.other]"),
+            "parallel must be a table",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_measured(tmp_path, change, words):
@@ -318,3 +404,10 @@ def test_a_file_alone_cannot_have_remote_code_run(tmp_path, capsys, monkeypatch,
         assert cli.main(["measure", str(path), *more]) == 2
         assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["providers", "tasks", "dials"])
+def test_a_campaign_without_its_parts_is_refused(tmp_path, name):
+    campaign = read_campaign(write(tmp_path))
+    with pytest.raises(ValueError, match=rf"at least one entry in \[{name}\]"):
+        dataclasses.replace(campaign, **{name: {}})

@@ -1,7 +1,9 @@
 """Answers read from hard texts. The mathematical cases need math-verify (extra `measure`)."""
 
+import multiprocessing
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -93,17 +95,18 @@ HOSTILE = [
 
 
 def test_no_text_takes_long_to_read():
-    """One answer of 157 characters took a minute. Ten seconds are far more than a loaded machine
-    needs for all of them, and far less than one that backtracks.
+    """One answer of 157 characters took a minute, and 20 times the text takes longer than anybody
+    waits where a pattern backtracks. A minute of the processor's own time, which other programs on
+    the machine do not use up, is six times what all of them need with every line traced.
     """
-    began = time.monotonic()
+    began = time.process_time()
     for text in HOSTILE:
         assert len(choice.boxes(text)) <= len(text)
         for wide in (text, text * 20):
             check_choice(wide, "A")
             mathematics.expression(wide[-100_000:])
             mathematics.plain(wide[:2_000])
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 60
 
 
 def test_every_kind_of_check_runs_under_the_timeout(monkeypatch):
@@ -173,6 +176,19 @@ def test_a_worker_that_hangs_is_replaced():
     assert verdicts == [Verdict(None, False, "timeout"), Verdict("a", True)]
 
 
+def test_a_worker_that_dies_is_replaced():
+    """As where the system runs out of memory: its answer counts as none, the others stand."""
+    slow, text = r"((a+)+)$", "a" * 40 + "b"
+    with WorkerPool(1, timeout=60) as pool:
+        pool.run([("exact", "a", "a", "(a)")])  # the worker is up
+        (process,) = multiprocessing.active_children()
+        timer = threading.Timer(0.3, process.kill)
+        timer.start()
+        verdicts = pool.run([("exact", text, "a", slow), ("exact", "a", "a", "(a)")])
+        timer.join()
+    assert verdicts == [Verdict(None, False, "worker died"), Verdict("a", True)]
+
+
 def test_what_spoils_every_answer_is_raised():
     """A gold answer that is none, or workers that cannot start, must not pass as wrong answers."""
     program = (
@@ -197,3 +213,43 @@ def test_what_spoils_every_answer_is_raised():
 def test_errors_in_a_worker_are_told():
     with WorkerPool(1) as pool:
         assert "need a pattern" in pool.run([("exact", "a", "a", None)])[0].problem
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "gold", "pattern", "answer"),
+    [
+        ("exact", "so x = 7", "7", r"= (\d+)", "7"),
+        ("choice", "The answer is (C).", "C", None, "C"),
+        ("choice", "The answer is (F).", "F", "ABCDEF", "F"),
+    ],
+)
+def test_one_text_is_checked_as_many_are(kind, text, gold, pattern, answer):
+    assert scoring.check(kind, text, gold, pattern) == Verdict(answer, True)
+    assert scoring.check(kind, text, "Z", pattern) == Verdict(answer, False)
+    assert check_answers(kind, [text], [gold], pattern) == [Verdict(answer, True)]
+
+
+def test_mathematics_is_checked_alone_too():
+    pytest.importorskip("math_verify", reason="math-verify is not installed (extra `measure`)")
+    assert scoring.check("math", "so \\boxed{\\frac{1}{2}}", "0.5").correct
+
+
+def test_an_answer_that_could_not_be_checked_is_said_and_counts_as_none(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        scoring,
+        "check_answers",
+        lambda kind, texts, *_: [Verdict(None, False, "timeout")] * len(texts),
+    )
+    texts, finished = ["x" * 100 + "end", "cut", "x" * 100 + "end"], [True, False, True]
+    found = scoring.judge("exact", "(x)", "7", texts, finished, None, said.append)
+    assert [v.correct for v in found] == [False] * 3
+    assert len(said) == 1  # equal texts are checked once
+    assert "(timeout): gold '7'" in said[0]
+    assert "end" in said[0]
+
+
+@pytest.mark.parametrize("options", [{"processes": 0}, {"timeout": 0.0}, {"timeout": -1.0}])
+def test_a_pool_without_workers_or_time_is_refused(options):
+    with pytest.raises(ValueError, match="both must be positive"):
+        WorkerPool(**options)

@@ -240,11 +240,136 @@ def test_choices_of_ones_own(tmp_path):
             {"question_field": "q", "answer_field": "a", "answer": "exact", "pattern": "("},
             "pattern",
         ),
+        (
+            [{"q": "?", "a": 1}],
+            {"question_field": "q", "answer_field": "a", "answer": "exact", "pattern": "x"},
+            "'x' has no group",
+        ),
+        (
+            [{"q": "?", "a": 1}],
+            {"question_field": "q", "answer_field": "a", "answer": "math", "shots": -1},
+            "shots is -1; give a number",
+        ),
+        (
+            [{"q": "  ", "a": 1}],
+            {"question_field": "q", "answer_field": "a", "answer": "math"},
+            "row 0.*found an empty one",
+        ),
+        (
+            [{"q": "?", "a": "A", "c": "yes or no"}],
+            {
+                "question_field": "q",
+                "answer_field": "a",
+                "answer": "choice",
+                "choices_field": "c",
+            },
+            "c holds str, not a list",
+        ),
+        (
+            [{"q": "?", "a": 0, "c": [str(i) for i in range(27)]}],
+            {
+                "question_field": "q",
+                "answer_field": "a",
+                "answer": "choice",
+                "choices_field": "c",
+            },
+            "27 choices; at most 10",
+        ),
+        (
+            [{"q": "?", "a": 1, "n": 7}, {"q": "!", "a": 2, "n": 7}],
+            {"question_field": "q", "answer_field": "a", "answer": "math", "id_field": "n"},
+            "repeated question ids, e.g. '7'",
+        ),
     ],
 )
 def test_what_is_wrong_with_rows_is_told(tmp_path, rows, options, words):
     with pytest.raises(ValueError, match=words):
         load_task("rows", data=rows_file(tmp_path, rows), options=options)
+
+
+MATH_ROWS = {"question_field": "q", "answer_field": "a", "answer": "math"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"q": "?", "a": 1}\n\n{"q": "?"', "line 3 is no JSON"),
+        ("[1, 2]\n", "line 1 is no object with columns"),
+        ("[" * 100_000, "line 1 is no JSON"),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(tmp_path, text, words):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"mine\.jsonl: {words}"):
+        load_task("rows", data=path, options=MATH_ROWS)
+
+
+def test_a_text_may_hold_any_separator_and_lines_may_be_empty(tmp_path):
+    """JSON lines end with a line feed: U+2028, U+0085 and vertical tabs are part of a text."""
+    path, odd = tmp_path / "mine.jsonl", "one\u2028two\u0085three\u000cfour"
+    rows = [{"q": odd, "a": 1}, {"q": "second", "a": 2}]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_bytes("\r\n\r\n".join(lines).encode())
+    asked = by_id(load_task("rows", data=path, options=MATH_ROWS))
+    assert set(asked) == {"row-0", "row-1"}
+    assert odd in asked["row-0"].prompt[-1]["content"]
+
+
+def test_files_that_are_not_there_or_of_no_known_kind_are_named(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="reads a file of yours; name it"):
+        load_task("rows", options=MATH_ROWS)
+    with pytest.raises(ValueError, match=r"there is no file .*none\.jsonl"):
+        load_task("rows", data=tmp_path / "none.jsonl", options=MATH_ROWS)
+    read = []
+
+    def load_dataset(kind, data_files, split):
+        read.append((kind, data_files, split))
+        return [{"q": "1+1?", "a": 2}]
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    for ending, kind in ((".csv", "csv"), (".parquet", "parquet"), (".json", "json")):
+        path = tmp_path / f"mine{ending}"
+        path.write_text("content")
+        task = load_task("rows", data=path, options=MATH_ROWS)
+        assert read[-1] == (kind, str(path), "train")
+        assert [q.gold for q in task.questions] == ["2"]
+    path = tmp_path / "mine.xlsx"
+    path.write_text("content")
+    with pytest.raises(ValueError, match=r"must end in one of \.jsonl, \.json, \.csv, \.parquet"):
+        load_task("rows", data=path, options=MATH_ROWS)
+
+
+def test_without_an_extra_the_remedy_is_named(tmp_path, monkeypatch):
+    for module in ("datasets", "reasoning_gym"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"datasets.*pip install"):
+        load_task("gsm8k")
+    with pytest.raises(ImportError, match=r"reasoning-gym.*pip install"):
+        load_task("reasoning-gym:basic_arithmetic")
+    with pytest.raises(ValueError, match="procedural task without rows to show"):
+        load_task("chains", options={"shots": 2})
+
+
+def test_rows_whose_two_answers_differ_are_refused(tmp_path):
+    row = {
+        "question_id": 7, "question": "Which?", "options": ["u", "v"], "answer": "A",
+        "answer_index": 1,
+    }  # fmt: skip
+    path = rows_file(tmp_path, [row])
+    with pytest.raises(ValueError, match="answer 'A' is not the option at answer_index 1"):
+        load_task("mmlu_pro", data=path)
+    path.write_text(json.dumps({**row, "answer": "B"}) + "\n")
+    assert load_task("mmlu_pro", data=path).questions[0].gold == "B"
+
+
+def test_a_task_checks_answers_in_its_own_way(tmp_path):
+    path = rows_file(tmp_path, [{"q": "?", "a": 2}])
+    options = {**MATH_ROWS, "answer": "exact", "pattern": r"= (\d+)$"}
+    task = load_task("rows", data=path, options=options)
+    verdicts = task.check(["1 + 1 = 2", "2"], ["2", "2"])
+    assert [v.correct for v in verdicts] == [True, False]
+    assert [v.answer for v in verdicts] == ["2", None]
 
 
 def test_limits_and_options_are_checked():

@@ -12,13 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ttc_env.measure import traces
 from ttc_env.measure.backends.base import Sampling
 from ttc_env.measure.backends.fake import FakeBackend
 from ttc_env.measure.collect import collect
 from ttc_env.measure.dials import Parallel
 from ttc_env.measure.samples import from_trace
 from ttc_env.measure.tasks import load_task
-from ttc_env.measure.traces import TraceError, TraceWriter, compress_trace, read_trace
+from ttc_env.measure.traces import (
+    TraceError,
+    TraceWriter,
+    compress_trace,
+    merge_traces,
+    read_trace,
+)
 
 DIAL = Parallel(Sampling(n=4, max_tokens=48))
 
@@ -153,6 +160,90 @@ def test_repeated_ids_and_ragged_columns_are_refused(tmp_path):
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(TraceError, match="repeats question 'a'"):
         read_trace(path)
+
+
+def test_columns_of_different_lengths_in_a_file_are_refused_by_line(tmp_path):
+    path = tmp_path / "t.jsonl"
+    write(path, ["a"])
+    ragged = {"kind": "question", "id": "b", "samples": {"correct": [True], "tokens": [1, 2]}}
+    path.write_text(
+        path.read_text() + json.dumps(ragged) + "\n" + '{"kind":"session","session":{}}\n'
+    )
+    with pytest.raises(TraceError, match=r"line 3: lists of different lengths .*resume the run"):
+        read_trace(path)
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\x00" * 40, b'{"kind":"question","id":"b","sam', b"\xff\xfe"]
+)
+def test_a_garbled_last_line_is_left_out_and_written_over(tmp_path, garbage):
+    """A crash of the machine can leave a last line of the right length with wrong bytes in it."""
+    path = tmp_path / "t.jsonl"
+    write(path, ["a"])
+    whole = path.read_bytes()
+    path.write_bytes(whole + garbage + b"\n")
+    trace = read_trace(path)
+    assert list(trace.records) == ["a"]
+    assert "line 3 is torn" in trace.torn
+    said = write(path, ["b"])
+    assert "line 3 is torn" in said
+    assert path.read_bytes().startswith(whole)
+    again = read_trace(path)
+    assert list(again.records) == ["a", "b"]
+    assert again.torn is None
+
+
+def test_a_trace_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    path, packed = tmp_path / "t.jsonl", tmp_path / "t.jsonl.gz"
+    write(path, ["a"])
+    compress_trace(path, packed)
+    assert read_trace(packed).records
+    monkeypatch.setattr(traces, "LARGEST", 10)
+    with pytest.raises(TraceError, match="unpacks to more than"):
+        read_trace(packed)
+
+    def too_much(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(traces.gzip, "open", too_much)
+    with pytest.raises(TraceError, match="does not fit into memory"):
+        read_trace(packed)
+
+
+def test_a_compressed_trace_is_not_appended_to(tmp_path):
+    with pytest.raises(TraceError, match=r"write to a \.jsonl file and compress it at the end"):
+        TraceWriter(tmp_path / "t.jsonl.gz", {}, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_that_do_not_fit_together_are_refused_and_nothing_is_written(tmp_path):
+    one, two, target = (tmp_path / name for name in ("1.jsonl", "2.jsonl", "all.jsonl"))
+    with pytest.raises(TraceError, match="there is no shard to merge; run the shards first"):
+        merge_traces([], target, [])
+    write(one, ["b", "a"])
+    write(two, ["c"])
+    assert merge_traces([one, two], target, ["a", "b", "c"]) == 3
+    assert list(read_trace(target).records) == ["a", "b", "c"]
+    kept = target.read_bytes()
+    with TraceWriter(two, {"model": "m", "seed": 0}, {"run": 1}) as writer:
+        writer.append("a", "1", {"answer": ["2"], "correct": [False], "tokens": [9]})
+    with pytest.raises(TraceError, match="hold question 'a' with different samples"):
+        merge_traces([one, two], target, ["a", "b", "c"])
+    other = tmp_path / "3.jsonl"
+    write(other, ["d"], {"model": "other", "seed": 0})
+    with pytest.raises(TraceError, match=r"measured with other settings \(model\)"):
+        merge_traces([one, other], target, ["a", "b", "c"])
+    assert target.read_bytes() == kept
+
+
+def test_without_advisory_locks_a_trace_is_written_all_the_same(tmp_path, monkeypatch):
+    """As on Windows."""
+    monkeypatch.setattr(traces, "fcntl", None)
+    path = tmp_path / "t.jsonl"
+    write(path, ["a"])
+    with traces.locked(path):
+        write(path, ["b"])
+    assert list(read_trace(path).records) == ["a", "b"]
 
 
 def test_compressed_trace_reads_the_same_and_hashes_the_same(tmp_path):

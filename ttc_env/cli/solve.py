@@ -108,8 +108,7 @@ def _numbers(solution: Any) -> dict[str, Any]:
     best = first_best(market, tastes=rule.counts_tastes, rule=rule)
     found["first_best"] = best
     found["efficiency"] = found["welfare"] / best if best > 0 else float("nan")
-    if hasattr(solution, "equilibria"):
-        found["equilibria"] = [[int(a) for a in profile] for profile in solution.equilibria]
+    found["equilibria"] = [[int(a) for a in profile] for profile in solution.equilibria]
     if found.get("no_equilibrium"):
         del found["ratio_reason"]  # the same
         nearest = solution.least_regret
@@ -154,31 +153,24 @@ def _bands(solution: Any, args: argparse.Namespace, found: dict[str, Any]) -> di
 
 def _profile(solution: Any) -> Any:
     """`[n]` actions at the equilibrium that is shown, or nearest to one."""
-    if getattr(solution, "no_equilibrium", ""):
-        return solution.least_regret.profile
-    if hasattr(solution, "equilibria"):
-        return solution.worst
-    return getattr(solution, "actions", None)
+    none = getattr(solution, "no_equilibrium", "")
+    return solution.least_regret.profile if none else solution.worst
 
 
 def _providers(market: Market, solution: Any) -> list[dict[str, Any]]:
     profile = _profile(solution)
-    if profile is None:
-        return [{"provider": name} for name in market.names]
     outcome = solution.at(profile) if hasattr(solution, "at") else solution.outcome
     split = solution.mechanism.split  # flat actions as (level, price, report)
     levels, _, told = split(profile, market)
     reports = solution.mechanism.reports(market)
-    optimum = getattr(solution, "optimum", None)
-    best = split(optimum, market)[0] if optimum is not None else None
+    best = split(solution.optimum, market)[0]
     rows = []
     for i, provider in enumerate(market.providers):
         row: dict[str, Any] = {
             "provider": provider.name,
             "level": float(provider.levels[int(levels[i])]),
+            "optimal_level": float(provider.levels[int(best[i])]),
         }
-        if best is not None:
-            row["optimal_level"] = float(provider.levels[int(best[i])])
         if len(reports) > 1:
             row["report"] = str(reports[int(told[i])])
         row |= {
@@ -211,12 +203,10 @@ def _table(found: dict[str, Any]) -> str:
     ]
     rows = found["providers"]
     columns = list(rows[0])
-    shown = [columns, *([_cell(column, row.get(column)) for column in columns] for row in rows)]
+    shown = [columns, *([_cell(column, row[column]) for column in columns] for row in rows)]
     lines += aligned(shown)
     lines.append("")
-    if "equilibria" in found:
-        count = len(found["equilibria"])
-        lines.append(f"{'equilibria':<22} {count}")
+    lines.append(f"{'equilibria':<22} {len(found['equilibria'])}")
     if "least_regret" in found:
         nearest = found["least_regret"]
         lines.append(
@@ -242,8 +232,6 @@ def _table(found: dict[str, Any]) -> str:
 
 
 def _cell(column: str, value: Any) -> str:
-    if value is None:
-        return "-"
     if isinstance(value, str):
         return value
     if column == "share":

@@ -181,7 +181,9 @@ def audit(
         worst = min(worst, float(honest.min()))
         best = lattice.truth_of(i)
         meets = lattice.at_scores(i, played)
-        rows = [*((_row(table, i), of) for table, of in tried), (meets, lattice.claimed)]
+        rows = [(_row(table, i), of) for table, of in tried]
+        if not np.isnan(meets.quality).all():  # else no score to meet is in the range
+            rows.append((meets, lattice.claimed))
         for k, (row, of) in enumerate(rows):
             gain, at, b = _best(rule, row, played, honest, i, market)
             if k == 0:
@@ -556,7 +558,9 @@ def _replies(
     """
     summary = rule.rivals(played, market)
     faced = type(summary)(*(x[i][None] for x in summary))
-    wide = row.map(lambda x: np.where(np.isnan(x), 0.0, x)[:, None])
+    # No rule meets an offer that does not exist: in its place stands the first that does.
+    first = int(np.isnan(row.quality).argmin())
+    wide = row.map(lambda x: np.where(np.isnan(x), x[first], x)[:, None])
     log_share = rule.log_share(wide, faced, market)
     shape = np.broadcast_shapes(np.shape(log_share), (len(row.quality), played.quality.shape[1]))
     payment = np.where(log_share > -np.inf, rule.payment(wide, faced, market), 0.0)

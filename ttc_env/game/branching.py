@@ -214,7 +214,7 @@ def most_welfare(
     top, own = bound(alive)
     best, value = climb(own.T)
     pending, sets = [(-top, 0, alive, own)], 1
-    while pending:
+    while True:  # what is left is never empty: a set is taken out, and its two halves are put in
         top, _, alive, own = heapq.heappop(pending)
         if -top <= value + 1e-13 * abs(value):
             return Optimum(best, value, sets, True, max(-top - value, 0.0))
@@ -228,7 +228,7 @@ def most_welfare(
         chosen = np.take_along_axis(z[:, :, 0], own, axis=1)
         differ = (own != own[:, :1]).any(axis=1)
         if not differ.any():  # all types agree: what they want is worth the bound, but for rounding
-            continue
+            return Optimum(best, value, sets, True, max(-top - value, 0.0))
         share = np.exp(chosen - log_total(chosen.max(axis=1))).max(axis=1)
         i = int(np.where(differ, share, -1.0).argmax())
         order = np.argsort(-score[i], kind="stable")
@@ -243,4 +243,3 @@ def most_welfare(
             sets += 1
             limit, wanted = bound(branch)
             heapq.heappush(pending, (-limit, sets, branch, wanted))
-    return Optimum(best, value, sets, True, 0.0)

@@ -125,12 +125,3 @@ def outside_share(value: Any, beta: Any, outside_value: Any = 0.0) -> Any:
 def utility(profit: ArrayLike, log_share: ArrayLike) -> Array:
     """U_i = s_i pi_i, USD per arriving user. Shapes broadcast."""
     return np.multiply(profit, np.exp(log_share))
-
-
-def log_utility(profit: ArrayLike, log_share: ArrayLike) -> Array:
-    """log U_i = log pi_i + log s_i; -inf where pi = 0, NaN where pi < 0 (a loss has no logarithm).
-
-    Shapes broadcast.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.add(np.log(np.asarray(profit, dtype=np.float64)), log_share)

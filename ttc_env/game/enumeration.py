@@ -199,14 +199,10 @@ class Game:
 
     def equilibria_among(self, profiles: Profile, tolerance: float) -> Profile:
         """Those of some profiles that are equilibria, in lexicographic order."""
-        blocks = range(0, len(profiles), self._step)
-        found = [
-            block[self.is_equilibrium(block, tolerance)]
-            for block in (profiles[start : start + self._step] for start in blocks)
-        ]
-        if not found:
-            return profiles
-        rows = np.concatenate(found)
+        rows = profiles[:0]
+        for start in range(0, len(profiles), self._step):
+            block = profiles[start : start + self._step]
+            rows = np.concatenate([rows, block[self.is_equilibrium(block, tolerance)]])
         return rows[np.lexsort(rows.T[::-1])]
 
     def gap(self, profiles: Profile) -> float:

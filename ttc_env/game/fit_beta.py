@@ -54,7 +54,9 @@ class ElasticityFit:
     least: float  # the elasticity's range over the betas scanned
     most: float
     betas: tuple[float, float]  # 1/USD, the range
-    unique: bool  # whether every equilibrium on the way is the only one; else the worst is taken
+    # whether the equilibrium is the only one at every beta scanned; else the worst is taken (where
+    # a level changes there are two)
+    unique: bool
     reason: str  # why there is no crossing; '' with one
 
     @property
@@ -211,15 +213,15 @@ class _Search:
         """`[k, n]` levels at the worst equilibrium of every beta."""
         found = sweep(self.market, points)
         profiles = np.array(found.lowest[0])
-        for k in np.flatnonzero(~found.unique[0]):
+        several = np.flatnonzero(~found.unique[0])
+        for k in several:
             profiles[k] = self.equilibrium(float(points[k]))
+        self.unique = not len(several)
         return profiles
 
     def equilibrium(self, beta: float) -> Array:
         """`[n]` levels at the worst equilibrium."""
-        solution = solve(self.market.replace(beta=beta))
-        self.unique &= solution.unique
-        return np.asarray(solution.worst)
+        return np.asarray(solve(self.market.replace(beta=beta)).worst)
 
     def between(self, low: float, at_low: Array, high: float, at_high: Array) -> None:
         """Note what lies between two betas with their equilibria."""
@@ -357,13 +359,15 @@ def _likeliest(value: Array, counts: Array) -> SharesFit:
     while moments(high)[0] < aim:
         low, high = high, 2.0 * high
     beta = 0.5 * (low + high)
-    for _ in range(200):
+    while high - low > 4e-16 * high:
+        width = high - low
         expected, variance, _ = moments(beta)
         low, high = (beta, high) if expected < aim else (low, beta)
         newton = beta + (aim - expected) / variance if variance > 0 else low
-        step = newton if low < newton < high else 0.5 * (low + high)
-        if abs(step - beta) <= 4e-16 * beta or high - low <= 4e-16 * high:
+        if abs(newton - beta) <= 4e-16 * beta:
             break
-        beta = step
+        # Newton's step, where it stays inside and the bracket still shrinks; else its middle.
+        fast = low < newton < high and high - low <= 0.5 * width
+        beta = newton if fast else 0.5 * (low + high)
     _, variance, log = moments(beta)
     return SharesFit(beta, 1.0 / np.sqrt(number * variance), number, float(counts @ log), "")

@@ -236,8 +236,6 @@ def _combinations(
             whole, index = False, index[:width]
         total = total[index]
         layers.append((index // len(options), intervals.column[i, options[index % len(options)]]))
-    if not len(several) and not window[0] <= log_fixed <= window[1]:
-        return np.empty((0, len(first)), dtype=np.intp), True
     profiles = np.tile(intervals.column[every, first], (len(total), 1))
     row = np.arange(len(total))
     for i, (parent, column) in zip(several[::-1], reversed(layers), strict=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ttc_env.game.tariffs import Offer
-from ttc_env.game.types import Array, Market, PostedPriceGame, restore_frozen
+from ttc_env.game.types import Array, Market, restore_frozen
 from ttc_env.game.validation import frozen_array
 
 if TYPE_CHECKING:
@@ -213,10 +213,6 @@ class MarketBatch:
             alpha=None if self.alpha is None else float(self.alpha[g]),
             baseline=float(self.baseline[g]),
         )
-
-    def game(self, g: int) -> PostedPriceGame:
-        """The paper's game of market g: every level at its list price."""
-        return PostedPriceGame.from_market(self.market(g))
 
     @cached_property
     def stacked(self) -> Market:

@@ -53,13 +53,6 @@ def solve(market: Market, mechanism: str | Mechanism = "market", *, tolerance: f
     return mechanism.rule.solve(mechanism, market, tolerance=tolerance)
 
 
-def optimal_welfare(market: Market, mechanism: Mechanism) -> float:
-    """The most welfare that any profile of this game reaches, USD per arriving user; cheaper than
-    `solve`: `Rule.optimal_welfare`.
-    """
-    return mechanism.rule.optimal_welfare(mechanism, market)
-
-
 @dataclass(frozen=True, eq=False)
 class AuctionGain:
     """Where the auction's gain over the pay-per-token market comes from, and who gets it (GAME.md).

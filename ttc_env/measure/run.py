@@ -42,12 +42,13 @@ class Total:
         """One line for people."""
         seconds = time.monotonic() - self.began
         speed = self.tokens / seconds if seconds > 0 else 0.0
-        left = (self.questions - self.done) * seconds / self.drawn if self.drawn else float("nan")
         parts = [
             f"{self.done}/{self.questions} questions",
             f"{self.tokens:,} tokens",
             f"{speed:,.0f} tokens/s",
-            f"{_duration(left)} left" if self.drawn else "no speed known yet",
+            f"{_duration((self.questions - self.done) * seconds / self.drawn)} left"
+            if self.drawn
+            else "no speed known yet",
         ]
         if self.cost:
             parts.append(f"worth {self.cost:.4g} USD at list prices")
@@ -57,8 +58,6 @@ class Total:
 
 
 def _duration(seconds: float) -> str:
-    if seconds != seconds:
-        return "?"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

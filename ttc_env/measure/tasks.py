@@ -330,7 +330,8 @@ def _origin(spec: Mapping[str, Any], rows: Any, data: str | Path | None) -> dict
 def _json_rows(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSON-lines file, with their values as they stand ("007" stays "007")."""
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    # str.splitlines would also split at separators that JSON allows within a text (U+2028)
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -59,9 +59,10 @@ def first_outside(actions: Any, sizes: Any) -> int:
             for j in range(b):
                 outside |= (row[j] < 0) | (row[j] >= sizes[part])
             if outside:
-                for j in range(b):
-                    if (row[j] < 0) | (row[j] >= sizes[part]):
-                        return (part * n + i) * b + j
+                j = 0
+                while 0 <= row[j] < sizes[part]:
+                    j += 1
+                return (part * n + i) * b + j
     return -1
 
 
