@@ -131,7 +131,7 @@ def fit_beta(
         return _from_elasticity(market, target, betas)
     assert shares is not None
     if users is not None:
-        users = number("users", users, "of choices")
+        number("users", users, "of choices")
     return _from_shares(market, numbers("shares", shares), users, profile, outside_seen)
 
 
