@@ -84,6 +84,29 @@ def test_with_tastes_users_choices_are_worth_what_drawing_them_says():
         assert float(found.user_value) == pytest.approx(drawn, abs=4e-3)
 
 
+def test_with_tastes_exclusion_and_choice_are_relative_entropies():
+    """Plain sums of s log(s / s*) / beta, of buying or not and of whom among those who buy."""
+    market = cheap_market(3, 5.0, 0.1)
+    mechanism = make_mechanism("market", "fixed")
+    profile = np.zeros(market.num_providers, dtype=int)
+    found = account(mechanism, market, profile, tastes=True)
+    played = mechanism.play(mechanism.offers(market).take(profile), market)
+    w = np.append(np.nanmax(market.quality - market.cost, axis=1), market.outside_value)
+    best = np.exp(market.beta * (w - w.max()))
+    best /= best.sum()
+    share = np.append(played.share, 1.0 - played.share.sum())
+
+    def entropy(s, reference):
+        return float((s * np.log(s / reference)).sum() / market.beta)
+
+    split, best_split = (np.array([s[-1], s[:-1].sum()]) for s in (share, best))
+    exclusion = entropy(split, best_split)
+    assert exclusion > 1e-3
+    assert float(found.lost_to_exclusion) == pytest.approx(exclusion, rel=1e-9)
+    lost = float(found.lost_to_choice) + exclusion
+    assert lost == pytest.approx(entropy(share, best), rel=1e-9)
+
+
 @given(st.integers(0, 300), st.sampled_from(NAMES))
 def test_on_markups_every_rule_asks_the_same_prices_at_the_efficient_level(seed, name):
     market = cheap_market(seed, 5.0)
@@ -191,6 +214,30 @@ def test_a_row_is_what_enumeration_finds():
         assert planner["welfare"] == pytest.approx(1e3 * exhaustive.optimal_welfare, rel=1e-9)
         assert {r["equilibria"] for r in rows} == {rows[0]["equilibria"]}
         assert all(set(r) == set(COLUMNS) for r in rows)
+
+
+def test_rows_say_how_many_equilibria_there_are():
+    """Proofs, and the equilibrium in which nobody plays a dominated action."""
+    one = ttc_env.compare(cheap_market(1, 5.0), "market", resamples=0).rows
+    assert {r["mechanism"] for r in one} == {"market"}
+    proofs = {
+        r["played_by"]: r["certificate"].partition(";")[0]
+        for r in one
+        if r["reading"] == "without tastes"
+    }
+    assert proofs["equilibrium"] == "the only equilibrium"
+    score = make_mechanism("first_score", "fixed")
+    market = cheap_market(1, 5.0)
+    mechanism = Mechanism(
+        "first_score", on_markups(score.tariff, market, (0.0, 1.0, 2.0)), score.rule
+    )
+    solution = ttc_env.solve(market, mechanism)
+    rows = exact_rows(Entry("first_score", (), "markups", mechanism), market)
+    said = {r["played_by"]: r["certificate"].partition(";")[0] for r in rows}
+    assert len(solution.equilibria) > 1
+    assert f"one of {len(solution.equilibria)} equilibria" in said["equilibrium, worst"]
+    assert len(solution.undominated)
+    assert said["equilibrium, undominated"] == "nobody plays a dominated action"
 
 
 def test_bands_hold_the_estimate_and_a_market_without_curves_has_none():

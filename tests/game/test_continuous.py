@@ -123,6 +123,12 @@ def test_many_games_at_once(mechanism):
         np.testing.assert_allclose([x[:, g] for x in found], expected, rtol=1e-11, atol=1e-18)
 
 
+def test_levels_are_whole_numbers():
+    solution = solve_continuous(make_mechanism("market", "grid"), ttc_env.load_market("gpqa"))
+    for levels in (solution.lowest_levels, solution.highest_levels):
+        assert levels.dtype.kind == "i"
+
+
 def test_sweeps_cut_short_say_so_and_the_gap_measures_it():
     market = ttc_env.load_market("gpqa", beta=1e4)
     mechanism = make_mechanism("market", (0.8, 64.0))

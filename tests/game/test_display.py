@@ -107,6 +107,10 @@ def test_continuous_prices_show_both_ends():
     frame = solution.to_frame()
     assert list(frame.play.unique()) == ["lowest", "highest"]
     np.testing.assert_allclose(frame[frame.play == "lowest"].price, solution.lowest.price)
+    ends = ((solution.lowest, "lowest"), (solution.highest, "highest"))
+    for offer, play in ends:
+        earned = solution.mechanism.play(offer, solution.market).utility
+        np.testing.assert_allclose(frame[frame.play == play].profit, earned)
     assert "welfare" in repr(solution)
     assert len(Page(solution._repr_html_()).rows) == 19
 

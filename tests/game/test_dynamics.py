@@ -85,6 +85,13 @@ def test_nearest_is_not_best():
     ].tolist() == [1, 0, 2]
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_nobody_moves_to_what_is_only_as_good(rule):
+    """Two columns of one offer: whoever plays the second stays there."""
+    game = PostedPriceGame([[0.3, 0.3]], [[1.0, 1.0]], [[1.3, 1.3]], 1.0)
+    assert rule(game, [1], "sequential", tolerance=0.0).profiles.tolist() == [[1]]
+
+
 def test_simultaneous_moves_can_cycle_and_say_so():
     """Losing providers play a matching-pennies: no equilibrium, so no rest."""
     rng = np.random.default_rng(22)

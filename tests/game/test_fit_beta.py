@@ -190,6 +190,7 @@ def test_ends_of_the_range_are_said():
     assert "likelier" in best.reason
     worse = ttc_env.fit_beta(market, shares=[10, 40])
     assert worse.beta == 0.0
+    assert worse.users == 50
     assert np.isfinite(worse.standard_error)
     assert "by value" in worse.reason
 
@@ -221,3 +222,11 @@ def test_wrong_arguments_are_refused():
     same = ttc_env.Market.from_arrays([[1.0], [1.0]], [[0.3]] * 2, [[0.1]] * 2, beta=1.0)
     with pytest.raises(ValueError, match="same value"):
         ttc_env.fit_beta(same, shares=[3, 5], outside_seen=False)
+
+
+def test_elasticity_of_nobody_is_zero():
+    """Users whose outside option is worth far more buy nothing at any price."""
+    market = ttc_env.load_market("gsm8k", outside_value=1.0)
+    found = mean_elasticity(market, [0] * market.num_providers, [1e-3, 1e6])
+    assert found[1] == 0.0
+    assert found[0] < 0.0

@@ -83,6 +83,8 @@ def test_bands_come_from_redrawn_markets_by_seed():
     assert set(one.bands) == set(MEASURES)
     assert all(low <= high for low, high in one.bands.values())
     assert sum(one.winners.values()) == pytest.approx(1.0)
+    assert one.unique == 1.0  # of the redrawn markets, each of which has one equilibrium
+    assert np.isnan(history(dates=[day], resamples=0)[0].unique)
     # A date's band is the same whichever others were asked for, and however it is written.
     both = history(dates=["2025-04", "2025-05"], resamples=8, seed=3)
     assert both[1].bands == one.bands

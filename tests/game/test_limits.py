@@ -112,6 +112,15 @@ def test_no_profitable_action_leaves_the_limit_undetermined():
     assert not limit.unique
 
 
+def test_at_beta_zero_one_best_level_a_provider_is_a_unique_limit():
+    profit = [[0.1, 0.2], [0.3, 0.1]]
+    limit = limit_beta_zero(PostedPriceGame(profit, profit, profit, 1.0))
+    assert limit.unique
+    assert limit.profile.tolist() == [1, 0]
+    tied = [[0.2, 0.2], [0.3, 0.1]]
+    assert not limit_beta_zero(PostedPriceGame(tied, tied, tied, 1.0)).unique
+
+
 def test_decimal_ties_are_no_certificates():
     """0.4 - 0.2 is more than 0.3 - 0.1 by its last bit: nobody serves everybody for that."""
     assert 0.4 - 0.2 > 0.3 - 0.1

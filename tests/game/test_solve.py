@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import ttc_env
 from tests.game.test_mechanisms import auction_by_hand, markets
+from ttc_env.game import enumeration
 from ttc_env.game.continuous import PriceRange, continuous_regret, solve_continuous
 from ttc_env.game.mechanisms import get_mechanism, make_mechanism
 from ttc_env.game.regret import assess
@@ -307,3 +308,11 @@ def test_the_auction_says_what_is_tied():
         assert (at_threshold.winner is None) == (quality - cost < 0.2)
         assert at_threshold.tied_within_rounding
         assert not at_threshold.unique
+
+
+def test_a_solution_keeps_its_tolerance():
+    market = Market.from_arrays([[0.1, 0.2]], [[0.05, 0.1]], [[0.0, 0.0]], beta=1.0)
+    for found in (solve, enumeration.solve):
+        mechanism = get_mechanism("market")
+        ways = {"market": market, "mechanism": mechanism, "tolerance": 1e-7}
+        assert found(**ways).pne.tolerance == pytest.approx(1e-7, rel=1e-3)

@@ -12,7 +12,7 @@ import pytest
 
 import ttc_env
 from ttc_env import UserType
-from ttc_env.game import enumeration
+from ttc_env.game import branching, enumeration
 from ttc_env.game.branching import TypedGame, _Actions, most_welfare
 from ttc_env.game.history import HistoryPoint, history, market_facts
 from ttc_env.game.mechanisms import make_mechanism, mechanism_options
@@ -618,6 +618,18 @@ def test_types_that_agree_end_the_search_for_the_optimum():
         assert 0 <= found.gap < 1e-15
         apart += found.gap > 0
     assert apart > 10
+
+
+def test_an_optimum_that_is_cut_short_is_a_profile_with_its_bound(monkeypatch):
+    monkeypatch.setattr(branching, "MOST_SETS", 1)
+    market, mechanism = without_equilibrium()
+    cut = ttc_env.solve(market, mechanism).best_possible
+    monkeypatch.undo()
+    best = ttc_env.solve(market, mechanism).best_possible
+    assert not cut.converged
+    played = mechanism.play(mechanism.offers(market).take(cut.profile), market)
+    assert cut.welfare == pytest.approx(float(played.welfare))
+    assert cut.welfare <= best.welfare + best.gap <= cut.welfare + cut.gap + 1e-15
 
 
 def test_the_optimum_has_a_bound():
