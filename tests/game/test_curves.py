@@ -239,3 +239,10 @@ def test_numbers_and_names_of_any_length_are_refused_by_name():
         load_market("x" * 5000, alpha=1.0)
     with pytest.raises(FileNotFoundError, match="give an existing CSV file"):
         load_market("x" * 5000 + ".csv", alpha=1.0)
+
+
+def test_the_other_name_of_reasoning_is_offered_where_there_is_reasoning():
+    with pytest.raises(ValueError, match=r"reasoning \(or chain_of_thought\)$"):
+        load_market("gsm8k", "beam")
+    with pytest.raises(ValueError, match=r"choose majority, best_of_n, pass_at_k$"):
+        load_market("mmlu", "beam")

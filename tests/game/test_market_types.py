@@ -206,3 +206,11 @@ def test_validation_is_done_in_bulk(monkeypatch):
     monkeypatch.setattr(Provider, "__post_init__", lambda self: pytest.fail("one by one"))
     market = Market.from_arrays(*random_tables(1000, 6), beta=1.0)
     assert market.num_providers == 1000
+
+
+def test_units_are_those_of_the_number_that_is_wrong():
+    good = np.array([1.0, 2.0])
+    with pytest.raises(ValueError, match=r"levels at level index 1 is nan; .* a finite number$"):
+        ttc_env.Provider("a", np.array([1.0, np.nan]), good, good, good)
+    with pytest.raises(ValueError, match=r"cost at level index 0 is inf; .* number of USD/query$"):
+        ttc_env.Provider("a", good, good, good, np.array([np.inf, 1.0]))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ttc_env.game import rounds
 from ttc_env.game.demand import log_total, shares
 from ttc_env.game.rules.base import Users
+from ttc_env.game.rules.posted_price_python import _lost
 from ttc_env.game.rules.score_auction import SecondScore
 from ttc_env.game.tariffs import Offer
 
@@ -83,3 +84,14 @@ def test_the_first_action_outside_its_space_is_found():
             outside = (actions < 0) | (actions >= sizes[:, None, None])
             expected = int(outside.argmax()) if outside.any() else -1
             assert first_outside(actions, sizes) == expected
+
+
+def test_regret_of_who_earns_nothing_or_loses_in_plain_numbers():
+    """Signs and logs in, regret and relative regret out; the size of a zero is not read."""
+    two = float(np.log(2.0))
+    assert _lost(0.0, 7.0, 1, two) == pytest.approx((2.0, 1.0))
+    assert _lost(-1.0, 0.0, 1, two) == pytest.approx((3.0, 1.5))
+    assert _lost(-1.0, two, 0, 7.0) == pytest.approx((2.0, 1.0))
+    assert _lost(0.0, 7.0, 0, 7.0) == (0.0, 0.0)
+    assert _lost(-1.0, two, -1, 0.0) == pytest.approx((1.0, 1.0))
+    assert _lost(-1.0, two, -1, two) == (0.0, 0.0)
