@@ -10,6 +10,7 @@ from stable_baselines3 import PPO
 
 import ttc_env
 
+np.random.seed(0)  # noqa: NPY002 (what Stable-Baselines3 draws from)
 torch.manual_seed(0)
 env = ttc_env.parallel_env(
     prices="fixed", providers=["Llama-3.1-8B", "Qwen2-7B", "Qwen2.5-7B"], infos="basic"
