@@ -202,6 +202,9 @@ def test_no_profiles_hold_no_equilibria():
     every = np.concatenate(list(game.blocks()))[::-1]
     found = enumeration.solve(mechanism, market).equilibria
     np.testing.assert_array_equal(game.equilibria_among(every, 1e-9), found)
+    game._step = 1  # a block a profile
+    np.testing.assert_array_equal(game.equilibria_among(every, 1e-9), found)
+    assert len(found)
 
 
 def test_its_continuous_prices_have_no_solver_and_the_error_names_the_grid():

@@ -199,10 +199,11 @@ class Game:
 
     def equilibria_among(self, profiles: Profile, tolerance: float) -> Profile:
         """Those of some profiles that are equilibria, in lexicographic order."""
-        rows = profiles[:0]
+        found = [profiles[:0]]
         for start in range(0, len(profiles), self._step):
             block = profiles[start : start + self._step]
-            rows = np.concatenate([rows, block[self.is_equilibrium(block, tolerance)]])
+            found.append(block[self.is_equilibrium(block, tolerance)])
+        rows = np.concatenate(found)
         return rows[np.lexsort(rows.T[::-1])]
 
     def gap(self, profiles: Profile) -> float:
