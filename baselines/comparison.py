@@ -48,6 +48,8 @@ class Learner:
         return self.rounds * self.parallel
 
 
+DIGITS = 7
+"""Of kept numbers."""
 LEARNERS = (
     Learner("best_response", rounds=300, seeds=5),
     Learner("regret_matching", rounds=500, seeds=5),
@@ -131,13 +133,6 @@ def check_same(folder: Path, config: dict[str, Any]) -> None:
             )
     else:
         write_json(path, config)
-
-
-def rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """Numbers to seven digits, so that tables of different machines are the same."""
-    return table.assign(
-        **{c: table[c].map(lambda x: float(f"{x:.7g}")) for c in table.select_dtypes("float")}
-    )
 
 
 def gather(work: Iterable[Part], folder: Path) -> tuple[pd.DataFrame, list[Part]]:

@@ -40,7 +40,7 @@ from baselines import q_duopoly
 from baselines.evaluation import Evaluator
 from baselines.published import GAMES
 from baselines.q_duopoly import Learned, Rule
-from baselines.records import write_csv
+from baselines.records import rounded, write_csv
 from ttc_env.envs.config import EnvConfig, make_config
 from ttc_env.game.curves import load_market
 from ttc_env.game.types import Array
@@ -348,11 +348,6 @@ def collusion_map(
     return pd.DataFrame(rows).assign(
         benchmark=case.benchmark, method=case.method, providers=case.providers
     )
-
-
-def rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """Six significant digits."""
-    return table.map(lambda x: float(f"{x:.6g}") if isinstance(x, float) else x)
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from baselines.comparison import (
+    DIGITS,
     ENTRANTS,
     LEARNED_BETA,
     LEARNERS,
     Part,
     gather,
-    rounded,
 )
 from baselines.figures import TITLES
-from baselines.records import write_csv, write_text
+from baselines.records import rounded, write_csv, write_text
 from ttc_env.atomic import write_bytes
 from ttc_env.cli import _compare
 from ttc_env.cli._output import png_bytes
@@ -108,9 +108,9 @@ def write(
     for benchmark in BENCHMARKS:
         write_csv(
             out / f"{benchmark}.csv",
-            rounded(table[table.benchmark == benchmark].drop(columns="cpu_seconds")),
+            rounded(table[table.benchmark == benchmark].drop(columns="cpu_seconds"), DIGITS),
         )
-    write_csv(out / "users.csv", rounded(users))
+    write_csv(out / "users.csv", rounded(users, DIGITS))
     if figures:
         for benchmark in BENCHMARKS:
             write_bytes(out / f"{benchmark}.png", png_bytes(_figure(table, benchmark)))

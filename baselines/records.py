@@ -21,13 +21,19 @@ import pandas as pd
 
 from ttc_env.atomic import write_atomically, write_text
 
-__all__ = ["manifest", "write_atomically", "write_csv", "write_json", "write_text"]
+__all__ = ["manifest", "rounded", "write_atomically", "write_csv", "write_json", "write_text"]
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     write_atomically(
         path, lambda temporary: table.to_csv(temporary, index=False, lineterminator="\n")
     )
+
+
+def rounded(table: pd.DataFrame, digits: int = 6) -> pd.DataFrame:
+    """Numbers to so many significant digits, so that tables of different machines are the same."""
+    numbers = table.select_dtypes("float").columns
+    return table.assign(**{c: [float(f"{x:.{digits}g}") for x in table[c]] for c in numbers})
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -27,8 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.errors import failed
-from baselines.records import write_csv
-from baselines.report import rounded
+from baselines.records import rounded, write_csv
 from baselines.suite import AUCTION_BETA, KEPT, RL_GAMES, SETTINGS, SUITE
 from baselines.training import Plan, Run, TrainConfig
 from ttc_env import cells

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from agents import agent_class
 from baselines import comparison, mechanism_report
-from baselines.records import manifest, write_csv, write_json
+from baselines.records import manifest, rounded, write_csv, write_json
 from ttc_env.atomic import write_bytes
 from ttc_env.cli import _compare
 from ttc_env.cli._market import add_market_options, read_market
@@ -104,7 +104,7 @@ def compare_one(options: argparse.Namespace) -> None:
         progress=progress("parts", options.quiet),
     )
     table, _ = comparison.gather(work, folder)
-    write_csv(out / "table.csv", comparison.rounded(table))
+    write_csv(out / "table.csv", rounded(table, comparison.DIGITS))
     write_json(out / "manifest.json", manifest(config=config))
     rows = table.to_dict("records")
     title = f"{market.benchmark or 'own curves'} {market.method or ''}, beta {market.beta:g}"

@@ -15,11 +15,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from baselines import one_policy
-from baselines.records import write_atomically, write_csv, write_text
+from baselines.records import rounded, write_atomically, write_csv, write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     plan = one_policy.QUICK if args.quick else one_policy.Plan()
     one_policy.train_all(plan, args.out, progress)
-    scores, bids = (_rounded(x) for x in one_policy.score(plan, args.out, progress))
-    learned = _rounded(one_policy.curves(plan, args.out))
+    scores, bids = (rounded(x) for x in one_policy.score(plan, args.out, progress))
+    learned = rounded(one_policy.curves(plan, args.out))
     write_csv(args.out / "scores.csv", scores)
     write_csv(args.out / "bids.csv", bids)
-    write_csv(args.out / "regression.csv", _rounded(one_policy.regression(bids)))
+    write_csv(args.out / "regression.csv", rounded(one_policy.regression(bids)))
     write_csv(args.out / "curves.csv", learned)
     drawn = one_policy.figure(scores, bids, learned)
     write_atomically(
@@ -55,12 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{args.out}: README.md, scores.csv, bids.csv, regression.csv, curves.csv, one_policy.png"
     )
     return 0
-
-
-def _rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """Numbers to six significant digits, as they are kept."""
-    numbers = table.select_dtypes("float").columns
-    return table.assign(**{c: [float(f"{x:.6g}") for x in table[c]] for c in numbers})
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from baselines import report, run
-from baselines.suite import SUITE, Entry, cells
+from baselines import page, report, run
+from baselines.suite import SETTINGS, SUITE, Entry, cells
+from baselines.summaries import KEY, curves, first_bests, statistics
+from baselines.targets import targets
 
 RESULTS = Path(__file__).parents[2] / "baselines" / "results"
 
@@ -21,8 +23,8 @@ def final() -> pd.DataFrame:
 
 
 def test_every_setting_is_held_to_its_targets(final: pd.DataFrame) -> None:
-    met, misses = report.targets(final)
-    for setting in report.SETTINGS:
+    met, misses = targets(final)
+    for setting in SETTINGS:
         assert f"| {setting} |" in met
     # Counted independently: bandits on the price grid.
     part = final[(final.setting == "market, level and price") & (final.learner == "ucb")]
@@ -41,7 +43,7 @@ def test_every_setting_is_held_to_its_targets(final: pd.DataFrame) -> None:
 
 def test_statistics_are_of_the_runs(final: pd.DataFrame) -> None:
     part = final[(final.learner == "exp3") & (final.setting == "auction")]
-    row = report.statistics(part).iloc[0]
+    row = statistics(part).iloc[0]
     middle = np.sort(part.relative_regret)[22:-22]  # a quarter of 90, rounded down, at each end
     assert row.iqm_relative_regret == pytest.approx(middle.mean())
     assert row.iqm_relative_regret_low_seeds <= row.iqm_relative_regret
@@ -50,7 +52,7 @@ def test_statistics_are_of_the_runs(final: pd.DataFrame) -> None:
 
 
 def test_money_is_in_usd_per_thousand_users(final: pd.DataFrame) -> None:
-    text = report.money_table(final)
+    text = page.money_table(final)
     line = next(x for x in text.splitlines() if x.startswith("| equilibrium |"))
     part = final[(final.learner == "equilibrium") & (final.beta == 1000.0)]
     expected = 1e3 * part[part.setting == "auction"].user_value.mean()
@@ -63,10 +65,10 @@ def test_money_is_in_usd_per_thousand_users(final: pd.DataFrame) -> None:
 
 
 def test_all_settings_are_held_to_one_first_best(final: pd.DataFrame) -> None:
-    best = report.first_bests(final)
+    best = first_bests(final)
     assert (final.welfare <= best * (1 + 1e-5)).all(), "kept numbers have six digits"
-    for setting in report.SETTINGS:
-        text = report.setting_table(final, setting)
+    for setting in SETTINGS:
+        text = page.setting_table(final, setting)
         line = next(x for x in text.splitlines() if x.startswith("| equilibrium |"))
         part = final[(final.setting == setting) & (final.learner == "equilibrium")]
         assert line.split("|")[9].strip() == f"{(part.welfare / best[part.index]).mean():.3f}"
@@ -86,11 +88,11 @@ def test_cells_that_were_not_run_again_keep_their_rows(tmp_path: Path) -> None:
     old = [rows("ucb", 10, 0.5), rows("exp3", 20, 0.5), rows("thompson", 7, 0.5)]
     kept = pd.concat([*old, rows("hedge", 10, 0.5)])
     kept.to_csv(tmp_path / "final.csv", index=False)
-    table = report.with_kept(rows("ucb", 10, 0.1), tmp_path / "final.csv", report.KEY, suite)
+    table = report.with_kept(rows("ucb", 10, 0.1), tmp_path / "final.csv", KEY, suite)
     # the suite's order; what is new; and neither other steps nor what the suite does not ask for
     assert list(table.learner) == ["exp3", "exp3", "ucb", "ucb"]
     assert list(table.relative_regret) == [0.5, 0.5, 0.1, 0.1]
-    short = report.shortfall(table[1:], suite)
+    short = page.shortfall(table[1:], suite)
     assert [(cell.entry.learner, count) for cell, count in short] == [("exp3", 1), ("thompson", 2)]
 
 
@@ -104,9 +106,9 @@ def test_curves_carry_bands_of_their_runs() -> None:
         for value in rng.random(8)
     )
     rows = rows.assign(relative_regret=rows.nash_conv, welfare_to_equilibrium=1.0)
-    curves = report.curves(rows)
-    assert list(curves.step) == [0, 10]
-    for row in curves.itertuples():
+    found = curves(rows)
+    assert list(found.step) == [0, 10]
+    for row in found.itertuples():
         values = np.sort(rows[rows.step == row.step].nash_conv)
         assert row.nash_conv == pytest.approx(values[4:-4].mean())
         assert row.nash_conv_low < row.nash_conv < row.nash_conv_high
