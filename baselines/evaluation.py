@@ -25,8 +25,8 @@ Columns (unit; without one they are ratios):
 - `shading` (auction): share-weighted markup of bid over cost, 0 = truth. `efficient_winner`: share
   served by the provider with the largest surplus w.
 
-Where the game has no pure equilibrium, as with several user types, distances to it and ratios to its
-welfare are NaN; regrets are what they always are.
+Where the game has no pure equilibrium, as with several user types, distances to it and ratios to
+its welfare are NaN; regrets are what they always are.
 
 Regrets are exact. For mixed play the other columns are means over `DRAWS` profiles drawn from a
 fixed seed.

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from baselines.evaluation import Evaluator
+from baselines.plan import Plan, TrainConfig
 from baselines.statistics import estimate
-from baselines.training import Plan, TrainConfig
 
 
 @dataclass(eq=False)

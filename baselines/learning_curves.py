@@ -25,8 +25,9 @@ from baselines.errors import failed
 from baselines.interrupts import Interrupted
 from baselines.learned import Curves, Reference
 from baselines.learning_figures import COLOURS, START, apart
+from baselines.plan import Plan, TrainConfig
 from baselines.records import write_atomically
-from baselines.training import Plan, Run, TrainConfig
+from baselines.training import Run
 
 FLOOR = 1e-5
 """Smaller relative regrets are drawn here."""

@@ -1,7 +1,7 @@
 """Results on disk: written whole or not at all, with a manifest that says how to get them again.
 
-CSV and JSON files, and no tracker such as MLflow or Weights & Biases: what is committed here must be
-read in a diff and without a server. Trackers read the TensorBoard logs of a run.
+CSV and JSON files, and no tracker such as MLflow or Weights & Biases: what is committed here must
+be read in a diff and without a server. Trackers read the TensorBoard logs of a run.
 """
 
 from __future__ import annotations

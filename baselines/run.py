@@ -26,9 +26,10 @@ from agents import agent_class
 from agents.arena import NotFinite
 from baselines.errors import failed as fail
 from baselines.interrupts import Interrupted
+from baselines.plan import Plan
 from baselines.records import write_csv
 from baselines.suite import KEPT, QUICK, SUITE, Cell, cells
-from baselines.training import Plan, Run
+from baselines.training import Run
 
 FILTERS: dict[str, tuple[str, str, Callable[[Cell], str]]] = {
     "learners": (",", "learners", lambda cell: cell.entry.learner),

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from baselines.plan import TrainConfig
 from baselines.published import GAMES
-from baselines.training import TrainConfig
 from ttc_env.game.curves import STUDIED_BETAS
 
 SETTINGS = {

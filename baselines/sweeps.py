@@ -25,7 +25,8 @@ class Training:
 
     def run(self) -> list[dict[str, Any]]:
         """The last evaluation, as in a run's final.csv."""
-        from baselines.training import Plan, Run
+        from baselines.plan import Plan
+        from baselines.training import Run
 
         run = Run(Plan.of(self.config))
         run.train()
@@ -35,7 +36,7 @@ class Training:
     @property
     def config(self) -> Any:
         """`TrainConfig` of the run, whose seed plays alone: its numbers are its own."""
-        from baselines.training import TrainConfig
+        from baselines.plan import TrainConfig
 
         given = self.game.environment
         return TrainConfig(
@@ -75,7 +76,7 @@ class LearnerSweepConfig(SweepConfig):
         Raises:
             ValueError, TypeError, ImportError, OSError: a game or a learner that does not exist.
         """
-        from baselines.training import Plan
+        from baselines.plan import Plan
 
         found = [
             Training(game, learner, seed, self.steps)

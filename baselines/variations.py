@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from baselines.errors import failed
+from baselines.plan import Plan, TrainConfig
 from baselines.records import rounded, write_csv
 from baselines.suite import AUCTION_BETA, KEPT, RL_GAMES, SETTINGS, SUITE
-from baselines.training import Plan, Run, TrainConfig
+from baselines.training import Run
 from ttc_env import cells
 from ttc_env.envs.config import make_config
 from ttc_env.game.curves import BENCHMARKS

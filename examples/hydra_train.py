@@ -16,7 +16,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from baselines.training import Plan, Run, TrainConfig
+from baselines.plan import Plan, TrainConfig
+from baselines.training import Run
 from ttc_env import settings
 
 ConfigStore.instance().store(name="train", node=settings.structured(TrainConfig))

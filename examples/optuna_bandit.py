@@ -6,7 +6,8 @@ Needs: pip install ttc-env optuna tqdm
 
 import optuna
 
-from baselines.training import Plan, Run, TrainConfig
+from baselines.plan import Plan, TrainConfig
+from baselines.training import Run
 
 PROVIDERS = "Llama-3.1-8B,Qwen2-7B,Qwen2.5-7B"
 

@@ -150,9 +150,11 @@ def stepper(env: Any, reset: bool = True) -> Callable[[], Any]:
 def pettingzoo_rows(bench: Bench) -> None:
     endless = {"max_cycles": 10**9}
     for label, options in (
-        ("market", {}), ("market, fixed prices", {"prices": "fixed"}), ("market, beta V in the thousands", {"benchmark": "aime", "beta": 1e5}),
+        ("market", {}),
+        ("market, fixed prices", {"prices": "fixed"}),
+        ("market, beta V in the thousands", {"benchmark": "aime", "beta": 1e5}),
         ("auction", {"mechanism": "auction"}),
-    ):  # fmt: skip
+    ):
         env = ttc_env.parallel_env(infos="basic", **options, **endless)
         first = env.possible_agents[0]
         idle = Idle(env.possible_agents, env.observation_space(first), env.action_space(first))
@@ -386,8 +388,10 @@ def solver_rows(bench: Bench) -> None:
     )
     bench.pair(
         "the sweep of one game, over solving its 100 markets one by one",
-        lambda: sweep(market, betas), lambda: [ttc_env.solve(market.replace(beta=b)).price_of_anarchy for b in betas], None,
-    )  # fmt: skip
+        lambda: sweep(market, betas),
+        lambda: [ttc_env.solve(market.replace(beta=b)).price_of_anarchy for b in betas],
+        None,
+    )
     prototypes = [
         (1_000, 0.003, 0.003, 0.010),
         *([] if bench.quick else [(100_000, 0.4, 0.4, 2.0)]),

@@ -19,7 +19,8 @@ from ttc_env.envs.config import make_config
 BATCH, MARKETS = 256, 64
 """Samples of a step, and parallel markets: the learner's defaults."""
 START_UP = """
-from baselines.training import Plan, Run, TrainConfig
+from baselines.plan import Plan, TrainConfig
+from baselines.training import Run
 Run(Plan.of(TrainConfig(learner="ppo_torch", steps=16 * 64, seeds="0", evaluations=1))).train()
 """
 

@@ -48,7 +48,7 @@ def price_per_token(parameters: int) -> float:
 
 
 def build(traces: Path) -> pd.DataFrame:
-    """The curve table from a folder of traces: benchmark, method, and the columns of a curve file."""
+    """The curve table of a folder of traces: benchmark, method, and the columns of a curve file."""
     paths = sorted(
         traces.glob("chain-*.jsonl.gz"),
         key=lambda path: (list(PARAMETERS).index(path.name.split("--")[0]), path.name),
@@ -81,7 +81,7 @@ def table_of(curves: Mapping[tuple[str, str], Sequence[MeasuredCurve]]) -> pd.Da
 
 
 def pack(runs: Path, names: str, traces: Path) -> None:
-    """Compress the traces `names` (a glob pattern) of the folder `runs` into the folder `traces`."""
+    """Compress the traces `names` (a glob pattern) of the folder `runs` to the folder `traces`."""
     for path in sorted(runs.glob(names)):
         compress_trace(path, traces / f"{path.name}.gz")
 

@@ -23,7 +23,7 @@ import ttc_env
 from agents import Arena, Policies, load_policies, make_agents
 from agents.base import Actions
 from baselines.errors import failed
-from baselines.training import TrainConfig
+from baselines.plan import TrainConfig
 from ttc_env.atomic import write_atomically
 
 

@@ -27,11 +27,13 @@ from ttc_env.game.curves import STUDIED_BETAS
 
 REPORT = """# The nine published games, reproduced
 
-Written by `{command}`. Numbers: `table.csv` (every quantity beside print), `summary.csv` (27 cells), `sweep.csv` (inefficiency against beta).
+Written by `{command}`. Numbers: `table.csv` (every quantity beside print), `summary.csv` (27
+cells), `sweep.csv` (inefficiency against beta).
 
 - {met} of {printed} printed entries are met to the last printed digit; the others: {exceptions}.
-- Best-response providers, played through the environment from everybody's lowest level, came to rest at the solver's equilibrium in {rest} of {cells} cells; the
-  auction environment with truthful bids gave the solver's outcome in as many.
+- Best-response providers, played through the environment from everybody's lowest level, came to
+  rest at the solver's equilibrium in {rest} of {cells} cells; the auction environment with truthful
+  bids gave the solver's outcome in as many.
 - The equilibrium is unique in {unique} of {cells} cells.
 
 ![headline](headline.png)
@@ -40,15 +42,20 @@ GSM8K, majority vote, beta = 200: the paper's dynamics, from one sample each.
 
 ![curves](curves.png)
 
-What to know: GSM8K majority and best-of-n differ at *one* sample for eight of nine models (Llama-3-8B: 49.1% against 65.1%), although both return the same sample; the
-published majority estimator counts an answer only if its parser reads it, so GSM8K majority is biased down. Llama-3.1-8B's best-of-n stays at 66% at every level on GSM8K while its majority
-climbs to 88%. Reasoning curves are conditional on samples that finished in time, and their "effort" is a quantile of observed thinking length within a question, not a dial; on AIME one of
-them reaches 100% where instruct models stay under 13%. Levels 2 and 128 are left out by the paper.
+What to know: GSM8K majority and best-of-n differ at *one* sample for eight of nine models
+(Llama-3-8B: 49.1% against 65.1%), although both return the same sample; the published majority
+estimator counts an answer only if its parser reads it, so GSM8K majority is biased down.
+Llama-3.1-8B's best-of-n stays at 66% at every level on GSM8K while its majority climbs to 88%.
+Reasoning curves are conditional on samples that finished in time, and their "effort" is a quantile
+of observed thinking length within a question, not a dial; on AIME one of them reaches 100% where
+instruct models stay under 13%. Levels 2 and 128 are left out by the paper.
 
 ![dynamics](dynamics.png)
 
-What to know: these are the paper's dynamics (nearest improving level, random order, seed 0). Best responses in turn end at the same equilibrium, which is unique.
-In the published run of AIME reasoning at beta = 100000 two providers with underflowed shares never move; computed in logs they do (table.csv, `note`).
+What to know: these are the paper's dynamics (nearest improving level, random order, seed 0). Best
+responses in turn end at the same equilibrium, which is unique. In the published run of AIME
+reasoning at beta = 100000 two providers with underflowed shares never move; computed in logs they
+do (table.csv, `note`).
 
 ![inefficiency](inefficiency.png)
 
@@ -57,8 +64,9 @@ other figures have none: they show the published curves and the paper's own numb
 
 ![gains](gains.png)
 
-What to know: at beta >= 1000 the "optimal SW" profile sends inferior providers to their *worst* value (often 64 samples), so that they lose share: it is the planner's optimum under logit
-choice, not everybody's own best level.
+What to know: at beta >= 1000 the "optimal SW" profile sends inferior providers to their *worst*
+value (often 64 samples), so that they lose share: it is the planner's optimum under logit choice,
+not everybody's own best level.
 """
 
 
@@ -78,10 +86,12 @@ def show(summary: pd.DataFrame, table: pd.DataFrame) -> None:
     ]
     error = (numbers.computed.astype(float) - numbers.printed.astype(float)).abs()
     worst = error.groupby([numbers.benchmark, numbers.method, numbers.beta]).max()
-    print(
-        f"{'':36}{'market':^44}{'auction':^38}\n{'game':<20}{'beta':>8}{'W(PNE)':>11}{'printed':>9}{'W*':>10}{'printed':>9}{'PoA':>7}{'users':>9}{'price':>9}{'W':>10}{'users':>9}{'price':>9}"
-        f"  {'winner':<13}{'largest error':>14}"
+    columns = (
+        f"{'game':<20}{'beta':>8}{'W(PNE)':>11}{'printed':>9}{'W*':>10}{'printed':>9}{'PoA':>7}"
+        f"{'users':>9}{'price':>9}{'W':>10}{'users':>9}{'price':>9}  {'winner':<13}"
+        f"{'largest error':>14}"
     )
+    print(f"{'':36}{'market':^44}{'auction':^38}\n{columns}")
     printed = table.set_index(["benchmark", "method", "beta", "quantity"]).printed
     for row in summary.itertuples():
         key = (row.benchmark, row.method, f"{row.beta:.0f}")
@@ -91,8 +101,12 @@ def show(summary: pd.DataFrame, table: pd.DataFrame) -> None:
         ]
         errors = [worst.get((*key[:2], beta), float("nan")) for beta in (key[2], "auction")]
         error = "-" if all(np.isnan(errors)) else f"{np.nanmax(errors):.1e}"
+        game = f"{row.benchmark} {row.method}"
         print(
-            f"{row.benchmark + ' ' + row.method:<20}{row.beta:>8g}{row.equilibrium_welfare:>11.5f}{of_print[0]:>9}{row.optimal_welfare:>10.5f}{of_print[1]:>9}{row.price_of_anarchy:>7.3f}{row.market_user_value:>9.5f}{row.market_mean_price:>9.5f}{row.auction_welfare:>10.5f}{row.auction_user_value:>9.5f}{row.auction_price:>9.5f}"
+            f"{game:<20}{row.beta:>8g}{row.equilibrium_welfare:>11.5f}{of_print[0]:>9}"
+            f"{row.optimal_welfare:>10.5f}{of_print[1]:>9}{row.price_of_anarchy:>7.3f}"
+            f"{row.market_user_value:>9.5f}{row.market_mean_price:>9.5f}"
+            f"{row.auction_welfare:>10.5f}{row.auction_user_value:>9.5f}{row.auction_price:>9.5f}"
             f"  {row.winner:<13}{error:>14}"
         )
 

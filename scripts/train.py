@@ -8,10 +8,11 @@
 
 The folder --out (default results/train/<name>) gets manifest.json, metrics.csv (a row an
 evaluation), final.csv (a row a seed), policies/ (what each seed learned: see scripts.enjoy and
-agents.load_policy), checkpoints/, and TensorBoard logs of learners that need torch (with --wandb, of
-all). The same command again goes on from the last checkpoint, with a larger --steps beyond the old end. SIGINT (Ctrl-C),
-SIGTERM and SIGHUP save and end the run. Exit status: 0 finished, 1 stopped by an error, 2 a bad
-option, 128 + the signal's number if interrupted (130 for Ctrl-C).
+agents.load_policy), checkpoints/, and TensorBoard logs of learners that need torch (with
+--wandb, of all). The same command again goes on from the last checkpoint, with a larger --steps
+beyond the old end. SIGINT (Ctrl-C), SIGTERM and SIGHUP save and end the run. Exit status: 0
+finished, 1 stopped by an error, 2 a bad option, 128 + the signal's number if interrupted (130 for
+Ctrl-C).
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from agents.arena import NotFinite
 from baselines.errors import failed
 from baselines.interrupts import Interrupted
 from baselines.lock import Locked
-from baselines.training import Plan, Run, TrainConfig
+from baselines.plan import Plan, TrainConfig
+from baselines.training import Run
 from ttc_env.settings import add_options, read_options, show
 
 

@@ -180,7 +180,7 @@ def train(
     max_steps: int,
     check_every: int,
 ) -> tuple[LlamaForCausalLM, dict]:
-    """Train until the target sampled accuracy, or `max_steps`; returns the model and what happened."""
+    """Train to the target sampled accuracy, or `max_steps`; returns the model and what happened."""
     model = make_model(recipe)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01

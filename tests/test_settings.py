@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baselines.plan import TrainConfig
 from baselines.sweeps import LearnerSweepConfig
-from baselines.training import TrainConfig
 from ttc_env import settings
 from ttc_env.cli.sweep import SweepConfig
 from ttc_env.measure.campaign import Campaign, campaign_toml, read_campaign

@@ -11,7 +11,8 @@ import pytest
 import ttc_env
 from agents import AGENTS, NEED_SB3, NEED_TORCH, Policies, load_policies, load_policy
 from baselines.evaluation import Evaluator
-from baselines.training import Plan, Run, TrainConfig, evaluate_policies
+from baselines.plan import Plan, TrainConfig
+from baselines.training import Run, evaluate_policies
 
 SMALL = {"providers": "Llama-3-8B,Qwen2-7B,Qwen2.5-3B", "max_cycles": 5}
 

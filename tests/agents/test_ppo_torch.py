@@ -134,7 +134,7 @@ def test_gradients_are_clipped_for_each_provider_alone() -> None:
 
 def test_training_does_not_import_torchs_compiler() -> None:
     program = (
-        "from baselines.training import Plan, Run, TrainConfig\n"
+        "from baselines.plan import Plan, TrainConfig\nfrom baselines.training import Run\n"
         "options = dict(learner='ppo_torch', steps=34, parallel=2, seeds='0', evaluations=1)\n"
         "Run(Plan.of(TrainConfig(providers='Qwen2-7B,Qwen2.5-3B', **options))).train()\n"
         "import sys\n"

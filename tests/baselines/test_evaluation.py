@@ -7,7 +7,7 @@ import pytest
 
 from agents import make_agents
 from baselines.evaluation import Evaluator
-from baselines.training import TrainConfig
+from baselines.plan import TrainConfig
 from ttc_env.envs.config import make_config
 from ttc_env.game.regret import assess
 

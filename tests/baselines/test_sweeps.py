@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
+from baselines.plan import Plan, TrainConfig
 from baselines.sweeps import LearnerSweepConfig
-from baselines.training import Plan, Run, TrainConfig
+from baselines.training import Run
 from scripts import sweep
 
 SMALL = """

@@ -20,7 +20,8 @@ import pytest
 from agents import Arena, checkpoint, load_policies, make_agents
 from baselines.interrupts import Interrupted
 from baselines.lock import locked
-from baselines.training import Plan, Run, TrainConfig
+from baselines.plan import Plan, TrainConfig
+from baselines.training import Run
 from scripts import enjoy
 from scripts import evaluate as evaluate_script
 from scripts import train as train_script

@@ -28,9 +28,18 @@ def test_an_info_is_a_dict_that_is_worked_out_once():
     assert not worked_out
     whole = {"action_mask": "mask", "share": 0.25, "regret": 1.0}
     readings = [
-        dict, lambda x: {**x}, lambda x: x.copy(), lambda x: {k: x[k] for k in x}, lambda x: dict(x.items()), copy.copy, copy.deepcopy,
-        lambda x: pickle.loads(pickle.dumps(x)), lambda x: json.loads(json.dumps(x)), lambda x: x | {}, lambda x: {} | x,
-    ]  # fmt: skip
+        dict,
+        lambda x: {**x},
+        lambda x: x.copy(),
+        lambda x: {k: x[k] for k in x},
+        lambda x: dict(x.items()),
+        copy.copy,
+        copy.deepcopy,
+        lambda x: pickle.loads(pickle.dumps(x)),
+        lambda x: json.loads(json.dumps(x)),
+        lambda x: x | {},
+        lambda x: {} | x,
+    ]
     for reading in readings:
         assert reading(info()) == whole
     assert info() == whole

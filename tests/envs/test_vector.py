@@ -109,7 +109,7 @@ def test_infos_outlive_the_next_step(backend, num_envs, providers):
 
 
 def test_a_seed_for_each_environment():
-    """More environments than are played in one pass: the last one draws what it would draw alone."""
+    """More environments than one pass plays: the last one draws what it would draw alone."""
     seeds = list(range(2100))
     for options in ({}, {"mechanism": "auction", "prices": "fixed"}):
         many = ttc_env.vector_env(2100, demand="sampled", **options)

@@ -1,4 +1,4 @@
-"""Thinking budgets, truncation, and the way from samples to a curve file and to resampled markets."""
+"""Thinking budgets, truncation, and the way from samples to a curve file and resampled markets."""
 
 import dataclasses
 

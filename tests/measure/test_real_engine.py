@@ -91,8 +91,9 @@ def measured(model, tmp_path_factory):
     for file in model.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
     command = [
-        "scripts.measure_curves", "--models", model, other, *TASK, "--samples", "16", "--levels", "1,2,4,8,16", "--batch", "2",
-        "--methods", "majority,best_of_n,weighted_majority,pass_at_k", "--prices", "1,2", "--margin", "0.25", "--out", out,
+        "scripts.measure_curves", "--models", model, other, *TASK, "--samples", "16",
+        "--levels", "1,2,4,8,16", "--batch", "2", "--prices", "1,2", "--margin", "0.25",
+        "--methods", "majority,best_of_n,weighted_majority,pass_at_k", "--out", out,
     ]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", *map(str, command)],
