@@ -5,7 +5,7 @@
 
 Half of the users are as in the paper, with a beta from 10 to 100,000; the other half differs in
 one way (SETTINGS). For each of the nine published markets and every beta all pure equilibria at
-list prices are found, or it is certified that there is none. `games.csv` has a row a game,
+list prices are found, or it is certified that none exists. `games.csv` has a row a game,
 `counts.csv` a row a setting, `user_types.png` shows where games without equilibrium are, and
 README.md says what came out. A game
 takes a tenth of a second to a second; interrupted, the command writes nothing.
@@ -89,8 +89,8 @@ PAGE = """# Users who differ, and games without a pure equilibrium
 
 Written by `{command}`: {games} games a row, the nine published
 markets at list prices with beta from 10 to 100,000. Half of the users are as in the market; the
-other half differs as the row says. All pure equilibria were found, or it was certified that there
-is none, in {certified} of {all} games (GAME.md, theorem 22).
+other half differs as the row says. All pure equilibria were found, or it was certified that none
+exists, in {certified} of {all} games (GAME.md, theorem 22).
 
 ![Share of markets without a pure equilibrium, over beta](user_types.png)
 

@@ -118,6 +118,11 @@ def _failure(out: Path, cell: Cell) -> Path:
     return out / "failed" / f"{cell.name}.txt"
 
 
+def _claim(out: Path, cell: Cell) -> Path:
+    """What a worker makes before it begins a cell."""
+    return out / "claims" / cell.name
+
+
 def _process(number: int) -> str:
     return f"{platform.node()} {number}"
 
@@ -125,7 +130,7 @@ def _process(number: int) -> str:
 @contextmanager
 def _claimed(out: Path, cell: Cell, patience: float, owner: str) -> Iterator[bool]:
     """Whether the cell is this worker's, for as long as the block lasts."""
-    claim = out / "claims" / cell.name
+    claim = _claim(out, cell)
     claim.parent.mkdir(parents=True, exist_ok=True)
     if _abandoned(claim, patience, owner):
         # only one of several workers can move it away
@@ -201,7 +206,8 @@ def run_local(
 ) -> int:
     """Workers on this machine, in processes of one thread each. Returns how many cells failed.
 
-    A worker that is killed is replaced, at most once a cell. A cell that fails is tried by each.
+    A worker that is killed is replaced, at most once a cell. A cell that fails is tried by each. A
+    cell that is missing at the end, and that no other program works on, failed.
     """
     if workers == 1:
         return work(cells, out, patience=patience)
@@ -237,7 +243,10 @@ def run_local(
         for process in running.values():
             process.join()
             _release(out, process.pid)
-    return sum(_failure(out, cell).exists() for cell in missing(cells, out))
+    return sum(
+        _failure(out, cell).exists() or not _claim(out, cell).exists()
+        for cell in missing(cells, out)
+    )
 
 
 @contextmanager

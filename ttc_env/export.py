@@ -29,6 +29,7 @@ from ttc_env.atomic import write_text
 from ttc_env.game.enumeration import MOST_PROFILES
 from ttc_env.game.mechanisms import Mechanism, make_mechanism
 from ttc_env.game.types import Array, Market
+from ttc_env.game.validation import index
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,21 +303,8 @@ def _places(market: Market, providers: Sequence[str | int] | None) -> tuple[int,
         return tuple(range(market.num_providers))
     if isinstance(providers, str):
         providers = [providers]
-    places = []
-    for one in providers:
-        if isinstance(one, str) and one in market.names:
-            places.append(market.names.index(one))
-        elif (
-            isinstance(one, (int, np.integer))
-            and not isinstance(one, bool)
-            and 0 <= one < market.num_providers
-        ):
-            places.append(int(one))
-        else:
-            raise ValueError(
-                f"there is no provider {one!r}; choose from {', '.join(market.names)}, or an index"
-                f" from 0 to {market.num_providers - 1}"
-            )
+    names = market.names
+    places = [index("provider", one, len(names), names) for one in providers]
     if not places or len(set(places)) < len(places):
         raise ValueError(f"providers are {list(providers)}; give at least one, each once")
     return tuple(places)

@@ -198,6 +198,8 @@ def test_a_name_is_no_market():
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="choose 'truthful', 'random'"):
         ttc_env.audit("auction", MARKET, "angels")
+    with pytest.raises(ValueError, match="seed is"):
+        ttc_env.audit("auction", MARKET, "random", seed="a")
     with pytest.raises(ValueError, match="flat actions from 0 to 5"):
         ttc_env.audit("auction", MARKET, [0, 0, 6])
     with pytest.raises(ValueError, match="low <= 1 <= high"):

@@ -157,6 +157,8 @@ def test_misspelt_names_are_not_ignored():
         load_market(table(), "votes", alpha=1)
     with pytest.raises(ValueError, match="margin"):
         load_market("gsm8k").replace(margin=-0.5)
+    with pytest.raises(ValueError, match="give a list of names"):
+        load_market("gsm8k", providers=3)
     assert load_market("gsm8k", providers="Qwen2-7B").names == ("Qwen2-7B",)
 
 

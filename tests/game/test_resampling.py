@@ -140,3 +140,6 @@ def test_what_is_not_known_is_said_at_once():
     for n in (-1, 2.5, True):
         with pytest.raises(ValueError, match="n is"):
             ttc_env.resample(ttc_env.load_market(), n)
+    for seed in ("a", -1, True, 0.5):
+        with pytest.raises(ValueError, match="seed is"):
+            ttc_env.resample(ttc_env.load_market(), 3, seed=seed)

@@ -283,6 +283,14 @@ def test_a_folder_without_a_comparison_is_refused(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_comparison_takes_no_options_of_a_market(tmp_path, capsys):
+    write_table(tmp_path)
+    command = ["report", "--compare", str(tmp_path), "-o", str(tmp_path / "x.html")]
+    assert cli.main([*command, "--beta", "200", "--fine", "1"]) == 2
+    assert "leave out beta, fine" in capsys.readouterr().err
+    assert cli.main([*command, "--beta", "1000"]) == 0, "the default"
+
+
 def test_the_command_writes_the_page(tmp_path, capsys):
     out = tmp_path / "new" / "report.html"
     assert cli.main(["report", "gsm8k", "--beta", "200", "-o", str(out)]) == 0

@@ -97,6 +97,14 @@ def mechanism_options(args: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
+def given_options(args: argparse.Namespace) -> list[str]:
+    """Names of those options of a market and its rules that differ from their defaults."""
+    parser = argparse.ArgumentParser()
+    add_market_options(parser)
+    defaults = vars(parser.parse_args([]))
+    return [name for name, value in defaults.items() if getattr(args, name) != value]
+
+
 def read_market(args: argparse.Namespace) -> Market:
     """The market that the options describe."""
     import ttc_env

@@ -13,7 +13,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ttc_env.cli._market import add_market_options, mechanism_options, read_market
+from ttc_env.cli._market import (
+    add_market_options,
+    given_options,
+    mechanism_options,
+    read_market,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +41,10 @@ def page(args: argparse.Namespace) -> str:
     from ttc_env.report.pages import comparison_page, market_page
 
     if args.compare is not None:
+        if given := given_options(args):
+            raise ValueError(
+                f"--compare shows the markets of its folder; leave out {', '.join(given)}"
+            )
         return comparison_page(args.compare)
     mechanism = ttc_env.make_mechanism(args.mechanism, **mechanism_options(args))
     return market_page(read_market(args), mechanism)

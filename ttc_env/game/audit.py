@@ -34,6 +34,7 @@ from ttc_env.game.misreports import TRUTH, Misreports, Report
 from ttc_env.game.rules.base import Rule, Users
 from ttc_env.game.tariffs import Offer
 from ttc_env.game.types import Array, Market, check_market
+from ttc_env.game.validation import generator
 from ttc_env.game.yardstick import first_best
 
 if TYPE_CHECKING:
@@ -493,7 +494,7 @@ def _rivals(
         if rivals == "truthful":
             return rivals, truth.map(lambda x: x[:, None])
         if rivals == "random":
-            return rivals, lattice.random(_DRAWS, np.random.default_rng(seed))
+            return rivals, lattice.random(_DRAWS, generator(seed))
         if rivals != "honest":
             raise ValueError(
                 f"rivals is {rivals!r}; choose 'truthful', 'random', 'honest', or give a profile of"

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -240,6 +240,8 @@ def load_market(
     validate_quality(alpha, baseline)
     if isinstance(providers, str):
         providers = [providers]
+    if providers is not None and not isinstance(providers, Iterable):
+        raise ValueError(f"providers are {providers!r}; give a list of names, or None for all")
     if known is not None and known.tasks is not None:
         models = _packaged("frontier_models.csv")
         table = frontier.sold(frontier.as_curves(table, known.tasks), models, as_of, providers)

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from ttc_env.game.curves import BENCHMARKS, DEFAULT_BETA, DEFAULT_MARGIN, load_market
 from ttc_env.game.market_batch import MarketBatch
 from ttc_env.game.types import Array, QualityFunction
-from ttc_env.game.validation import number, numbers, validate_margin, validate_quality
+from ttc_env.game.validation import generator, number, numbers, validate_margin, validate_quality
 
 
 def published_vectors(benchmark: str = "gsm8k", method: str | None = None) -> Array:
@@ -94,13 +94,7 @@ def random_markets(
             f"random markets are fitted to published curves; benchmark {benchmark!r} is not one of"
             f" {', '.join(BENCHMARKS)}"
         )
-    whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and seed >= 0
-    if not (whole or seed is None or isinstance(seed, np.random.Generator)):
-        raise ValueError(
-            f"seed is {seed!r}; give a whole number >= 0, a numpy.random.Generator, or None for a"
-            " fresh one"
-        )
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     known = published_vectors(benchmark, method)
     weights = rng.standard_normal((count, num_providers, len(known))) * (
         spread / np.sqrt(max(len(known) - 1, 1))

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from ttc_env.game import frontier
 from ttc_env.game.types import Array, Curve, Market, Provider, check_market
+from ttc_env.game.validation import generator
 
 QUESTIONS = {"gsm8k": 1319, "aime": 933, "gpqa": 546, **frontier.TASKS}
 """Questions behind the accuracies of each packaged benchmark (data/SOURCES.md)."""
@@ -63,7 +64,7 @@ def resample(
                 f" {', '.join(QUESTIONS)}"
             )
         curves.append(curve)
-    return _draws(market, curves, int(n), questions, np.random.default_rng(seed))
+    return _draws(market, curves, int(n), questions, generator(seed))
 
 
 def interval(

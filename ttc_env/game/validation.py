@@ -66,17 +66,35 @@ def is_number(value: object) -> bool:
     return True
 
 
-def index(what: str, value: Any, count: int) -> int:
-    """A place from 0 to count - 1.
+def index(what: str, value: Any, count: int, names: Sequence[str] = ()) -> int:
+    """A place from 0 to count - 1, or of one of `names`.
 
     Raises:
         ValueError: `value` is something else: below 0, too large, a truth value, a fraction.
     """
+    if isinstance(value, str) and value in names:
+        return names.index(value)
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole or not 0 <= value < count:
         have = f"give an index from 0 to {count - 1}" if count else "there is none at all"
-        raise ValueError(f"there is no {what} {value!r}; {have}")
+        known = f"choose from {', '.join(names)}, or " if names else ""
+        raise ValueError(f"there is no {what} {value!r}; {known}{have}")
     return int(value)
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """The generator of a seed; a generator is itself, and None makes a fresh one.
+
+    Raises:
+        ValueError: `seed` is neither.
+    """
+    whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and seed >= 0
+    if not (whole or seed is None or isinstance(seed, np.random.Generator)):
+        raise ValueError(
+            f"seed is {seed!r}; give a whole number >= 0, a numpy.random.Generator, or None for a"
+            " fresh one"
+        )
+    return np.random.default_rng(seed)
 
 
 def within(values: Array, most: float) -> NDArray[np.bool_]:
