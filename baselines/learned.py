@@ -51,22 +51,39 @@ class Curves:
         return pd.DataFrame(lines, columns=["step", "value", "low", "high"])
 
 
+@dataclass(frozen=True)
+class Landmarks:
+    """Where exact play and random play stand in one column of metrics."""
+
+    lowest: float  # of the exact equilibria
+    highest: float
+    optimum: float  # of the game's own rule
+    random: float  # every action of a provider as likely as the others
+
+
 class Reference:
-    """Where exact play stands, in doublings of compute above the social optimum."""
+    """Where exact play stands in the game of a run.
+
+    Raises:
+        ValueError: a game without a pure equilibrium.
+    """
 
     def __init__(self, plan: Plan):
         self.evaluator = Evaluator(plan.environment)
+        if not len(self.evaluator.equilibria):
+            raise ValueError("the game has no pure equilibrium, so that there is no band to draw")
 
     @cached_property
-    def equilibria(self) -> tuple[float, float]:
-        """The least and the most compute of all equilibria."""
-        found = [
-            self.evaluator.score_actions(one)["overcompute"] for one in self.evaluator.equilibria
-        ]
-        return min(found), max(found)
+    def _equilibria(self) -> list[dict[str, float]]:
+        return [self.evaluator.score_actions(one) for one in self.evaluator.equilibria]
 
     @cached_property
-    def random(self) -> float:
-        """Compute of uniformly random play."""
+    def _random(self) -> dict[str, float]:
         there = ~np.isnan(self.evaluator.config.table.quality)
-        return self.evaluator.score(there / there.sum(axis=1, keepdims=True))["overcompute"]
+        return self.evaluator.score(there / there.sum(axis=1, keepdims=True))
+
+    def landmarks(self, column: str) -> Landmarks:
+        """Of `overcompute` (doublings above the social optimum) or `welfare` (USD per user)."""
+        found = [row[column] for row in self._equilibria]
+        optimum = {"overcompute": 0.0, "welfare": self.evaluator.config.optimal_welfare}[column]
+        return Landmarks(min(found), max(found), optimum, self._random[column])

@@ -3,11 +3,11 @@
     python -m baselines.learning_curves         # short runs of several learners, and the figure
     python -m scripts.plot_run DIR [DIR ...]    # the same for runs of scripts.train
 
-The upper panels show compute, in doublings above the social optimum: 0 is the optimum, the dashed
-line is random play, and the band lies between the lowest and the highest exact equilibrium (a
-line where there is one alone). The lower panels show the relative regret, what a provider could
-still gain by another action, on a log axis. Lines are interquartile means over seeds with 95%
-bootstrap bands.
+Above, compute in doublings above the social optimum; below it, welfare as a share of the first
+best, the most that any rule could reach. The band lies between the lowest and the highest exact
+equilibrium (a line where there is one alone), the black line is the game's social optimum, the
+dashed one random play. The last panels show the relative regret, what a provider could still gain
+by another action, on a log axis. Lines are interquartile means over seeds with 95% bootstrap bands.
 """
 
 from __future__ import annotations
@@ -15,19 +15,23 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from baselines.errors import failed
 from baselines.interrupts import Interrupted
-from baselines.learned import Curves, Reference
+from baselines.learned import Curves, Landmarks, Reference
 from baselines.learning_figures import COLOURS, START, apart
 from baselines.plan import Plan, TrainConfig
 from baselines.records import write_atomically
 from baselines.training import Run
+from ttc_env.game.yardstick import first_best
 
 FLOOR = 1e-5
 """Smaller relative regrets are drawn here."""
@@ -53,63 +57,116 @@ def _read(folder: Path) -> Curves:
     return run
 
 
+@dataclass(frozen=True)
+class Panel:
+    """A row of the figure: a column of metrics, and what it is called."""
+
+    column: str
+    label: str
+    thin: float = 0.0  # height of the band of a single equilibrium
+
+
+PLAY = (
+    Panel("overcompute", "compute users get,\ndoublings above the social optimum", 0.12),
+    Panel("welfare", "welfare, share of the most\nthat any rule could reach", 0.008),
+)
+REGRET = Panel("relative_regret", f"relative regret\n(far from equilibrium; {FLOOR:g}: less)")
+
+
+@dataclass(frozen=True)
+class Label:
+    """A word at the right end of a panel, at the height of what it names."""
+
+    height: float
+    text: str
+    colour: str
+    bold: bool = False
+
+
 def figure(columns: Mapping[str, Sequence[Curves]]) -> Figure:
     """One column of panels for each setting. All runs of a column are in the same game.
 
     Raises:
-        ValueError: a column without runs.
+        ValueError: a column without runs, or whose game has no pure equilibrium.
     """
-    drawn = Figure(figsize=(5.6 * len(columns) + 0.6, 6.4), layout="constrained")
-    axes = drawn.subplots(2, len(columns), squeeze=False, sharex="col", sharey="row")
-    for (title, runs), (play, regret) in zip(columns.items(), axes.T, strict=True):
+    drawn = Figure(figsize=(5.6 * len(columns) + 0.6, 8.4), layout="constrained")
+    panels = (*PLAY, REGRET)
+    axes = drawn.subplots(len(panels), len(columns), squeeze=False, sharex="col", sharey="row")
+    labels: list[tuple[Axes, list[Label]]] = []
+    for (title, runs), column in zip(columns.items(), axes.T, strict=True):
         if not runs:
             raise ValueError(f"{title}: no runs to draw")
         reference = Reference(runs[0].plan)
-        low, high = reference.equilibria
-        end = max(int(run.rows.step.max()) for run in runs)
-        # A single equilibrium is a line; it gets the width of one that can be seen.
-        width = max(high - low, 0.12)
-        middle = (low + high) / 2
-        play.axhspan(middle - width / 2, middle + width / 2, color=EQUILIBRIUM, alpha=0.45, lw=0)
-        play.axhline(0.0, color=OPTIMUM, lw=1.2)
-        play.axhline(reference.random, color=RANDOM, lw=1.2, ls="--")
-        name = "exact equilibrium" if high - low < 1e-9 else "between the exact equilibria"
-        two = abs(middle) > 0.25  # equilibrium and optimum are apart, and both are labelled
-        labels = [(middle, name if two else f"{name}\n= social optimum", "#9a6c00")]
-        labels += [(0.0, "social optimum", OPTIMUM)] if two else []
-        labels.append((reference.random, "random play", "#777777"))
-        places = apart([y for y, *_ in labels], step=0.3)
-        for place, (_, text, colour) in zip(places, labels, strict=True):
-            play.annotate(
-                text, (end, place), xytext=(5, 0), textcoords="offset points", va="center",
-                fontsize=9, color=colour, annotation_clip=False,
-            )  # fmt: skip
-        ends = []
-        for run in runs:
-            for axis, column in ((play, "overcompute"), (regret, "relative_regret")):
-                band = run.band(column)
-                shown = band.clip(lower=FLOOR) if axis is regret else band
-                x = band.step.where(band.step > 0, START)
-                axis.plot(x, shown.value, color=run.colour, lw=2.2)
-                axis.fill_between(x, shown.low, shown.high, color=run.colour, alpha=0.18, lw=0)
-            ends.append([float(shown.value.iloc[-1]), run.label, run.colour, int(x.iloc[-1])])
-        heights = np.exp(apart(np.log([y for y, *_ in ends]).tolist(), step=0.75))
-        for y, (_, label, colour, step) in zip(heights, ends, strict=True):
-            regret.annotate(
-                label, (max(step, end), y), xytext=(5, 0), textcoords="offset points", va="center",
-                fontsize=9, color=colour, annotation_clip=False, fontweight="bold",
-            )  # fmt: skip
-        play.set_title(title, fontsize=12)
-        regret.set(yscale="log", xscale="log", xlabel="rounds that each provider has played")
-        regret.set_xlim(START, end)
-        decades = [10**k for k in range(int(np.log10(end)) + 1)]
-        regret.set_xticks([START, *decades], ["0", *(f"{x:,}" for x in decades)])
-        for axis in (play, regret):
+        first = first_best(runs[0].plan.environment.market)
+        for axis, panel in zip(column, panels, strict=True):
+            unit = first if panel.column == "welfare" else 1.0
+            ends = [_curve(axis, run, panel, unit) for run in runs]
+            if panel is not REGRET:
+                ends = _exact(axis, panel, reference.landmarks(panel.column), unit)
+            labels.append((axis, ends))
             axis.spines[["top", "right"]].set_visible(False)
             axis.tick_params(labelsize=9)
-    axes[0, 0].set_ylabel("compute users get,\ndoublings above the social optimum")
-    axes[1, 0].set_ylabel(f"relative regret\n(how far from equilibrium; {FLOOR:g}: less)")
+        end = max(int(run.rows.step.max()) for run in runs)
+        decades = [10**k for k in range(int(np.log10(end)) + 1)]
+        column[0].set_title(title, fontsize=12)
+        column[-1].set(xscale="log", xlabel="rounds that each provider has played")
+        column[-1].set_xlim(START, end)
+        column[-1].set_xticks([START, *decades], ["0", *(f"{x:,}" for x in decades)])
+    for row, panel in zip(axes, panels, strict=True):
+        row[0].set_ylabel(panel.label)
+    axes[-1, 0].set_yscale("log")
+    axes[1, 0].yaxis.set(
+        major_formatter=PercentFormatter(1.0, decimals=0),
+        major_locator=MaxNLocator(6, steps=[1, 2, 5, 10]),
+    )
+    for axis, words in labels:  # when all limits are known
+        _name(axis, words)
     return drawn
+
+
+def _curve(axis: Axes, run: Curves, panel: Panel, unit: float) -> Label:
+    """Draw a run, and say where it ends."""
+    band = run.band(panel.column)
+    shown = band[["value", "low", "high"]] / unit
+    if panel is REGRET:
+        shown = shown.clip(lower=FLOOR)
+    x = band.step.where(band.step > 0, START)
+    axis.plot(x, shown.value, color=run.colour, lw=2.2)
+    axis.fill_between(x, shown.low, shown.high, color=run.colour, alpha=0.18, lw=0)
+    return Label(float(shown.value.iloc[-1]), run.label, run.colour, bold=True)
+
+
+def _exact(axis: Axes, panel: Panel, exact: Landmarks, unit: float) -> list[Label]:
+    """Draw the band between the exact equilibria, the optimum and random play."""
+    low, high = exact.lowest / unit, exact.highest / unit
+    optimum, random = exact.optimum / unit, exact.random / unit
+    middle, half = (low + high) / 2, max(high - low, panel.thin) / 2
+    axis.axhspan(middle - half, middle + half, color=EQUILIBRIUM, alpha=0.45, lw=0)
+    axis.axhline(optimum, color=OPTIMUM, lw=1.2)
+    axis.axhline(random, color=RANDOM, lw=1.2, ls="--")
+    several = high - low > 1e-9 * max(abs(high), 1.0)
+    name = "between the exact equilibria" if several else "exact equilibrium"
+    labels = [Label(random, "random play", "#777777")]
+    if abs(middle - optimum) > 2 * panel.thin:
+        return [
+            *labels,
+            Label(middle, name, "#9a6c00"),
+            Label(optimum, "social optimum", OPTIMUM),
+        ]
+    return [*labels, Label(middle, f"{name}\n= social optimum", "#9a6c00")]
+
+
+def _name(axis: Axes, labels: Sequence[Label]) -> None:
+    """Write labels beside a panel, none over another."""
+    low, high = axis.get_ylim()
+    scale = np.log if axis.get_yscale() == "log" else np.asarray
+    heights = [float((scale(x.height) - scale(low)) / (scale(high) - scale(low))) for x in labels]
+    for height, label in zip(apart(heights, step=0.085), labels, strict=True):
+        axis.annotate(
+            label.text, (1.0, height), xycoords="axes fraction", xytext=(5, 0),
+            textcoords="offset points", va="center", fontsize=9, color=label.colour,
+            annotation_clip=False, fontweight="bold" if label.bold else "normal",
+        )  # fmt: skip
 
 
 def front(folder: Path, seeds: int = 0, steps: int = 0) -> Figure:
@@ -133,14 +190,21 @@ def front(folder: Path, seeds: int = 0, steps: int = 0) -> Figure:
             out = folder / f"{setting['mechanism']}_{learner}"
             Run(Plan.of(config), out).train()
             columns[title].append(_read(out))
+    lost = [_lost(runs[0].plan) for runs in columns.values()]
     drawn = figure(columns)
     drawn.suptitle(
-        "Learners of every kind come to the solver's exact equilibrium:\n"
-        "too much compute in the market, the efficient amount in the auction"
-        " (GSM8K, majority vote, beta = 1000)",
+        "Learners of every kind come to the solver's exact equilibrium: in the market users get too"
+        f" much compute\nand {lost[0]:.0%} of the possible welfare is lost; in the auction"
+        f" {lost[1]:.0%} (GSM8K, majority vote, beta = 1000)",
         fontsize=12.5,
     )
     return drawn
+
+
+def _lost(plan: Plan) -> float:
+    """The share of the first best that is lost at the equilibrium of least welfare."""
+    welfare = Reference(plan).landmarks("welfare").lowest
+    return 1.0 - welfare / first_best(plan.environment.market)
 
 
 def save(drawn: Figure, path: Path) -> None:

@@ -201,8 +201,9 @@ Numbers as above, per run in `results/held_out.csv`.
 ## Other hyperparameters
 
 `python -m baselines.variations`: one change at a time, on GSM8K majority vote and GPQA reasoning at
-beta = 1000 (Stable-Baselines3: GSM8K alone), per run in `results/sensitivity.csv`. What is not
-named is as in the tables above, but 20,480 steps.
+beta = 1000, per run in `results/sensitivity.csv`. The learner is PPO in plain torch, or, where
+named SB3's, Stable-Baselines3's on GSM8K alone. What is not named is as in the tables above, but
+20,480 steps (SB3's A2C and DQN: 32,000).
 
 {_varied(pd.read_csv(path), ["change"])}
 """

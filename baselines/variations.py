@@ -10,8 +10,8 @@ then: the subset of published games at other betas, the subset with other values
 
 **Hyperparameters** (`results/sensitivity.csv`). One change at a time from what the kept table uses,
 on two of the published games at beta 1000, in the two settings that are hard: PPO's rate, batches,
-entropy bonus, number of steps, discount and scale of rewards; the discount of Stable-Baselines3's
-learners, and one network shared by all providers.
+entropy bonus, number of steps, discount and scale of rewards; the discount of the learners of
+Stable-Baselines3 (SB3), and one network shared by all providers.
 
 A row is a run (one seed), scored where it ended, as in `results/final.csv`.
 """
@@ -51,7 +51,7 @@ LEARNERS = ("best_response", "regret_matching_plus", "hedge", "ucb", "exp3", "pp
 BASE_STEPS = 20_480
 """Of runs with other hyperparameters."""
 GAMES = (("gsm8k", "majority"), ("gpqa", "reasoning"))
-HARD = ("market, level and price", "auction")
+HARD, FIXED = ("market, level and price", "auction"), ("market, fixed prices",)
 """Games and settings of the runs with other hyperparameters."""
 CHANGES = (
     ("as kept, but 20,480 steps", "ppo_torch", BASE_STEPS),
@@ -71,11 +71,23 @@ CHANGES = (
 batches of 256 samples, entropy bonus and discount 0, log rewards, 40,960 steps.
 """
 SB3_CHANGES = (
-    ("PPO (Stable-Baselines3), as kept", "ppo", 20_480, HARD),
-    ("the same, discount 0.95", "ppo:gamma=0.95", 20_480, tuple(SETTINGS)),
-    ("the same, one network for all providers", "ppo:share=true", 20_480, tuple(SETTINGS)),
-    ("A2C, discount 0.95", "a2c:gamma=0.95", 32_000, ("market, fixed prices",)),
-    ("DQN, discount 0.95", "dqn:gamma=0.95", 32_000, ("market, fixed prices",)),
+    ("SB3's PPO, as kept", "ppo", 20_480, HARD),
+    ("SB3's PPO, discount 0.95", "ppo:gamma=0.95", 20_480, tuple(SETTINGS)),
+    (
+        "SB3's PPO, discount 0.95, one-step targets",
+        "ppo:gamma=0.95:gae_lambda=0",
+        20_480,
+        tuple(SETTINGS),
+    ),
+    ("SB3's PPO, one network for all providers", "ppo:share=true", 20_480, tuple(SETTINGS)),
+    ("SB3's A2C, discount 0.95", "a2c:gamma=0.95", 32_000, FIXED),
+    ("SB3's DQN, discount 0.95", "dqn:gamma=0.95", 32_000, FIXED),
+    (
+        "SB3's DQN, discount 0.95, target network every 500 samples",
+        "dqn:gamma=0.95:target_update_interval=500",
+        32_000,
+        FIXED,
+    ),
 )
 """On GSM8K majority: the same, and the settings."""
 

@@ -95,7 +95,9 @@ def test_bad_input_is_named():
     for no_index in (1.7, True, None, float("nan")):
         with pytest.raises(ValueError, match="there is no provider"):
             payoffs(market, providers=[no_index])
-    with pytest.raises(ValueError, match="choose from .*Qwen2-7B, .* or give an index from 0 to 8"):
+    with pytest.raises(
+        ValueError, match=r"choose from .*Qwen2-7B, .* or give an index from 0 to 8"
+    ):
         payoffs(market, providers=["Qwen2-7b"])
     assert payoffs(market, providers="Qwen2-7B").names == ("Qwen2-7B",)
     with pytest.raises(ValueError, match="max_profiles=nan"):

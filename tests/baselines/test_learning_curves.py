@@ -11,6 +11,7 @@ pytest.importorskip("matplotlib")
 from baselines.learning_curves import Curves, Reference
 from baselines.learning_figures import apart
 from scripts import plot_run, train
+from ttc_env.game.yardstick import first_best
 
 
 def trained(folder: Path, learner: str, *options: str) -> Path:
@@ -45,11 +46,18 @@ def test_curves_begin_before_the_first_round_and_carry_a_band(tmp_path: Path) ->
 
 def test_the_reference_is_the_solver(tmp_path: Path) -> None:
     run = Curves.read(trained(tmp_path, "best_response", "--steps", "200"))
-    low, high = Reference(run.plan).equilibria
-    assert low == pytest.approx(high), "one equilibrium"
-    assert run.band("overcompute").value.iloc[-1] == pytest.approx(low)
-    auction = trained(tmp_path / "x", "truthful", "--mechanism", "auction")
-    assert Reference(Curves.read(auction).plan).equilibria == (0.0, 0.0)
+    for column in ("overcompute", "welfare"):
+        exact = Reference(run.plan).landmarks(column)
+        assert exact.lowest == pytest.approx(exact.highest), "one equilibrium"
+        assert run.band(column).value.iloc[-1] == pytest.approx(exact.lowest)
+    assert exact.lowest < exact.optimum
+    auction = Curves.read(trained(tmp_path / "x", "truthful", "--mechanism", "auction"))
+    exact = Reference(auction.plan).landmarks("overcompute")
+    assert (exact.lowest, exact.highest, exact.optimum) == (0.0, 0.0, 0.0)
+    exact = Reference(auction.plan).landmarks("welfare")
+    best = first_best(auction.plan.environment.market)
+    assert (exact.lowest, exact.optimum) == pytest.approx((best, best))
+    assert exact.random < exact.lowest
 
 
 def test_labels_do_not_cover_each_other() -> None:
