@@ -6,28 +6,49 @@ be read in a diff and without a server. Trackers read the TensorBoard logs of a 
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from ttc_env.atomic import write_atomically, write_text
 
-__all__ = ["manifest", "rounded", "write_atomically", "write_csv", "write_json", "write_text"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "manifest",
+    "rounded",
+    "write_atomically",
+    "write_csv",
+    "write_json",
+    "write_rows",
+    "write_text",
+]
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     write_atomically(
         path, lambda temporary: table.to_csv(temporary, index=False, lineterminator="\n")
     )
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The same, of rows with the same columns, without pandas: its import takes half a second."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: "" if value != value else value for name, value in row.items()})
+    write_text(path, text.getvalue())
 
 
 def rounded(table: pd.DataFrame, digits: int = 6) -> pd.DataFrame:

@@ -49,7 +49,9 @@ def run_cell(cell: Cell, seeds: Iterable[int] | None = None) -> pd.DataFrame:
     chosen = list(range(cell.entry.seeds) if seeds is None else seeds)
     started = time.process_time()
     plan = Plan.of(dataclasses.replace(cell.config, seeds=",".join(map(str, chosen))))
-    table = Run(plan).train()
+    run = Run(plan)
+    run.train()
+    table = run.metrics()
     seconds = time.process_time() - started
     table = table[[name for name in KEPT if name in table]].copy()
     for at, (name, value) in enumerate(cell.key.items()):

@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from agents import Arena, checkpoint
 from agents.policies import CURVES, FOLDER, load_policies, of_seed, read_policies
@@ -23,8 +22,11 @@ from baselines.evaluation import Evaluator, mean_row
 from baselines.interrupts import Interrupted, Interrupts, polite
 from baselines.lock import locked
 from baselines.plan import Plan, TrainConfig
-from baselines.records import manifest, write_atomically, write_csv, write_json
+from baselines.records import manifest, write_atomically, write_json, write_rows
 from ttc_env.game.types import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def evaluate(arena: Arena, evaluator: Evaluator, parallel: bool) -> list[dict[str, float]]:
@@ -108,8 +110,8 @@ class Run:
         self._done: dict[int, int] = {}  # rounds that a group of seeds has been trained for
         self._pending: list[tuple[dict[str, Any], dict[str, float]]] = []
 
-    def train(self) -> pd.DataFrame:
-        """Train to the end, from the last checkpoint if there is one. Returns the metrics.
+    def train(self) -> None:
+        """Train to the end, from the last checkpoint if there is one.
 
         Raises:
             Interrupted: after saving (SIGINT, SIGTERM or SIGHUP).
@@ -119,9 +121,9 @@ class Run:
             OSError: the folder cannot be written to.
         """
         with contextlib.nullcontext() if self.out is None else locked(self.out):
-            return self._train()
+            self._train()
 
-    def _train(self) -> pd.DataFrame:
+    def _train(self) -> None:
         self._set_threads()
         self._resume()
         self._keep_curves()
@@ -138,10 +140,9 @@ class Run:
             with interrupts.save():
                 self._describe("interrupted" if interrupts.asked else "finished")
                 if not interrupts.asked and self.out is not None:
-                    write_csv(self.out / "final.csv", self.final())
+                    write_rows(self.out / "final.csv", self._final())
             if interrupts.asked:
                 raise Interrupted(interrupts.number)
-        return self.metrics()
 
     def _train_group(self, group: int, seeds: tuple[int, ...], interrupts: Interrupts) -> None:
         arena = self._arena
@@ -172,16 +173,26 @@ class Run:
             if self.on_evaluation is not None:
                 self.on_evaluation(row)
         if self.out is not None:
-            write_csv(self.out / "metrics.csv", self.metrics())
+            write_rows(self.out / "metrics.csv", self._metrics())
 
     def metrics(self) -> pd.DataFrame:
         """One row an evaluation and seed."""
-        return pd.DataFrame([row for group in sorted(self.rows) for row in self.rows[group]])
+        import pandas as pd
+
+        return pd.DataFrame(self._metrics())
 
     def final(self) -> pd.DataFrame:
         """One row a seed: the last evaluation."""
-        table = self.metrics()
-        return table.sort_values(["seed", "step"]).groupby("seed", as_index=False).last()
+        import pandas as pd
+
+        return pd.DataFrame(self._final())
+
+    def _metrics(self) -> list[dict[str, Any]]:
+        return [row for group in sorted(self.rows) for row in self.rows[group]]
+
+    def _final(self) -> list[dict[str, Any]]:
+        last = {row["seed"]: row for row in self._metrics()}
+        return [last[seed] for seed in sorted(last)]
 
     # --- the folder ---
 

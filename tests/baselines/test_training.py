@@ -21,6 +21,7 @@ from agents import Arena, checkpoint, load_policies, make_agents
 from baselines.interrupts import Interrupted
 from baselines.lock import locked
 from baselines.plan import Plan, TrainConfig
+from baselines.records import write_csv, write_rows
 from baselines.training import Run
 from scripts import enjoy
 from scripts import evaluate as evaluate_script
@@ -28,6 +29,13 @@ from scripts import train as train_script
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--steps", "60", "--seeds", "0..1", "--evaluations", "3", "--quiet"]
+
+
+def trained(config: TrainConfig, out: Path | None = None) -> pd.DataFrame:
+    """The metrics of a run, from its last checkpoint if there is one."""
+    run = Run(Plan.of(config), out)
+    run.train()
+    return run.metrics()
 
 
 def final(folder: Path) -> pd.DataFrame:
@@ -72,7 +80,7 @@ def test_a_run_leaves_the_promised_files(learner: str, options: list[str], tmp_p
 )
 def test_resume_gives_the_same_numbers(learner: str, tmp_path: Path) -> None:
     config = TrainConfig(learner=learner, steps=80, seeds="0,5", evaluations=4, demand="sampled")
-    whole = Run(Plan.of(config)).train()
+    whole = trained(config)
     interrupted = Run(Plan.of(config), tmp_path, keep_every=0.0)
 
     def stop(row: dict[str, object]) -> None:
@@ -83,8 +91,18 @@ def test_resume_gives_the_same_numbers(learner: str, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted.train()
     assert json.loads((tmp_path / "manifest.json").read_text())["state"] == "interrupted"
-    resumed = Run(Plan.of(config), tmp_path).train()
+    resumed = trained(config, tmp_path)
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
+
+
+def test_rows_are_written_as_pandas_writes_them(tmp_path: Path) -> None:
+    rows = [
+        {"seed": 0, "step": 10, "nash_conv": 1.25e-17, "shading": float("nan")},
+        {"seed": 1, "step": 20, "nash_conv": -1 / 3, "shading": 2.0},
+    ]
+    write_rows(tmp_path / "rows.csv", rows)
+    write_csv(tmp_path / "table.csv", pd.DataFrame(rows))
+    assert (tmp_path / "rows.csv").read_bytes() == (tmp_path / "table.csv").read_bytes()
 
 
 def test_a_folder_with_another_run_is_left_alone(
@@ -556,7 +574,7 @@ def test_torch_learners_resume_and_log(learner: str, tmp_path: Path) -> None:
         seeds="0..1",
         evaluations=4,
     )
-    whole = Run(Plan.of(config)).train()
+    whole = trained(config)
     interrupted = Run(Plan.of(config), tmp_path)
 
     def stop(row: dict[str, object]) -> None:
@@ -566,7 +584,7 @@ def test_torch_learners_resume_and_log(learner: str, tmp_path: Path) -> None:
     interrupted.on_evaluation = stop
     with pytest.raises(KeyboardInterrupt):
         interrupted.train()
-    resumed = Run(Plan.of(config), tmp_path).train()
+    resumed = trained(config, tmp_path)
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
     pytest.importorskip("tensorboard")
     assert list((tmp_path / "tensorboard" / "seed_0").iterdir())
