@@ -324,10 +324,7 @@ def collusion_map(table: pd.DataFrame) -> Figure:
 
 
 def all_figures(final: pd.DataFrame, out: Path) -> dict[str, Figure]:
-    """Name -> figure: of the kept runs, and of those tables in `out`/results that other commands
-    wrote. A table without the columns of its bands was written before they were kept, and its
-    figure stays as it is.
-    """
+    """Name -> figure: of the kept runs, and of those tables in `out`/results that are there."""
     results = out / "results"
     tables = {
         name: pd.read_csv(results / f"{name}.csv")
@@ -335,9 +332,9 @@ def all_figures(final: pd.DataFrame, out: Path) -> dict[str, Figure]:
         if (results / f"{name}.csv").exists()
     }
     figures = {"welfare": welfare(final), "profiles": profiles(final)}
-    if "nash_conv_low" in tables.get("curves", ()):
+    if "curves" in tables:
         figures["nash_conv"] = nash_conv(tables["curves"])
-    if "overcompute_ci95" in tables.get("impulse", ()) and "impulse_paths" in tables:
+    if "impulse" in tables and "impulse_paths" in tables:
         figures["impulse"] = impulse(tables["impulse"], tables["impulse_paths"])
     if "collusion_map" in tables:
         figures["collusion_map"] = collusion_map(tables["collusion_map"])

@@ -33,7 +33,6 @@ def rewrite(out: Path, suite: tuple[Entry, ...]) -> None:
     if not path.exists():
         raise SystemExit(f"there is no {path}; run python -m baselines.run first")
     final = pd.read_csv(path)
-    final = final.reindex(columns=[*final.columns, *(c for c in KEPT if c not in final)])
     write_csv(out / "results" / "table.csv", rounded(aggregate(final)))
     write_csv(out / "results" / "statistics.csv", rounded(statistics(final)))
     write_text(out / "README.md", page.page(final, out, suite))

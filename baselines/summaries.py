@@ -70,8 +70,6 @@ def statistics(final: pd.DataFrame) -> pd.DataFrame:
     for (setting, learner), runs in final.groupby(["setting", "learner"], sort=False):
         row = {"setting": setting, "learner": learner, "runs": len(runs)}
         for column in ("relative_regret", "welfare_to_equilibrium", "worst_provider_regret"):
-            if column not in runs or runs[column].isna().any():
-                continue
             games = [x.to_numpy() for _, x in runs.groupby(["benchmark", "method", "beta"])[column]]
             found = estimate(games)
             row[f"games_{column}"] = len(games)
