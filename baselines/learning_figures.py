@@ -285,8 +285,8 @@ def impulse(summary: pd.DataFrame, paths: pd.DataFrame) -> Figure:
     styles = [CASE_LINES[x.benchmark] if x.steady else "" for x in _deviating(summary)]
     handles = [middle.plot([], [], color="#444444", lw=2, ls=style)[0] for style in styles]
     middle.legend(
-        handles, case_labels(summary), fontsize=8, frameon=False,
-        loc="lower right", title="sessions whose play\nwas steady before", title_fontsize=8,
+        handles, case_labels(summary), fontsize=8, frameon=False, loc="lower right",
+        title="sessions whose play was\nsteady before, of all\nthat deviate", title_fontsize=8,
         handlelength=2.6, alignment="left", borderaxespad=0,
     )  # fmt: skip
     _gain(right, market)
@@ -423,12 +423,14 @@ def collusion_map(table: pd.DataFrame) -> Figure:
 
 
 def map_cell(row: Any) -> str:
-    """The index with its 95% interval over sessions, and what a cartel would earn beyond the
-    equilibrium; a dash where that is too little to collude on.
+    """The index with its 95% interval over sessions ("all": they have the same index), and what a
+    cartel would earn beyond the equilibrium; a dash where that is too little to collude on.
     """
     if np.isnan(row.collusion_index):
         return "-"
-    return f"{row.collusion_index:.2f} ± {row.collusion_index_ci95:.2f}\ncartel +{row.room:.0%}"
+    half = row.collusion_index_ci95
+    interval = "(all)" if half < 1e-9 else f"± {half:.2f}"
+    return f"{row.collusion_index:.2f} {interval}\ncartel +{row.room:.0%}"
 
 
 def _map_title(figure: Figure, table: pd.DataFrame) -> None:
@@ -441,12 +443,11 @@ def _map_title(figure: Figure, table: pd.DataFrame) -> None:
         fontsize=12,
     )
     figure.axes[0].set_title(
-        f"{first.benchmark} {first.method}, {first.providers}. In a cell: index ± its 95% interval"
-        f" over n = {int(played.sessions.max())} sessions (above 0: collusion);\nwhat a cartel"
-        " would earn beyond the equilibrium (grey: less than 1%, nothing to collude on).\nNeighbours"
-        f" differ so much because compute has few levels, {STEPS[0]} to {STEPS[1]} between"
-        " equilibrium and cartel:\nat ± 0.00 all sessions end alike, at the equilibrium (0), as a"
-        " cartel (1) or at one profile between.",
+        f"{first.benchmark} {first.method}, {first.providers}; {int(played.sessions.max())}"
+        " sessions a cell. Collusion: the index's 95% interval lies above 0.\nIn a cell: index ±"
+        " interval (all: every session the same); a cartel's gain over the equilibrium (grey: less"
+        f" than 1%).\nThe index jumps, as compute has few levels: {STEPS[0]} to {STEPS[1]} between"
+        " equilibrium and cartel.",
         fontsize=9, loc="left",
     )  # fmt: skip
 
