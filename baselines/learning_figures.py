@@ -446,8 +446,8 @@ def _map_title(figure: Figure, table: pd.DataFrame) -> None:
         f"{first.benchmark} {first.method}, {first.providers}; {int(played.sessions.max())}"
         " sessions a cell. Collusion: the index's 95% interval lies above 0.\nIn a cell: index ±"
         " interval (all: every session the same); a cartel's gain over the equilibrium (grey: less"
-        f" than 1%).\nThe index jumps, as compute has few levels: {STEPS[0]} to {STEPS[1]} between"
-        " equilibrium and cartel.",
+        f" than 1%).\nCompute has few levels, {STEPS[0]} to {STEPS[1]} between equilibrium and"
+        " cartel, so that one level more or less moves the index far.",
         fontsize=9, loc="left",
     )  # fmt: skip
 
