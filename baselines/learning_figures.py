@@ -248,7 +248,7 @@ def _profile(axis: Axes, runs: pd.DataFrame) -> None:
             },
         )  # fmt: skip
     axis.annotate(
-        fill(f"at 100% everywhere: {', '.join(at_the_top)}", 66), (0, 1), (0, 54),
+        fill(f"at 100% everywhere: {', '.join(at_the_top) or 'none'}", 66), (0, 1), (0, 54),
         xycoords="axes fraction", textcoords="offset points", va="top", fontsize=8.5,
     )  # fmt: skip
     axis.axvline(NEAR, color="grey", lw=1, ls=":")
@@ -443,7 +443,7 @@ def _map_title(figure: Figure, table: pd.DataFrame) -> None:
         fontsize=12,
     )
     figure.axes[0].set_title(
-        f"{first.benchmark} {first.method}, {first.providers}; {int(played.sessions.max())}"
+        f"{first.benchmark} {first.method}, {first.providers}; {int(table.sessions.max())}"
         " sessions a cell. Collusion: the index's 95% interval lies above 0.\nIn a cell: index ±"
         " interval (all: every session the same); a cartel's gain over the equilibrium (grey: less"
         f" than 1%).\nCompute has few levels, {STEPS[0]} to {STEPS[1]} between equilibrium and"
