@@ -55,23 +55,17 @@ class Curves:
 class Landmarks:
     """Where exact play and random play stand in one column of metrics."""
 
-    lowest: float  # of the exact equilibria
+    lowest: float  # of the exact pure equilibria; NaN where there are none
     highest: float
     optimum: float  # of the game's own rule
     random: float  # every action of a provider as likely as the others
 
 
 class Reference:
-    """Where exact play stands in the game of a run.
-
-    Raises:
-        ValueError: a game without a pure equilibrium.
-    """
+    """Where exact play stands in the game of a run."""
 
     def __init__(self, plan: Plan):
         self.evaluator = Evaluator(plan.environment)
-        if not len(self.evaluator.equilibria):
-            raise ValueError("the game has no pure equilibrium, so that there is no band to draw")
 
     @cached_property
     def _equilibria(self) -> list[dict[str, float]]:
@@ -84,6 +78,6 @@ class Reference:
 
     def landmarks(self, column: str) -> Landmarks:
         """Of `overcompute` (doublings above the social optimum) or `welfare` (USD per user)."""
-        found = [row[column] for row in self._equilibria]
+        found = [row[column] for row in self._equilibria] or [float("nan")]
         optimum = {"overcompute": 0.0, "welfare": self.evaluator.config.optimal_welfare}[column]
         return Landmarks(min(found), max(found), optimum, self._random[column])

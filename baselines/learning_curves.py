@@ -13,14 +13,17 @@ by another action, on a log axis. Lines are interquartile means over seeds with 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from textwrap import wrap
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -32,9 +35,10 @@ from baselines.plan import Plan, TrainConfig
 from baselines.records import write_atomically
 from baselines.training import Run
 from ttc_env.game.yardstick import first_best
+from ttc_env.settings import content
 
-FLOOR = 1e-5
-"""Smaller relative regrets are drawn here."""
+FLOOR, SAME = 1e-5, 1e-9
+"""Smaller relative regrets are drawn here; smaller differences of play are none."""
 EQUILIBRIUM, OPTIMUM, RANDOM = "#f2a900", "#333333", "#999999"
 
 LEARNERS = (
@@ -44,6 +48,9 @@ LEARNERS = (
     ("ppo_torch", 20_480, 5),
 )
 """Of the front figure: learner, steps, seeds."""
+TOLD = ("mechanism", "benchmark", "method", "market", "prices", "beta")
+OF_THE_RUN = ("learner", "seeds", "steps", "parallel", "evaluations", "spacing", "threads")
+"""Options of `TrainConfig` that every title tells, and those that are not the game's."""
 SETTINGS = {
     "Pay-per-token market": {"mechanism": "market", "prices": "fixed"},
     "Reverse second-price auction": {"mechanism": "auction", "prices": "grid"},
@@ -63,12 +70,11 @@ class Panel:
 
     column: str
     label: str
-    thin: float = 0.0  # height of the band of a single equilibrium
 
 
 PLAY = (
-    Panel("overcompute", "compute users get,\ndoublings above the social optimum", 0.12),
-    Panel("welfare", "welfare, share of the most\nthat any rule could reach", 0.008),
+    Panel("overcompute", "compute users get,\ndoublings above the social optimum"),
+    Panel("welfare", "welfare, share of the most\nthat any rule could reach"),
 )
 REGRET = Panel("relative_regret", f"relative regret\n(far from equilibrium; {FLOOR:g}: less)")
 
@@ -83,35 +89,50 @@ class Label:
     bold: bool = False
 
 
-def figure(columns: Mapping[str, Sequence[Curves]]) -> Figure:
-    """One column of panels for each setting. All runs of a column are in the same game.
+@dataclass(frozen=True)
+class Game:
+    """A column of the figure: runs in one game."""
+
+    title: str
+    runs: list[Curves]
+
+    @property
+    def log(self) -> bool:
+        """Whether evaluations are closer at the start, and the axis of rounds with them."""
+        return any(run.plan.config.spacing == "log" for run in self.runs)
+
+
+def figure(games: Sequence[Game]) -> Figure:
+    """One column of panels for each game.
 
     Raises:
-        ValueError: a column without runs, or whose game has no pure equilibrium.
+        ValueError: a game without runs.
     """
-    drawn = Figure(figsize=(5.6 * len(columns) + 0.6, 8.4), layout="constrained")
+    drawn = Figure(figsize=(5.6 * len(games) + 0.6, 8.4), layout="constrained")
     panels = (*PLAY, REGRET)
-    axes = drawn.subplots(len(panels), len(columns), squeeze=False, sharex="col", sharey="row")
+    axes = drawn.subplots(len(panels), len(games), squeeze=False, sharex="col", sharey="row")
     labels: list[tuple[Axes, list[Label]]] = []
-    for (title, runs), column in zip(columns.items(), axes.T, strict=True):
-        if not runs:
-            raise ValueError(f"{title}: no runs to draw")
-        reference = Reference(runs[0].plan)
-        first = first_best(runs[0].plan.environment.market)
+    for game, column in zip(games, axes.T, strict=True):
+        if not game.runs:
+            raise ValueError(f"{game.title}: no runs to draw")
+        reference = Reference(game.runs[0].plan)
+        first = first_best(game.runs[0].plan.environment.market)
         for axis, panel in zip(column, panels, strict=True):
             unit = first if panel.column == "welfare" else 1.0
-            ends = [_curve(axis, run, panel, unit) for run in runs]
+            ends = [_curve(axis, run, panel, unit, START if game.log else 0.0) for run in game.runs]
             if panel is not REGRET:
-                ends = _exact(axis, panel, reference.landmarks(panel.column), unit)
+                ends = _exact(axis, reference.landmarks(panel.column), unit)
             labels.append((axis, ends))
             axis.spines[["top", "right"]].set_visible(False)
             axis.tick_params(labelsize=9)
-        end = max(int(run.rows.step.max()) for run in runs)
-        decades = [10**k for k in range(int(np.log10(end)) + 1)]
-        column[0].set_title(title, fontsize=12)
-        column[-1].set(xscale="log", xlabel="rounds that each provider has played")
-        column[-1].set_xlim(START, end)
-        column[-1].set_xticks([START, *decades], ["0", *(f"{x:,}" for x in decades)])
+        end = max(int(run.rows.step.max()) for run in game.runs)
+        column[0].set_title("\n".join(wrap(game.title, 56)), fontsize=12)
+        column[-1].set_xlabel("rounds that each provider has played")
+        column[-1].set_xlim(0, end)
+        if game.log:
+            decades = [10**k for k in range(int(np.log10(end)) + 1)]
+            column[-1].set(xscale="log", xlim=(START, end))
+            column[-1].set_xticks([START, *decades], ["0", *(f"{x:,}" for x in decades)])
     for row, panel in zip(axes, panels, strict=True):
         row[0].set_ylabel(panel.label)
     axes[-1, 0].set_yscale("log")
@@ -124,36 +145,37 @@ def figure(columns: Mapping[str, Sequence[Curves]]) -> Figure:
     return drawn
 
 
-def _curve(axis: Axes, run: Curves, panel: Panel, unit: float) -> Label:
-    """Draw a run, and say where it ends."""
+def _curve(axis: Axes, run: Curves, panel: Panel, unit: float, start: float) -> Label:
+    """Draw a run, with step 0 at `start`, and say where it ends."""
     band = run.band(panel.column)
     shown = band[["value", "low", "high"]] / unit
     if panel is REGRET:
         shown = shown.clip(lower=FLOOR)
-    x = band.step.where(band.step > 0, START)
+    x = band.step.where(band.step > 0, start)
     axis.plot(x, shown.value, color=run.colour, lw=2.2)
     axis.fill_between(x, shown.low, shown.high, color=run.colour, alpha=0.18, lw=0)
     return Label(float(shown.value.iloc[-1]), run.label, run.colour, bold=True)
 
 
-def _exact(axis: Axes, panel: Panel, exact: Landmarks, unit: float) -> list[Label]:
+def _exact(axis: Axes, exact: Landmarks, unit: float) -> list[Label]:
     """Draw the band between the exact equilibria, the optimum and random play."""
     low, high = exact.lowest / unit, exact.highest / unit
     optimum, random = exact.optimum / unit, exact.random / unit
-    middle, half = (low + high) / 2, max(high - low, panel.thin) / 2
-    axis.axhspan(middle - half, middle + half, color=EQUILIBRIUM, alpha=0.45, lw=0)
     axis.axhline(optimum, color=OPTIMUM, lw=1.2)
     axis.axhline(random, color=RANDOM, lw=1.2, ls="--")
-    several = high - low > 1e-9 * max(abs(high), 1.0)
-    name = "between the exact equilibria" if several else "exact equilibrium"
     labels = [Label(random, "random play", "#777777")]
-    if abs(middle - optimum) > 2 * panel.thin:
-        return [
-            *labels,
-            Label(middle, name, "#9a6c00"),
-            Label(optimum, "social optimum", OPTIMUM),
-        ]
-    return [*labels, Label(middle, f"{name}\n= social optimum", "#9a6c00")]
+    if np.isnan(low):
+        return [*labels, Label(optimum, "social optimum\n(no pure equilibrium)", OPTIMUM)]
+    if high - low > SAME:
+        axis.axhspan(low, high, color=EQUILIBRIUM, alpha=0.45, lw=0)
+        name = "between the exact equilibria"
+    else:  # a line that can be seen beneath the curves
+        axis.axhline(low, color=EQUILIBRIUM, alpha=0.45, lw=5.5, zorder=1)
+        name = "exact equilibrium"
+        if abs(low - optimum) < SAME:
+            return [*labels, Label(low, f"{name}\n= social optimum", "#9a6c00")]
+    middle = Label((low + high) / 2, name, "#9a6c00")
+    return [*labels, middle, Label(optimum, "social optimum", OPTIMUM)]
 
 
 def _name(axis: Axes, labels: Sequence[Label]) -> None:
@@ -175,13 +197,14 @@ def front(folder: Path, seeds: int = 0, steps: int = 0) -> Figure:
     Args:
         seeds, steps: fewer than usual; 0: as in LEARNERS.
     """
-    columns: dict[str, list[Curves]] = {}
+    games = []
     for title, setting in SETTINGS.items():
-        columns[title] = []
+        runs = []
         for learner, planned, count in LEARNERS:
             config = TrainConfig(
                 learner=learner,
                 **setting,
+                beta=1000.0,
                 steps=steps or planned,
                 seeds=f"0..{(seeds or count) - 1}",
                 evaluations=40,
@@ -189,22 +212,23 @@ def front(folder: Path, seeds: int = 0, steps: int = 0) -> Figure:
             )
             out = folder / f"{setting['mechanism']}_{learner}"
             Run(Plan.of(config), out).train()
-            columns[title].append(_read(out))
-    lost = [_lost(runs[0].plan) for runs in columns.values()]
-    drawn = figure(columns)
+            runs.append(_read(out))
+        games.append(Game(title, runs))
+    own, auction = (_lost(game.runs[0].plan) for game in games)
+    drawn = figure(games)
     drawn.suptitle(
-        "Learners of every kind come to the solver's exact equilibrium: in the market users get too"
-        f" much compute\nand {lost[0]:.0%} of the possible welfare is lost; in the auction"
-        f" {lost[1]:.0%} (GSM8K, majority vote, beta = 1000)",
+        "Learners of every kind come to the solver's exact equilibrium. In the market users get too"
+        f" much compute,\nand {own:.0%} of the welfare that it could reach is lost; in the auction"
+        f" {auction:.0%} (GSM8K, majority vote, beta = 1000)",
         fontsize=12.5,
     )
     return drawn
 
 
 def _lost(plan: Plan) -> float:
-    """The share of the first best that is lost at the equilibrium of least welfare."""
-    welfare = Reference(plan).landmarks("welfare").lowest
-    return 1.0 - welfare / first_best(plan.environment.market)
+    """The share of the game's own optimal welfare that is lost at its worst equilibrium."""
+    exact = Reference(plan).landmarks("welfare")
+    return 1.0 - exact.lowest / exact.optimum
 
 
 def save(drawn: Figure, path: Path) -> None:
@@ -218,22 +242,34 @@ def plot_run(folders: Sequence[Path], path: Path) -> Path:
     Raises:
         ValueError: a folder without a run.
     """
-    spare: list[Any] = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf"]
-    columns: dict[str, list[Curves]] = {}
+    games: dict[str, Game] = {}
     for folder in folders:
         run = _read(folder)
-        config = run.plan.config
-        market = run.plan.environment.market
-        game = f"{market.benchmark or 'own curves'} {market.method or ''}".strip()
-        if config.curve_file:
-            game = Path(config.curve_file).stem
-        title = f"{config.mechanism}, {game}, prices {config.prices}, beta {config.beta:g}"
-        column = columns.setdefault(title, [])
-        if run.colour in [other.colour for other in column]:
-            run.colour = next(c for c in spare if c not in [o.colour for o in column])
-        column.append(run)
-    save(figure(columns), path)
+        options = run.plan.config.environment_options()
+        game = games.setdefault(json.dumps(options, sort_keys=True), Game(_title(run), []))
+        taken = {other.colour for other in game.runs}
+        if run.colour in taken:
+            spare = [to_hex(colour) for colour in colormaps["tab20"].colors]
+            free = [colour for colour in spare if colour not in taken]
+            run.colour = free[0] if free else spare[len(game.runs) % len(spare)]
+        game.runs.append(run)
+    save(figure(list(games.values())), path)
     return path
+
+
+def _title(run: Curves) -> str:
+    """The game of a run, with all options that are not their defaults."""
+    config, market = run.plan.config, run.plan.environment.market
+    game = f"{market.benchmark or 'own curves'} {market.method or ''}".strip()
+    if config.curve_file:
+        game = Path(config.curve_file).stem
+    words = [config.mechanism, game, f"prices {config.prices}", f"beta {market.beta:g}"]
+    others = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in content(config).items()
+        if name not in TOLD and name not in OF_THE_RUN
+    ]
+    return ", ".join(words + others)
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from baselines.statistics import estimate, profile
@@ -19,6 +21,10 @@ FLOOR = 1e-9
 """USD per user: smaller NashConv is drawn here."""
 START = 0.5
 """Where step 0 stands on a log axis."""
+FALL = 0.01
+"""A learner has come to the equilibrium if its NashConv ends below this part of its first."""
+EXACT, NEAR = 1e-6, 0.01
+"""Relative regret: where profiles begin, and what their title counts as near."""
 
 FAMILIES = {
     "dynamics": "dynamics (told all payoffs)",
@@ -92,8 +98,9 @@ def nash_conv(curves: pd.DataFrame) -> Figure:
             if len(random):
                 axis.axhline(random.iloc[-1], color=COLOURS["random"], lw=1.2, ls="--")
                 axis.text(
-                    START * 1.15, random.iloc[-1] * 1.25, "random play", fontsize=7, color="#777777"
-                )
+                    end, random.iloc[-1] * 1.25, "random play", fontsize=7, color="#777777",
+                    ha="right",
+                )  # fmt: skip
             ends = []
             for learner, runs in part.groupby("learner", sort=False):
                 x = runs.step.clip(lower=START)
@@ -111,16 +118,30 @@ def nash_conv(curves: pd.DataFrame) -> Figure:
                     fontweight="bold",
                 )  # fmt: skip
         row[0].set_ylabel(FAMILIES[family].replace(" (", "\n("), fontsize=9)
+    far = {x: still_far(curves[curves.setting == x]) for x in settings}
     for setting, axis in zip(settings, axes[0], strict=True):
-        axis.set_title(setting, fontsize=11)
+        which = f"all but {', '.join(far[setting])}" if far[setting] else "all"
+        axis.set_title(f"{setting}\ncome to the equilibrium: {which}", fontsize=11)
     for axis in axes[-1]:
         axis.set_xlabel("rounds that each provider has played", fontsize=9)
+    drawn = len(curves[curves.family.isin(families)].groupby(["setting", "learner"]))
     figure.suptitle(
-        f"NashConv, USD per user ({FLOOR:g}: less): interquartile mean over games and seeds, 95%"
-        " band",
-        fontsize=11,
+        "Most learners come to the exact equilibrium: NashConv falls below"
+        f" {FALL:.0%} of where it began in {drawn - sum(map(len, far.values()))} of {drawn} curves",
+        fontsize=15,
+    )
+    figure.supylabel(
+        f"NashConv, USD per user (interquartile mean over games and seeds, 95% band; {FLOOR:g}:"
+        " less)",
+        fontsize=10,
     )
     return figure
+
+
+def still_far(curves: pd.DataFrame) -> list[str]:
+    """Of one setting: the learners whose NashConv does not end below `FALL` times its first."""
+    ends = curves[curves.family.isin(FAMILIES)].groupby("learner", sort=False).nash_conv
+    return list(ends.last().index[ends.last() >= FALL * ends.first()])
 
 
 def welfare(final: pd.DataFrame) -> Figure:
@@ -172,28 +193,73 @@ def _learning(final: pd.DataFrame) -> set[str]:
 
 
 def profiles(final: pd.DataFrame) -> Figure:
-    """Performance profiles: the share of runs whose relative regret is at most x."""
+    """Performance profiles: the share of runs whose relative regret is at most x. Learners at 100%
+    everywhere are named above their panel.
+    """
     settings = [s for s in SETTINGS if (final.setting == s).any()]
-    figure = Figure(figsize=(5.0 * len(settings), 4.2), layout="constrained")
+    learning = final[final.family.isin(FAMILIES)]
+    figure = Figure(figsize=(5.2 * len(settings), 5.2), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(settings), sharey=True))
-    x = np.logspace(-6, 0, 200)
-    handles: dict[str, Any] = {}
     for axis, setting in zip(axes, settings, strict=True):
-        part = final[final.setting == setting]
-        for learner, colour in COLOURS.items():
-            runs = part[part.learner == learner]
-            if not len(runs) or runs.family.iloc[0] == "none":
-                continue
-            y = profile(runs.relative_regret.to_numpy(), x)
-            (handles[learner],) = axis.plot(x, 100 * y, color=colour, lw=2)
-        axis.set(xscale="log", xlabel="relative regret at most", title=setting, ylim=(0, 102))
-        axis.axvline(0.01, color="grey", lw=0.8, ls=":")
-        axis.spines[["top", "right"]].set_visible(False)
+        _profile(axis, learning[learning.setting == setting])
+        axis.set_title(setting, fontsize=11, pad=58)
     axes[0].set_ylabel("percent of runs")
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside right upper", fontsize=8, frameon=False
+    figure.suptitle(
+        f"Runs that end within {NEAR:.0%} of the exact equilibrium: {_near(learning)}", fontsize=13
     )
     return figure
+
+
+def perfect(runs: pd.DataFrame) -> list[str]:
+    """The learners that have no run with a relative regret above `EXACT`, in the order of COLOURS;
+    runs: of one setting.
+    """
+    worst = runs.groupby("learner").relative_regret.max()
+    return [x for x in COLOURS if x in worst.index and worst[x] <= EXACT]
+
+
+def _near(runs: pd.DataFrame) -> str:
+    """What part of each family's runs ends with a relative regret of at most `NEAR`."""
+    near = (runs.relative_regret <= NEAR).groupby(runs.family).mean()
+    return ", ".join(
+        f"{title.split(' (')[0]} {near[x]:.1%}" for x, title in FAMILIES.items() if x in near.index
+    )
+
+
+def _profile(axis: Axes, runs: pd.DataFrame) -> None:
+    """Profiles of one setting, labelled at their left ends: at the right ones all are at 100%."""
+    x = np.logspace(np.log10(EXACT), 0, 200)
+    at_the_top = perfect(runs)
+    curves = {
+        learner: 100 * profile(runs[runs.learner == learner].relative_regret.to_numpy(), x)
+        for learner in COLOURS
+        if learner in set(runs.learner) and learner not in at_the_top
+    }
+    for learner, y in curves.items():
+        axis.plot(x, y, color=COLOURS[learner], lw=2)
+    places = apart([-y[0] for y in curves.values()], step=4.3)  # moved down
+    for (learner, y), place in zip(curves.items(), places, strict=True):
+        axis.annotate(
+            learner, (EXACT, y[0]), (EXACT / 2.5, -place), color=COLOURS[learner], ha="right",
+            va="center", fontsize=8, fontweight="bold",
+            arrowprops={
+                "arrowstyle": "-", "color": COLOURS[learner], "lw": 0.8, "shrinkA": 0,
+                "shrinkB": 0, "relpos": (1, 0.5),
+            },
+        )  # fmt: skip
+    axis.annotate(
+        fill(f"at 100% everywhere: {', '.join(at_the_top) or 'none'}", 66), (0, 1), (0, 54),
+        xycoords="axes fraction", textcoords="offset points", va="top", fontsize=8.5,
+    )  # fmt: skip
+    axis.axvline(NEAR, color="grey", lw=1, ls=":")
+    axis.text(NEAR, 102.5, f"within {NEAR:.0%}", fontsize=8, color="#555555", ha="center")
+    axis.set(xscale="log", xlim=(EXACT / 1500, 1), ylim=(-2, 102))
+    axis.set_xticks([1e-6, 1e-4, 1e-2, 1], ["0.0001%", "0.01%", "1%", "100%"])
+    axis.minorticks_off()
+    axis.set_xlabel("relative regret at most: profit given up,\npercent of the best action's")
+    axis.grid(axis="y", lw=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines["bottom"].set_bounds(EXACT, 1)
 
 
 DEVIATOR, RIVAL = "#b5482d", "#2b6a99"
@@ -207,12 +273,55 @@ CONDITIONS = {
 
 
 def impulse(summary: pd.DataFrame, paths: pd.DataFrame) -> Figure:
-    """Q-learning duopolies: over-compute in market, control and auction; and what a forced
-    deviation does in the market, a line a duopoly, all against the same rounds without it. Bars and
-    bands are 95% over sessions.
+    """Q-learning duopolies: over-compute in market, control and auction, beside the equilibrium's;
+    and what a forced deviation does in the market, a line a duopoly, all against the same rounds
+    without it. Bars and bands are 95% over sessions.
     """
-    figure = Figure(figsize=(13.5, 4.4), layout="constrained")
+    figure = Figure(figsize=(13.5, 4.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
+    _compute(left, summary)
+    market = paths[(paths.mechanism == "market") & (paths.discount > 0) & (paths["round"] <= 8)]
+    _deviation(middle, market)
+    styles = [CASE_LINES[x.benchmark] if x.steady else "" for x in _deviating(summary)]
+    handles = [middle.plot([], [], color="#444444", lw=2, ls=style)[0] for style in styles]
+    middle.legend(
+        handles, case_labels(summary), fontsize=8, frameon=False, loc="lower right",
+        title="sessions whose play was\nsteady before, of all\nthat deviate", title_fontsize=8,
+        handlelength=2.6, alignment="left", borderaxespad=0,
+    )  # fmt: skip
+    _gain(right, market)
+    for axis in (middle, right):
+        axis.axhline(0, color="black", lw=0.8)
+        axis.axvline(0, color="grey", lw=0.8, ls=":")
+        axis.set_xlabel("rounds since the forced deviation")
+    for axis in (left, middle, right):
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    figure.suptitle(
+        "Q-learners agree on too much compute in the market, and the auction ends that", fontsize=13
+    )
+    return figure
+
+
+def _deviating(summary: pd.DataFrame) -> list[Any]:
+    """The rows of the market's experiments with a deviation, one a duopoly."""
+    rows = summary[(summary.mechanism == "market") & (summary.discount > 0)]
+    return list(rows.itertuples())
+
+
+def case_labels(summary: pd.DataFrame) -> list[str]:
+    """How many of a duopoly's sessions the deviation's lines show: those whose play was the same in
+    every round before it. The others go through a cycle, and a mean of cycles is a zigzag.
+    """
+    return [
+        f"{row.benchmark}: {row.steady} of {row.deviations}"
+        + ("" if row.steady else ",\nall play cycles")
+        for row in _deviating(summary)
+    ]
+
+
+def _compute(axis: Axes, summary: pd.DataFrame) -> None:
+    """Bars of over-compute, and a diamond where the exact equilibrium is."""
     cases = list(dict.fromkeys(zip(summary.benchmark, summary.providers, strict=True)))
     ticks = []
     for y, (benchmark, providers) in enumerate(cases):
@@ -221,77 +330,74 @@ def impulse(summary: pd.DataFrame, paths: pd.DataFrame) -> Figure:
             row = here[(here.mechanism == mechanism) & (here.discount == discount)]
             if not len(row):
                 continue
-            value, half = (float(row[x].iloc[0]) for x in ("overcompute", "overcompute_ci95"))
-            height = y + 0.27 * (k - 1)
-            left.barh(height, value, height=0.24, color=colour, xerr=half, ecolor="#222222")
-            left.text(
-                max(value, 0.0) + half + 0.08,
-                height,
-                f"{label} {value:+.1f}" if y == 0 else f"{value:+.1f}",
-                va="center",
-                fontsize=8,
-                color=colour,
+            value, half, exact = (
+                float(row[x].iloc[0])
+                for x in ("overcompute", "overcompute_ci95", "overcompute_equilibrium")
             )
+            height = y + 0.27 * (k - 1)
+            axis.barh(height, value, height=0.24, color=colour, xerr=half, ecolor="#222222")
+            axis.plot(exact, height, "D", ms=5.5, color="#f2a900", mec="black", mew=0.7)
+            text = f"{label} {value:+.1f}" if y == 0 else f"{value:+.1f}"
+            end = max(value + half, exact) + 0.18
+            axis.text(end, height, text, va="center", fontsize=8, color=colour)
         names = providers.replace(" / ", "\n")
         ticks.append(f"{benchmark}\n{names}\n{int(here.sessions.min())} sessions each")
-    left.axvline(0, color="black", lw=0.8)
-    left.set_xlim(min(-0.9, left.get_xlim()[0]), 1.55 * left.get_xlim()[1])
-    left.set_ylim(len(cases) - 0.5, -0.5)
-    left.set_yticks(range(len(cases)), ticks, fontsize=8)
-    left.set_xlabel("doublings of compute above the social optimum")
-    left.set_title("Learned compute", fontsize=11)
-    market = paths[(paths.mechanism == "market") & (paths.discount > 0) & (paths["round"] <= 8)]
-    deviations = summary[(summary.mechanism == "market") & (summary.discount > 0)]
-    ends = []
-    for (benchmark, _), path in market.groupby(["benchmark", "providers"], sort=False):
-        style = {"lw": 2.0, "ls": CASE_LINES[benchmark], "marker": "o", "ms": 3}
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set_xlim(min(-0.9, axis.get_xlim()[0]), 1.55 * axis.get_xlim()[1])
+    axis.set_ylim(len(cases) - 0.5, -0.5)
+    axis.set_yticks(range(len(cases)), ticks, fontsize=8)
+    axis.plot([], [], "D", ms=5.5, color="#f2a900", mec="black", mew=0.7, label="exact equilibrium")
+    axis.legend(loc="lower right", fontsize=9, frameon=False, handletextpad=0.2)
+    axis.set_xlabel("doublings of compute above the social optimum")
+    axis.set_title("Learned compute, and the equilibrium's", fontsize=11)
+
+
+def _deviation(axis: Axes, market: pd.DataFrame) -> None:
+    """Levels of deviator and rival around the forced deviation."""
+    for benchmark, path in market.groupby("benchmark", sort=False):
         for column, colour in (("deviator", DEVIATOR), ("rival", RIVAL)):
-            middle.plot(path["round"], path[column], color=colour, **style)
-            _shade(middle, path, column, colour)
+            _path(axis, path, column, colour, CASE_LINES[benchmark])
+    for column, colour, y in (("deviator", DEVIATOR, 0.12), ("rival", RIVAL, 0.04)):
+        axis.text(
+            0.02, y, column, color=colour, fontsize=10, fontweight="bold", transform=axis.transAxes
+        )
+    axis.set_ylabel("levels, against the same\nround without the deviation")
+    axis.set_title("The rival follows, then both return", fontsize=11)
+
+
+def _gain(axis: Axes, market: pd.DataFrame) -> None:
+    """What the deviation has earned the deviator so far."""
+    ends = {}
+    for benchmark, path in market.groupby("benchmark", sort=False):
         percent = path.assign(
             gain_so_far=100 * path.gain_so_far, gain_so_far_ci95=100 * path.gain_so_far_ci95
         )
-        right.plot(path["round"], percent.gain_so_far, color=DEVIATOR, **style)
-        _shade(right, percent, "gain_so_far", DEVIATOR)
-        count = int(deviations[deviations.benchmark == benchmark].deviations.iloc[0])
-        label = f"{benchmark}: {int(path.n.iloc[0])} of {count}"
-        ends.append((float(percent.gain_so_far.iloc[-1]), label))
-    span = max(y for y, _ in ends) - min(y for y, _ in ends)
-    for y, (_, label) in zip(apart([y for y, _ in ends], 0.09 * span), ends, strict=True):
-        right.annotate(
-            label, (8, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8,
-            color=DEVIATOR, annotation_clip=False,
+        _path(axis, percent, "gain_so_far", DEVIATOR, CASE_LINES[benchmark])
+        ends[benchmark] = float(percent.gain_so_far.iloc[-1])
+    low, high = axis.get_ylim()
+    places = apart(list(ends.values()), 0.05 * (high - low))
+    for benchmark, place in zip(ends, places, strict=True):
+        axis.annotate(
+            benchmark, (8, place), xytext=(6, 0), textcoords="offset points", va="center",
+            fontsize=8, color=DEVIATOR, annotation_clip=False,
         )  # fmt: skip
-    for column, colour, x in (("deviator", DEVIATOR, 0.02), ("rival", RIVAL, 0.30)):
-        middle.text(
-            x, 0.04, column, color=colour, fontsize=10, fontweight="bold",
-            transform=middle.transAxes,
-        )  # fmt: skip
-    for axis in (middle, right):
-        axis.axhline(0, color="black", lw=0.8)
-        axis.axvline(0, color="grey", lw=0.8, ls=":")
-        axis.set_xlabel("rounds since the forced deviation")
-    middle.set_ylabel("levels, against the same\nround without the deviation")
-    middle.set_title("The rival follows, then both return", fontsize=11)
-    right.set_ylabel("deviator's gain so far,\npercent of a round's profit")
-    right.set_title("It pays at once, then costs more", fontsize=11)
-    for axis in (left, middle, right):
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
-    figure.suptitle(
-        "Q-learners agree on too much compute in the market, and the auction ends that\n(right: the"
-        " market, sessions at a fixed profile, of all that deviate; in the others play is a cycle,"
-        " whose mean would be a zigzag)",
-        fontsize=11,
-    )
-    return figure
+    axis.set_ylabel("deviator's gain so far,\npercent of a round's profit")
+    axis.set_title("It pays at once, then costs more", fontsize=11)
 
 
-def _shade(axis: Any, path: pd.DataFrame, column: str, colour: str) -> None:
+def _path(axis: Axes, path: pd.DataFrame, column: str, colour: str, style: str) -> None:
+    """One column against rounds, with its band."""
+    axis.plot(path["round"], path[column], color=colour, lw=2, ls=style, marker="o", ms=3)
     half = path[f"{column}_ci95"].fillna(0.0)
     axis.fill_between(
         path["round"], path[column] - half, path[column] + half, color=colour, alpha=0.18, lw=0
     )
+
+
+STEPS = 1, 3
+"""Of the kept map: the levels between equilibrium and cartel, of the provider that is farther from
+its own; the least and the most over cells.
+"""
 
 
 def collusion_map(table: pd.DataFrame) -> Figure:
@@ -299,28 +405,51 @@ def collusion_map(table: pd.DataFrame) -> Figure:
     alphas, betas = sorted(table.alpha.unique()), sorted(table.beta.unique())
     values = table.pivot(index="alpha", columns="beta", values="collusion_index")
     values = values.reindex(index=alphas, columns=betas).to_numpy()
-    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    figure = Figure(figsize=(8.6, 5.0), layout="constrained")
     axis = figure.subplots()
+    axis.set_facecolor("#eeeeee")
     image = axis.imshow(values, cmap="YlOrBr", vmin=0, vmax=1, aspect="auto", origin="lower")
-    for i in range(len(alphas)):
-        for j in range(len(betas)):
-            text = "-" if np.isnan(values[i, j]) else f"{values[i, j]:.2f}"
-            dark = values[i, j] > 0.6
-            axis.text(
-                j, i, text, ha="center", va="center", fontsize=9, color="white" if dark else "black"
-            )
+    for row in table.itertuples():
+        place = betas.index(row.beta), alphas.index(row.alpha)
+        colour = "white" if row.collusion_index > 0.6 else "black"
+        axis.text(*place, map_cell(row), ha="center", va="center", fontsize=8, color=colour)
     axis.set_xticks(range(len(betas)), [f"{x:g}" for x in betas])
     axis.set_yticks(range(len(alphas)), [f"{1e3 * x:g}" for x in alphas])
     axis.set_xlabel("user rationality beta, 1/USD")
     axis.set_ylabel("value of a right answer alpha, USD per 1000")
     figure.colorbar(image, label="collusion index: 0 equilibrium, 1 cartel")
-    row = table.iloc[0]
-    figure.suptitle(
-        f"Collusion on compute: {row.benchmark} {row.method}, {row.providers}\n"
-        "(- where a cartel could gain less than 1%)",
-        fontsize=10,
-    )
+    _map_title(figure, table)
     return figure
+
+
+def map_cell(row: Any) -> str:
+    """The index with its 95% interval over sessions ("all": they have the same index), and what a
+    cartel would earn beyond the equilibrium; a dash where that is too little to collude on.
+    """
+    if np.isnan(row.collusion_index):
+        return "-"
+    half = row.collusion_index_ci95
+    interval = "(all)" if half < 1e-9 else f"± {half:.2f}"
+    return f"{row.collusion_index:.2f} {interval}\ncartel +{row.room:.0%}"
+
+
+def _map_title(figure: Figure, table: pd.DataFrame) -> None:
+    """The finding, and how to read a cell."""
+    first, played = table.iloc[0], table[table.sessions > 0]
+    above = int((played.collusion_index > played.collusion_index_ci95).sum())
+    figure.suptitle(
+        f"Q-learners in the market collude on compute in {above} of the {len(played)} cells"
+        " where a cartel would pay",
+        fontsize=12,
+    )
+    figure.axes[0].set_title(
+        f"{first.benchmark} {first.method}, {first.providers}; {int(table.sessions.max())}"
+        " sessions a cell. Collusion: the index's 95% interval lies above 0.\nIn a cell: index ±"
+        " interval (all: every session the same); a cartel's gain over the equilibrium (grey: less"
+        f" than 1%).\nCompute has few levels, {STEPS[0]} to {STEPS[1]} between equilibrium and"
+        " cartel, so that one level more or less moves the index far.",
+        fontsize=9, loc="left",
+    )  # fmt: skip
 
 
 def all_figures(final: pd.DataFrame, out: Path) -> dict[str, Figure]:

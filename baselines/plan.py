@@ -11,8 +11,12 @@ import numpy as np
 from agents import Arena, agent_class, make_agents, parse_learners, read_value
 from agents.policies import CURVES
 from ttc_env.envs.config import EnvConfig, make_config
+from ttc_env.game.curves import packaged_markets
 from ttc_env.game.misreports import read_misreport
 from ttc_env.settings import described
+
+MOST = 100_000
+"""Seeds, parallel markets, evaluations and threads of a run."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,15 @@ class TrainConfig:
     options: str = described(
         "", "further options of the mechanism or environment: key=value,key=value"
     )
-    benchmark: str = described("gsm8k", "gsm8k, aime, gpqa or measured")
-    method: str = described(
-        "", "majority, best_of_n or reasoning; majority for published curves if empty"
-    )
+    benchmark: str = described("gsm8k", f"{', '.join(packaged_markets())}, or a CSV file")
+    method: str = described("", "majority, best_of_n, reasoning; the benchmark's default if empty")
     market: str = described(
         "", "a CSV file of your own curves, instead of --benchmark; needs --alpha"
     )
     providers: str = described("", "names of the providers, separated by commas; all if empty")
-    beta: float = described(1000.0, "rationality of users, 1/USD")
+    beta: float | None = described(
+        None, "rationality of users, 1/USD; 1000, or the benchmark's own where it has one"
+    )
     alpha: float | None = described(None, "USD value of a surely right answer")
     baseline: float | None = described(None, "share of alpha that any answer is worth")
     quality_function: str = described("", "linear, power or exponential")
@@ -81,7 +85,7 @@ class TrainConfig:
         try:
             if ".." in self.seeds:
                 first, last = (int(x) for x in self.seeds.split(".."))
-                seeds = list(range(first, last + 1))
+                seeds = list(range(first, min(last, first + MOST) + 1))
             else:
                 seeds = [int(x) for x in self.seeds.split(",")]
         except ValueError:
@@ -90,6 +94,8 @@ class TrainConfig:
             raise ValueError(
                 f"seeds is {self.seeds!r}; write 0..9, or 0,3,7: whole numbers >= 0, each once"
             )
+        if len(seeds) > MOST:
+            raise ValueError(f"seeds is {self.seeds!r}; a run has at most {MOST:,} seeds")
         return seeds
 
     @property
@@ -175,8 +181,12 @@ class Plan:
                 exist.
         """
         for name in ("parallel", "evaluations", "threads"):
-            if getattr(config, name) < 1:
-                raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
+            if not 1 <= getattr(config, name) <= MOST:
+                raise ValueError(f"{name} is {getattr(config, name)}; choose from 1 to {MOST:,}")
+        if config.market and config.benchmark != TrainConfig.benchmark:
+            raise ValueError(
+                f"market is {config.market!r} and benchmark {config.benchmark!r}; give one of them"
+            )
         if config.spacing not in ("even", "log"):
             raise ValueError(f"spacing is {config.spacing!r}; choose even or log")
         if config.steps < 0:

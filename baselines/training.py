@@ -292,12 +292,6 @@ class Run:
         """Raises ValueError if a checkpoint is of another config, but for more steps."""
         before = {**dataclasses.asdict(TrainConfig()), **content["config"]}
         now = dataclasses.asdict(self.plan.config)
-        if self.plan.rounds < int(content["rounds"]):
-            raise ValueError(
-                f"{self.out} holds a run of"
-                f" {int(content['rounds']) * self.plan.steps_per_round} steps; --steps can only"
-                " grow, or choose another --out"
-            )
         grows = self.plan.rounds > int(content["rounds"])
         changed = [
             f"{name}: {before.get(name)!r} there, {now[name]!r} now"
@@ -309,6 +303,12 @@ class Run:
             raise ValueError(
                 f"{self.out} holds a run with another config ({'; '.join(changed)}); choose another"
                 " --out, or delete the folder"
+            )
+        if self.plan.rounds < int(content["rounds"]):
+            raise ValueError(
+                f"{self.out} holds a run of"
+                f" {int(content['rounds']) * self.plan.steps_per_round} steps; --steps can only"
+                " grow, or choose another --out"
             )
 
     def _opened(self, group: int) -> Arena:

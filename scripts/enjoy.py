@@ -26,6 +26,9 @@ from baselines.errors import failed
 from baselines.plan import TrainConfig
 from ttc_env.atomic import write_atomically
 
+GAME = ("mechanism", "benchmark", "method", "prices", "beta")
+"""Options of the game in which learners are watched; a run has its own."""
+
 
 def played(policies: Policies, rounds: int, seed: int, render_mode: str) -> Iterator[Any]:
     """Play one episode, and yield what is rendered after every round.
@@ -150,13 +153,12 @@ def main(arguments: Iterable[str] | None = None) -> int:
     )
     parser.add_argument("run", type=Path, nargs="?", help="folder of a run")
     parser.add_argument("--learner", help="in place of a run: learners that start to learn")
-    for name in ("mechanism", "benchmark", "method", "prices", "beta"):
+    for name in GAME:
         field = TrainConfig.__dataclass_fields__[name]
         parser.add_argument(
             f"--{name}",
-            type=type(field.default),
-            default=field.default,
-            help=f"with --learner: {field.metadata['help']} (default {field.default or 'none'})",
+            type=float if name == "beta" else str,
+            help=f"with --learner: {field.metadata['help']}",
         )
     parser.add_argument(
         "--seed", type=int, default=None, help="whose policies (default: the first)"
@@ -173,12 +175,14 @@ def main(arguments: Iterable[str] | None = None) -> int:
         parser.error("--rounds must be at least 1, and --fps positive")
     if (options.run is None) == (options.learner is None):
         parser.error("give the folder of a run, or --learner")
+    game = {name: value for name in GAME if (value := getattr(options, name)) is not None}
+    if options.run is not None and game:
+        parser.error(f"a run has its own game; leave out --{', --'.join(game)}")
     if options.learner is not None and options.video is not None:
         parser.error("--video plays a run; with --learner use --gif")
     try:
         if options.learner is not None:
-            names = ("learner", "mechanism", "benchmark", "method", "prices", "beta")
-            config = TrainConfig(**{name: getattr(options, name) for name in names})
+            config = TrainConfig(learner=options.learner, **game)
             show(partial(learning, config, options.rounds, options.seed or 0), options)
             return 0
         policies = load_policies(options.run, seed=options.seed, draws=options.env_seed)

@@ -40,6 +40,8 @@ def run_content(folder: Path) -> dict[str, Any]:
     run = Curves.read(folder)
     config, market = run.plan.config, run.plan.environment.market
     exact = Reference(run.plan).landmarks("overcompute")
+    if np.isnan(exact.lowest):
+        raise ValueError(f"{folder}: its game has no pure equilibrium, so that there is no band")
     columns = {
         name: run.band(name) for name in ("overcompute", "relative_regret", "welfare", "user_value")
     }
@@ -52,7 +54,7 @@ def run_content(folder: Path) -> dict[str, Any]:
     low, high = exact.lowest, exact.highest
     return {
         "learner": config.learner,
-        "market": f"{title(market)}, {label(config.mechanism).lower()}, beta = {config.beta:g}",
+        "market": f"{title(market)}, {label(config.mechanism).lower()}, beta = {market.beta:g}",
         "headline": (
             f"After {step[-1]:,} rounds, learners ({config.learner}) still forgo"
             f" {regret:.1%} of their best profit by a change."

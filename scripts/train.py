@@ -42,7 +42,9 @@ def default_name(config: TrainConfig) -> str:
     learner = config.learner
     source = Path(config.curve_file).stem if config.curve_file else config.benchmark
     method = config.method or ("own" if config.curve_file else "majority")
-    name = f"{learner}_{config.mechanism}-{config.prices}_{source}-{method}_beta{config.beta:g}"
+    name = f"{learner}_{config.mechanism}-{config.prices}_{source}-{method}"
+    if config.beta is not None:
+        name += f"_beta{config.beta:g}"
     shown = ("learner", "mechanism", "prices", "market", "benchmark", "method", "beta")
     later = (
         "seeds",

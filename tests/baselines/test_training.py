@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import ttc_env
 from agents import Arena, checkpoint, load_policies, make_agents
 from baselines.interrupts import Interrupted
 from baselines.lock import locked
@@ -113,7 +114,10 @@ def test_a_folder_with_another_run_is_left_alone(
         train_script.main(["--learner", "hedge", "--beta", "200", *QUICK, "--out", str(tmp_path)])
         == 1
     )
-    assert "beta: 1000.0 there, 200.0 now" in capsys.readouterr().err
+    assert "beta: None there, 200.0 now" in capsys.readouterr().err
+    shorter = ["--learner", "ucb", *QUICK, "--steps", "30", "--out", str(tmp_path)]
+    assert train_script.main(shorter) == 1
+    assert "learner: 'hedge' there, 'ucb' now" in capsys.readouterr().err
 
 
 def test_sigkill_while_writing_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
@@ -261,6 +265,26 @@ def test_every_option_of_the_market_reaches_the_environment() -> None:
     assert (market.alpha, market.baseline, market.outside_value) == (0.02, 0.2, 0.001)
     assert (market.beta, config.users) == (50.0, 10)
     np.testing.assert_allclose(market.cost * 1.5, market.price)
+
+
+def test_a_market_has_its_own_beta() -> None:
+    for benchmark in ("gsm8k", "arc_agi_2"):
+        plan = Plan.of(TrainConfig(benchmark=benchmark, learner="hedge"))
+        assert plan.environment.market.beta == ttc_env.load_market(benchmark).beta
+
+
+@pytest.mark.parametrize(
+    "options, error",
+    [
+        ({"seeds": "0..1000000000000"}, "at most 100,000 seeds"),
+        ({"evaluations": 10**12}, "evaluations is 1000000000000; choose from 1 to 100,000"),
+        ({"parallel": 10**12}, "parallel is 1000000000000; choose from 1 to 100,000"),
+        ({"market": "a.csv", "benchmark": "aime"}, "give one of them"),
+    ],
+)
+def test_settings_that_no_run_can_have_are_refused(options: dict[str, Any], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        Plan.of(TrainConfig(**options))
 
 
 def test_a_longer_run_goes_on_where_the_shorter_one_ended(
@@ -504,7 +528,12 @@ def test_enjoy_shows_learners_who_learn(capsys: pytest.CaptureFixture[str]) -> N
     for _, share in shown:
         arena.step()
         assert share == f"{arena.env.last.share.reshape(-1)[6]:.1%}"
-    for wrong in ([], ["runs", "--learner", "ucb"], ["--learner", "ucb", "--video", "here"]):
+    for wrong in (
+        [],
+        ["runs", "--learner", "ucb"],
+        ["--learner", "ucb", "--video", "here"],
+        ["runs", "--beta", "200"],
+    ):
         with pytest.raises(SystemExit):
             enjoy.main(wrong)
 
