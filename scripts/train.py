@@ -156,8 +156,13 @@ def execute(command: Command, arguments: Iterable[str] | None) -> int:
     try:
         return _execute(command, arguments)
     except KeyboardInterrupt:
-        print("interrupted; no training was under way", file=sys.stderr)
-        return 130
+        return interrupted()
+
+
+def interrupted() -> int:
+    """Say that Ctrl-C came before a run began, or after it. Returns the exit status."""
+    print("interrupted; no training was under way", file=sys.stderr)
+    return 130
 
 
 def _execute(command: Command, arguments: Iterable[str] | None) -> int:

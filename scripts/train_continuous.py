@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable
 
 from baselines.errors import failed
-from scripts.train import Command, execute
+from scripts.train import Command, execute, interrupted
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
@@ -26,6 +26,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
         if error.name != "torch":
             raise
         return failed(ImportError("this needs torch: pip install 'ttc-env[train]'"), 2)
+    except KeyboardInterrupt:
+        return interrupted()
     command = Command(
         "train_continuous",
         __doc__,
