@@ -102,12 +102,13 @@ def parse_learners(text: str, num_providers: int) -> dict[int, tuple[str, dict[s
     options).
 
     Raises:
-        ValueError: an unknown learner or provider, a provider without a learner, or text that
-            cannot be read.
+        ValueError: an unknown learner or provider, a provider without a learner or with two, or
+            text that cannot be read.
     """
     providers = [f"provider_{i}" for i in range(num_providers)]
     chosen: dict[int, tuple[str, dict[str, Any]]] = {}
     rest: tuple[str, dict[str, Any]] | None = None
+    told: dict[str, str] = {}  # provider, or "rest" -> what the text says of it
     for part in filter(None, (part.strip() for part in text.split(","))):
         head = part.split(":")[0]
         who, what = part.split("=", 1) if "=" in head else ("rest", part)
@@ -121,7 +122,17 @@ def parse_learners(text: str, num_providers: int) -> dict[int, tuple[str, dict[s
                 raise ValueError(
                     f"cannot read {setting!r} in {part!r}; options are written {name}:key=value"
                 )
+            if key in options:
+                raise ValueError(f"{part!r} gives {key} twice; write it once")
             options[key] = read_value(value)
+        if who in told:
+            remedy = (
+                f"write who plays which, as {providers[0]}={told[who]},rest={what}"
+                if who == "rest"
+                else "write one of them"
+            )
+            raise ValueError(f"{who} has two learners, {told[who]!r} and {what!r}; {remedy}")
+        told[who] = what
         if who == "rest":
             rest = (name, options)
         elif who in providers:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from agents.base import Actions, Agent, Role, best, pure, sample
+from agents.checks import fraction, not_negative, positive
 from agents.scale import check_scale, scaled
 from ttc_env.game.types import Array
 
@@ -70,7 +71,8 @@ class EpsilonGreedy(Bandit):
         self, role: Role, step: float = 0.1, final_exploration: float = 0.01, scale: str = "log"
     ):
         super().__init__(role, scale)
-        self.step, self.final_exploration = float(step), float(final_exploration)
+        self.step = fraction(f"{self.name}: step", step)
+        self.final_exploration = fraction(f"{self.name}: final_exploration", final_exploration)
         self.mean = np.zeros(role.shape)
         self.count = np.zeros(role.shape)
 
@@ -95,6 +97,11 @@ class EpsilonGreedy(Bandit):
         )
 
 
+def _fade(name: str, memory: float) -> float:
+    """What a round leaves of the weight of an old reward. memory: rounds, or infinity."""
+    return float(np.exp(-1.0 / positive(f"{name}: memory", memory, endless=True)))
+
+
 class FadingMeans(Bandit):
     """Base: means of rewards, of which old ones count less.
 
@@ -106,7 +113,7 @@ class FadingMeans(Bandit):
 
     def __init__(self, role: Role, memory: float, scale: str):
         super().__init__(role, scale)
-        self.fade = float(np.exp(-1.0 / memory))
+        self.fade = _fade(self.name, memory)
         self.total = np.zeros(role.shape)
         self.count = np.zeros(role.shape)
 
@@ -139,7 +146,7 @@ class UCB(FadingMeans):
 
     def __init__(self, role: Role, memory: float = 2000.0, width: float = 0.05, scale: str = "log"):
         super().__init__(role, memory, scale)
-        self.width = float(width)
+        self.width = not_negative(f"{self.name}: width", width)
 
     def act(self, observation: Array | None = None) -> Actions:
         tried = self.count > 1e-3
@@ -168,7 +175,7 @@ class Thompson(FadingMeans):
 
     def __init__(self, role: Role, memory: float = 2000.0, width: float = 0.2, scale: str = "log"):
         super().__init__(role, memory, scale)
-        self.width = float(width)
+        self.width = not_negative(f"{self.name}: width", width)
 
     def act(self, observation: Array | None = None) -> Actions:
         uniform = np.stack([self.draws() for _ in range(self.role.shape[1])], axis=1)
@@ -207,8 +214,8 @@ class EXP3(Bandit):
         scale: str = "log",
     ):
         super().__init__(role, scale)
-        self.recent = float(recent)
-        self.width, self.fade = float(width), float(np.exp(-1.0 / memory))
+        self.recent = positive(f"{self.name}: recent", recent, endless=True)
+        self.width, self.fade = positive(f"{self.name}: width", width), _fade(self.name, memory)
         self.loss = np.zeros(role.shape)
         self.top = np.zeros((role.shape[0], role.shape[2]))
 
@@ -216,7 +223,7 @@ class EXP3(Bandit):
     def _rate(self) -> Array:
         count = self.role.available.sum(axis=1)[:, None, None]
         # Losses fade, so the effective horizon is `memory` at most.
-        horizon = min(max(self.t, 1), 1.0 / (1.0 - self.fade))
+        horizon = min(max(self.t, 1), 1.0 / (1.0 - self.fade) if self.fade < 1.0 else np.inf)
         return 2.0 * np.sqrt(np.log(np.maximum(count, 2)) / (count * horizon))
 
     def weights(self) -> Array:

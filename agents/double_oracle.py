@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from agents import agent_class, make_role
 from agents.arena import Arena
 from agents.base import Actions, Agent, Role, pure, sample
+from agents.checks import not_negative, whole
 from agents.draws import Draws
 from ttc_env.envs.config import EnvConfig
 from ttc_env.game import regret
@@ -71,19 +72,16 @@ class DoubleOracle(Agent):
         super().__init__(role)
         assert role.config is not None
         self.game: EnvConfig = role.config
-        self.oracle, self.tolerance = oracle, float(tolerance)
-        self.oracle_rounds, self.oracle_markets = int(oracle_rounds), int(oracle_markets)
-        self.meta_iterations = int(meta_iterations)
+        self.oracle = oracle
+        self.tolerance = not_negative(f"{self.name}: tolerance", tolerance)
+        self.oracle_rounds = whole(f"{self.name}: oracle_rounds", oracle_rounds, least=0)
+        self.oracle_markets = whole(f"{self.name}: oracle_markets", oracle_markets)
+        self.meta_iterations = whole(f"{self.name}: meta_iterations", meta_iterations)
         if oracle != "exact" and agent_class(oracle).sees_solver:
             raise ValueError(
                 f"double_oracle: oracle is {oracle!r}, which knows the game's solution; choose"
                 " 'exact' or a learner, such as 'ucb' or 'ppo_torch'"
             )
-        for option in ("oracle_markets", "meta_iterations"):
-            if getattr(self, option) < 1:
-                raise ValueError(
-                    f"double_oracle: {option} is {getattr(self, option)}; it must be at least 1"
-                )
         self.draws = role.draws()
         there = ~np.isnan(self.game.table.quality)
         n, a = there.shape

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.base import Actions, Agent, Payoffs, Role, best, pure, sample
+from agents.checks import fraction, not_negative, one_of, positive
 from agents.draws import Draws
 from ttc_env.game.types import Array
 
 ORDERS = ("turns", "random", "all")
+STARTS = ("random", "lowest", "highest")
 
 
 class Reviser(Agent):
@@ -23,7 +25,7 @@ class Reviser(Agent):
 
     Args:
         order: one of ORDERS.
-        start: "random", "lowest" or "highest" (first or last flat action).
+        start: one of STARTS; the lowest and the highest are the first and the last flat action.
     """
 
     sees_rivals = True
@@ -35,15 +37,8 @@ class Reviser(Agent):
 
     def __init__(self, role: Role, order: str = "turns", start: str = "random"):
         super().__init__(role)
-        if order not in ORDERS:
-            raise ValueError(
-                f"{self.name}: order is {order!r}; choose {', '.join(map(repr, ORDERS))}"
-            )
-        if start not in ("random", "lowest", "highest"):
-            raise ValueError(
-                f"{self.name}: start is {start!r}; choose 'random', 'lowest' or 'highest'"
-            )
-        self.order = order
+        self.order = one_of(f"{self.name}: order", order, ORDERS)
+        one_of(f"{self.name}: start", start, STARTS)
         self.draws = role.draws()
         # All agents under one seed draw the same movers: the order is public.
         self.turns = Draws(role.seeds, [role.num_providers], 1)
@@ -99,7 +94,7 @@ class BestResponse(Reviser):
         self, role: Role, order: str = "turns", start: str = "random", tolerance: float = 1e-9
     ):
         super().__init__(role, order, start)
-        self.tolerance = float(tolerance)
+        self.tolerance = not_negative(f"{self.name}: tolerance", tolerance)
 
     def answer(self, payoffs: Payoffs) -> Actions:
         rank = payoffs.rank()
@@ -118,7 +113,7 @@ class NearestImproving(Reviser):
         self, role: Role, order: str = "random", start: str = "random", tolerance: float = 1e-9
     ):
         super().__init__(role, order, start)
-        self.tolerance = float(tolerance)
+        self.tolerance = not_negative(f"{self.name}: tolerance", tolerance)
 
     def answer(self, payoffs: Payoffs) -> Actions:
         sign, log = payoffs.sign, payoffs.log_size
@@ -161,12 +156,12 @@ class LogitResponse(Reviser):
         final_temperature: float = 1e-4,
     ):
         super().__init__(role, order, start)
-        if not 0 < final_temperature <= temperature:
+        self.temperature = positive(f"{self.name}: temperature", temperature)
+        self.final_temperature = positive(f"{self.name}: final_temperature", final_temperature)
+        if self.final_temperature > self.temperature:
             raise ValueError(
-                f"logit_response: temperatures must be positive and fall; got {temperature} to"
-                f" {final_temperature}"
+                f"logit_response: temperatures must fall; got {temperature} to {final_temperature}"
             )
-        self.temperature, self.final_temperature = float(temperature), float(final_temperature)
 
     def answer(self, payoffs: Payoffs) -> Actions:
         done = min(1.0, self.t / max(1, self.role.horizon - 1))
@@ -197,9 +192,7 @@ class FictitiousPlay(Agent):
 
     def __init__(self, role: Role, rate: float = 0.6):
         super().__init__(role)
-        if not 0 < rate <= 1:
-            raise ValueError(f"fictitious_play: rate is {rate}; it must lie in (0, 1]")
-        self.rate = float(rate)
+        self.rate = fraction(f"{self.name}: rate", positive(f"{self.name}: rate", rate))
         self.draws = role.draws()
         self.loss = np.where(role.available[:, :, None], np.zeros(role.shape), np.inf)
         self.action = best(-self.loss, self.draws())

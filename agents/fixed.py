@@ -7,9 +7,13 @@ from __future__ import annotations
 import numpy as np
 
 from agents.base import Actions, Agent, Role, pure, sample
+from agents.checks import one_of, whole
 from ttc_env.game.rules.score_auction import AuctionSolution
 from ttc_env.game.solution import Solution
 from ttc_env.game.types import Array
+from ttc_env.game.validation import is_number
+
+EQUILIBRIA = ("worst", "lowest", "highest", "nearest")
 
 
 class Random(Agent):
@@ -83,6 +87,8 @@ class Constant(Fixed):
     name = "constant"
 
     def __init__(self, role: Role, level: float | None = None):
+        if level is not None and not is_number(level):
+            raise ValueError(f"constant: level is {level!r}; it must be the label of a level")
         self._level = level
         super().__init__(role)
 
@@ -121,7 +127,7 @@ class Shaded(Fixed):
     name = "shaded"
 
     def __init__(self, role: Role, steps: int = 1):
-        self._steps = int(steps)
+        self._steps = whole(f"{self.name}: steps", steps, least=0)
         super().__init__(role)
 
     def choose(self) -> Actions:
@@ -142,11 +148,7 @@ class Equilibrium(Fixed):
     sees_solver = True
 
     def __init__(self, role: Role, which: str = "worst"):
-        if which not in ("worst", "lowest", "highest", "nearest"):
-            raise ValueError(
-                f"equilibrium: which is {which!r}; choose 'worst', 'lowest', 'highest' or 'nearest'"
-            )
-        self._which = which
+        self._which = one_of("equilibrium: which", which, EQUILIBRIA)
         super().__init__(role)
 
     def choose(self) -> Actions:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from agents.base import Actions, Agent, Role, sample
+from agents.checks import positive
 from ttc_env.game.types import Array
 
 
@@ -58,7 +59,7 @@ class Hedge(NoRegret):
 
     def __init__(self, role: Role, scale: float = 2.0):
         super().__init__(role)
-        self.scale = float(scale)
+        self.scale = positive(f"{self.name}: scale", scale)
         self.total = np.zeros(role.shape)
 
     def learn(self, loss: Array) -> None:
@@ -91,9 +92,7 @@ class OptimisticHedge(NoRegret):
 
     def __init__(self, role: Role, rate: float = 0.3):
         super().__init__(role)
-        if not rate > 0:
-            raise ValueError(f"optimistic_hedge: rate is {rate}; it must be positive")
-        self.rate = float(rate)
+        self.rate = positive(f"{self.name}: rate", rate)
         self.total = np.zeros(role.shape)
         self.newest = np.zeros(role.shape)
 
@@ -126,9 +125,9 @@ class Replicator(NoRegret):
 
     def __init__(self, role: Role, step: float = 0.3):
         super().__init__(role)
-        if not 0 < step < 0.5:
-            raise ValueError(f"replicator: step is {step}; it must lie in (0, 0.5)")
-        self.step = float(step)
+        self.step = positive(f"{self.name}: step", step)
+        if self.step >= 0.5:
+            raise ValueError(f"replicator: step is {step}; it must be below 0.5")
         self.log_share = np.where(self._there, 0.0, -np.inf)
 
     def learn(self, loss: Array) -> None:

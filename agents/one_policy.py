@@ -27,6 +27,7 @@ from torch import Tensor
 from agents import checkpoint
 from agents.arena import NotFinite
 from agents.base import Actions, best, sample
+from agents.checks import not_negative, positive, whole
 from agents.scale import scaled
 from ttc_env.envs.vector import VectorMarketEnv, vector_env
 from ttc_env.game.demand import log_rivals
@@ -156,6 +157,17 @@ class Settings:
     entropy: float = 0.01  # weight of the bonus; falls to 0 over the updates
     clip: float = 0.2
     hidden: int = 32
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if a setting is out of range."""
+        # One copy has no other to compare itself with.
+        for name, least in {"updates": 0, "copies": 2}.items():
+            whole(name, getattr(self, name), least)
+        for name in ("markets", "rounds", "epochs", "minibatches", "hidden"):
+            whole(name, getattr(self, name))
+        for name in ("rate", "clip"):
+            positive(name, getattr(self, name))
+        not_negative("entropy", self.entropy)
 
 
 class OnePolicy:

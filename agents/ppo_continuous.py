@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta, Distribution, Normal
 
+from agents.checks import fraction, not_negative, one_of, parts_of, positive, whole
 from agents.networks import Networks
 from agents.scale import check_scale, scaled
 from ttc_env.envs.config import EnvConfig
@@ -80,18 +81,15 @@ class ContinuousPPO:
                 f" actions={config.actions!r}; make it with actions='continuous', or use the"
                 " learner ppo_torch"
             )
-        if distribution not in DISTRIBUTIONS:
-            raise ValueError(
-                f"distribution is {distribution!r}; choose {' or '.join(map(repr, DISTRIBUTIONS))}"
-            )
-        self.config, self.markets, self.distribution = config, int(markets), distribution
-        self.horizon, self.steps = int(horizon), int(steps)
-        self.epochs, self.minibatches = int(epochs), int(minibatches)
-        self.clip, self.rate, self.discount = float(clip), float(rate), float(discount)
-        self.entropy, self.scale = float(entropy), check_scale("ContinuousPPO", scale)
-        for name in ("markets", "horizon", "steps", "epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        self.config = config
+        self.distribution = one_of("distribution", distribution, DISTRIBUTIONS)
+        self.markets, self.horizon = whole("markets", markets), whole("horizon", horizon)
+        self.steps, self.epochs = whole("steps", steps), whole("epochs", epochs)
+        self.minibatches = parts_of("minibatches", minibatches, self.steps * self.markets)
+        self.clip, self.rate = positive("clip", clip), positive("rate", rate)
+        self.discount = fraction("discount", discount)
+        self.entropy = not_negative("entropy", entropy)
+        self.scale = check_scale("ContinuousPPO", scale)
         words = np.random.SeedSequence([int(seed), 11]).generate_state(2)
         self._generator = torch.Generator().manual_seed(int(words[0]))
         self.env = VectorMarketEnv(self.markets, config, MarketBatch.of(config.market))
@@ -100,7 +98,7 @@ class ContinuousPPO:
             n,
             {"actor": (d, 2 * parts), "critic": (d, 1)},
             {"actor": 0.01, "critic": 1.0},
-            int(hidden),
+            whole("hidden", hidden),
             self.rate,
             self._generator,
             torch.device("cpu"),

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from agents.base import Actions, Agent, Feedback, Role, pure, sample
+from agents.checks import fraction, not_negative, parts_of, positive, whole
 from agents.networks import Networks
 from agents.scale import check_scale, scaled
 from ttc_env.game.types import Array
@@ -66,13 +67,15 @@ class TorchPPO(Agent):
         device: str = "cpu",
     ):
         super().__init__(role)
-        self.steps, self.epochs, self.minibatches = int(steps), int(epochs), int(minibatches)
-        self.clip, self.discount, self.entropy, self.scale = (
-            float(clip),
-            float(discount),
-            float(entropy),
-            check_scale(self.name, scale),
+        self.steps = whole(f"{self.name}: steps", steps)
+        self.epochs = whole(f"{self.name}: epochs", epochs)
+        self.minibatches = parts_of(
+            f"{self.name}: minibatches", minibatches, self.steps * len(role.seeds)
         )
+        self.clip = positive(f"{self.name}: clip", clip)
+        self.discount = fraction(f"{self.name}: discount", discount)
+        self.entropy = not_negative(f"{self.name}: entropy", entropy)
+        self.scale = check_scale(self.name, scale)
         self.device = torch.device(device)
         self._generator = torch.Generator().manual_seed(
             int(np.random.SeedSequence([*role.seeds[:1], *role.index, 4]).generate_state(1)[0])
@@ -89,8 +92,8 @@ class TorchPPO(Agent):
             len(role.index),
             {"actor": (d, a), "critic": (self._critic_inputs(role), 1)},
             {"actor": 0.01, "critic": 1.0},
-            int(hidden),
-            float(rate),
+            whole(f"{self.name}: hidden", hidden),
+            positive(f"{self.name}: rate", rate),
             self._generator,
             self.device,
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from agents.base import Actions, Agent, Feedback, Role, best, pure, sample
+from agents.checks import fraction
 from agents.scale import check_scale, scaled
 from ttc_env.game.types import Array
 
@@ -45,11 +46,9 @@ class QLearning(Agent):
         scale: str = "raw",
     ):
         super().__init__(role)
-        self.step, self.discount, self.final_exploration = (
-            float(step),
-            float(discount),
-            float(final_exploration),
-        )
+        self.step = fraction(f"{self.name}: step", step)
+        self.discount = fraction(f"{self.name}: discount", discount)
+        self.final_exploration = fraction(f"{self.name}: final_exploration", final_exploration)
         self.scale = check_scale(self.name, scale)
         self.draws = role.draws()
         k, a, seeds = role.shape

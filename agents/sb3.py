@@ -21,10 +21,11 @@ it).
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,8 +38,40 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.arena import NotFinite
 from agents.base import Actions, Agent, Feedback, Role, options_of, pure
+from agents.checks import fraction, not_negative, positive, whole
 from agents.scale import check_scale, scaled
 from ttc_env.game.types import Array
+
+RANGES: Mapping[str, Callable[[str, Any], float]] = {
+    **dict.fromkeys(
+        ("n_steps", "n_epochs", "batch_size", "buffer_size", "target_update_interval"), whole
+    ),
+    "learning_starts": functools.partial(whole, least=0),
+    **dict.fromkeys(
+        (
+            "learning_rate",
+            "clip_range",
+            "clip_range_vf",
+            "max_grad_norm",
+            "target_kl",
+            "rms_prop_eps",
+        ),
+        positive,
+    ),
+    **dict.fromkeys(
+        (
+            "gamma",
+            "gae_lambda",
+            "tau",
+            "exploration_fraction",
+            "exploration_initial_eps",
+            "exploration_final_eps",
+        ),
+        fraction,
+    ),
+    **dict.fromkeys(("ent_coef", "vf_coef"), not_negative),
+}
+"""What numbers options of Stable-Baselines3's classes may be."""
 
 
 class Shell(VecEnv):
@@ -102,6 +135,8 @@ class SB3Agent(Agent):
         k, a, seeds = role.shape
         self._copies = k * seeds if self.share else seeds
         self._absent_to = role.existing
+        chosen = {**self.defaults, **self.sized(self._copies), **options}
+        self.check(chosen)
         self.models: list[Any] = []
         self._random: list[tuple[Any, Any, Any]] = []
         for i in role.index[:1] if self.share else role.index:
@@ -113,7 +148,7 @@ class SB3Agent(Agent):
                     shell,
                     seed=seed,
                     device=device,
-                    **{**self.defaults, **self.sized(self._copies), **options},
+                    **chosen,
                 )
                 model.set_logger(Logger(folder=None, output_formats=[]))
             self.models.append(model)
@@ -130,6 +165,18 @@ class SB3Agent(Agent):
     def sized(cls, copies: int) -> dict[str, Any]:
         """Defaults that depend on the number of markets that a model learns from."""
         return {}
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Stable-Baselines3 itself takes any number, and fails in the middle, or learns nothing.
+
+        Raises:
+            ValueError: an option out of range.
+        """
+        for name, value in options.items():
+            if value is None or callable(value):  # "not at all", or a schedule
+                continue
+            if name in RANGES:
+                RANGES[name](f"{self.name}: {name}", value)
 
     @contextlib.contextmanager
     def _own_generators(self, j: int) -> Iterator[None]:
@@ -417,6 +464,15 @@ class A2CAgent(OnPolicy):
         "gamma": 0.0,
         "normalize_advantage": True,
     }
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        super().check(options)
+        if options["normalize_advantage"] and options["n_steps"] * self._copies < 2:
+            raise ValueError(
+                "a2c: n_steps is 1 in a single market, and advantages are divided by their standard"
+                " deviation, which takes two samples; give more steps or markets, or"
+                " normalize_advantage=false"
+            )
 
 
 class DQNAgent(SB3Agent):

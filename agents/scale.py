@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from agents.checks import one_of
 from ttc_env.game.types import Array
 
 FLOOR = 1e-6
@@ -35,6 +36,4 @@ def scaled(reward: Array, scale: str) -> Array:
 
 
 def check_scale(name: str, scale: str) -> str:
-    if scale not in SCALES:
-        raise ValueError(f"{name}: scale is {scale!r}; choose {' or '.join(map(repr, SCALES))}")
-    return scale
+    return one_of(f"{name}: scale", scale, SCALES)

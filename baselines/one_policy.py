@@ -44,6 +44,8 @@ CONTENDERS = 2
 who serves and what is paid."""
 CURVE = 20
 """Evaluations on the way."""
+WATCHED = 1
+"""Held-out markets of each game on which these are: to score all takes ten times as long."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,10 @@ def train_all(plan: Plan, folder: Path, progress: Progress) -> None:
 def train_one(
     plan: Plan, setting: str, seed: int, updates: int, path: Path, progress: Progress
 ) -> None:
-    """Train one policy and write it, with its curve on some held-out markets."""
+    """Train one policy and write it, with its curve on the held-out markets that are watched."""
     mechanism, prices = SETTINGS[setting]
     config = Settings(updates=updates)
-    watched = [case for case in cases(plan) if case.kind == "held out" and case.number == 0]
+    watched = [case for case in cases(plan) if case.kind == "held out" and case.number < WATCHED]
     environments = [make_config(mechanism, market=c.market, prices=prices) for c in watched]
     evaluators = [Evaluator(environment) for environment in environments]
     every = max(1, updates // CURVE)
@@ -293,7 +295,7 @@ def regression(bids: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves(plan: Plan, folder: Path) -> pd.DataFrame:
-    """How held-out scores moved while policies were trained: a row for each evaluation."""
+    """How scores on the watched markets moved while policies were trained: a row an evaluation."""
     rows = []
     for setting in plan.settings:
         for seed in plan.seeds:
@@ -315,7 +317,12 @@ _COLOURS = {"one policy": "#2b6a99", "truthful": "#4f8f5b", "random": "#999999"}
 _SETTING_COLOURS = {"market, fixed prices": "#b5482d", "auction": "#2b6a99"}
 
 
-def figure(scores: pd.DataFrame, bids: pd.DataFrame, learned: pd.DataFrame) -> Figure:
+def _watched(plan: Plan) -> str:
+    """How many held-out markets are watched, of how many."""
+    return f"{WATCHED * len(plan.games)} of the {plan.held_out * len(plan.games)} held-out markets"
+
+
+def figure(plan: Plan, scores: pd.DataFrame, bids: pd.DataFrame, learned: pd.DataFrame) -> Figure:
     """Regret while learning; learned bids on costs; how markups are spread; welfare."""
     drawn = Figure(figsize=(13.5, 3.9), layout="constrained")
     first, second, third, fourth = drawn.subplots(1, 4, width_ratios=(1, 1.1, 1, 1))
@@ -330,7 +337,7 @@ def figure(scores: pd.DataFrame, bids: pd.DataFrame, learned: pd.DataFrame) -> F
     first.set_xlabel("updates", fontsize=8)
     first.set_ylabel("relative regret, % (mean; all seeds)", fontsize=8)
     first.set_ylim(bottom=0)
-    first.set_title("Learning, on held-out markets", fontsize=10)
+    first.set_title(f"Learning, on {_watched(plan)}", fontsize=10)
     first.legend(fontsize=8, frameon=False)
 
     mine = bids[(bids["set"] == "held out") & (bids.player == "one policy")]
@@ -406,7 +413,9 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def report(plan: Plan, scores: pd.DataFrame, bids: pd.DataFrame, command: str) -> str:
+def report(
+    plan: Plan, scores: pd.DataFrame, bids: pd.DataFrame, learned: pd.DataFrame, command: str
+) -> str:
     """The README of the kept results: what the tables say, in words."""
     table, fits = summary(scores), regression(bids)
     paragraphs = [
@@ -420,6 +429,9 @@ def report(plan: Plan, scores: pd.DataFrame, bids: pd.DataFrame, command: str) -
         trained on: `held out` are random ones of the same kinds, `published` the
         {len(plan.games)} games at beta {_listed(plan.betas)}.""",
         "![Learning, bids on costs, markups, welfare](one_policy.png)",
+        f"""The first panel follows {_watched(plan)} while policies learn, {_first(WATCHED)} of each
+        game; the table is about all of them. At the end the mean relative regret is
+        {_ends(scores, learned)}.""",
         """**Where play ends up.** Relative regret: what providers leave of their best profit, by
         share of users. Levels exact: of providers with a share over 1%, those at their level of
         the nearest exact equilibrium (auction: dominant strategy). Argmax w: of all providers,
@@ -448,6 +460,22 @@ def report(plan: Plan, scores: pd.DataFrame, bids: pd.DataFrame, command: str) -
     ]
     pages = [x if x.startswith(("|", "!")) else _wrapped(x) for x in paragraphs]
     return "\n\n".join(["# One policy for every market", *pages]) + "\n"
+
+
+def _first(count: int) -> str:
+    return "the first" if count == 1 else f"the first {count}"
+
+
+def _ends(scores: pd.DataFrame, learned: pd.DataFrame) -> str:
+    """Where the first panel's curves end, beside the table's means."""
+    last = learned[learned["update"] == learned.groupby("setting")["update"].transform("max")]
+    watched = last.groupby("setting", sort=False).relative_regret.mean()
+    held = scores[(scores["set"] == "held out") & (scores.player == "one policy")]
+    every = held.groupby("setting").relative_regret.mean()
+    return " and ".join(
+        f"{x:.1%} on these and {every[setting]:.1%} on all in {setting}"
+        for setting, x in watched.items()
+    )
 
 
 def _updates(plan: Plan) -> str:

@@ -13,6 +13,7 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata, resources
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "make_folder",
     "manifest",
     "rounded",
     "write_atomically",
@@ -33,6 +35,22 @@ __all__ = [
     "write_rows",
     "write_text",
 ]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and see whether files can be written into it, before work is done that would be
+    lost.
+
+    Raises:
+        OSError: they cannot; its `filename` is the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        error.filename = str(folder)
+        raise
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from baselines import one_policy
-from baselines.records import rounded, write_atomically, write_csv, write_text
+from baselines.errors import failed
+from baselines.records import make_folder, rounded, write_atomically, write_csv, write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few seconds, for a look")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     args = parser.parse_args(argv)
+    try:
+        make_folder(args.out / "policies")
+    except OSError as error:
+        return failed(error, 1)
     torch.set_num_threads(1)  # results repeat themselves exactly
 
     def progress(items: Iterable[Any], description: str) -> Iterable[Any]:
@@ -44,12 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_csv(args.out / "bids.csv", bids)
     write_csv(args.out / "regression.csv", rounded(one_policy.regression(bids)))
     write_csv(args.out / "curves.csv", learned)
-    drawn = one_policy.figure(scores, bids, learned)
+    drawn = one_policy.figure(plan, scores, bids, learned)
     write_atomically(
         args.out / "one_policy.png", lambda path: drawn.savefig(path, dpi=130, format="png")
     )
     command = f"python -m scripts.one_policy --out {args.out}{' --quick' * args.quick}"
-    write_text(args.out / "README.md", one_policy.report(plan, scores, bids, command))
+    write_text(args.out / "README.md", one_policy.report(plan, scores, bids, learned, command))
     print(
         f"{args.out}: README.md, scores.csv, bids.csv, regression.csv, curves.csv, one_policy.png"
     )

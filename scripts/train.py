@@ -61,6 +61,12 @@ def default_name(config: TrainConfig) -> str:
     return "".join(c if c.isalnum() or c in "_.-" else "-" for c in "_".join([name, *others]))
 
 
+TOO_LARGE = MemoryError(
+    "a run of this size does not fit into memory; lower --parallel, --seeds, --evaluations or"
+    " --steps, or the sizes among the learner's options"
+)
+
+
 class Bar:
     """A progress bar with the last NashConv; plain lines where tqdm is not installed."""
 
@@ -129,6 +135,14 @@ def tracked(project: str | None, config: TrainConfig, out: Path) -> Iterator[Non
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        print("interrupted; no training was under way", file=sys.stderr)
+        return 130
+
+
+def _main(arguments: Iterable[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.train",
         description=__doc__,
@@ -140,7 +154,10 @@ def main(arguments: Iterable[str] | None = None) -> int:
         "--out", type=Path, default=None, help="folder to write to (default results/train/<name>)"
     )
     parser.add_argument(
-        "--keep-every", type=float, default=30.0, help="seconds between checkpoints (default 30)"
+        "--keep-every",
+        type=float,
+        default=30.0,
+        help="seconds between checkpoints (default 30; 0: after every round)",
     )
     parser.add_argument("--config", type=Path, help="a TOML file of options; others change it")
     parser.add_argument(
@@ -155,6 +172,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(None if arguments is None else list(arguments))
     try:
+        if not options.keep_every >= 0:
+            raise ValueError(f"keep-every is {options.keep_every:g}; it must be seconds >= 0")
         config = read_options(TrainConfig, options, options.config)
     except (ValueError, OSError) as error:
         return failed(error, 2)
@@ -166,13 +185,16 @@ def main(arguments: Iterable[str] | None = None) -> int:
         plan = Plan.of(config, out)
         plan.arena(plan.batches[0])  # options of learners are checked by making them
         run = Run(plan, out, keep_every=options.keep_every, logged=options.wandb is not None)
+        evaluations = len(plan.evaluation_rounds()) * len(config.seed_list())
+    except (MemoryError, OverflowError):
+        return failed(TOO_LARGE, 2)
     except (ValueError, TypeError, ImportError, OSError) as error:
         return failed(error, 2)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return failed(error, 1)
-    bar = Bar(len(plan.evaluation_rounds()) * len(config.seed_list()), options.quiet)
+    bar = Bar(evaluations, options.quiet)
     run.on_evaluation = bar
     try:
         with tracked(options.wandb, config, out):

@@ -15,6 +15,8 @@ pytest.importorskip("matplotlib")
 from baselines import one_policy
 from scripts import one_policy as script
 
+KEPT = Path(__file__).parents[2] / "baselines" / "one_policy"
+
 
 def test_quick_run_writes_everything_and_trains_nothing_twice(tmp_path: Path) -> None:
     assert script.main(["--quick", "--quiet", "--out", str(tmp_path)]) == 0
@@ -34,6 +36,40 @@ def test_quick_run_writes_everything_and_trains_nothing_twice(tmp_path: Path) ->
     assert (truthful.relative_regret == 0).all()
     assert (truthful.argmax_w == 1).all()
     assert truthful.welfare_to_equilibrium.to_numpy() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("folder", ["file/run", "file"])
+def test_a_folder_that_cannot_be_written_to_is_one_line_before_training(
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(one_policy, "train_all", lambda *_: pytest.fail("trained"))
+    assert script.main(["--quick", "--quiet", "--out", str(tmp_path / folder)]) == 1
+    told = capsys.readouterr().err
+    assert "Not a directory; name another" in told
+    assert told.count("\n") == 1
+
+
+def test_figure_and_page_say_how_many_markets_were_watched() -> None:
+    plan = one_policy.Plan()
+    scores, bids, learned = (
+        pd.read_csv(KEPT / f"{name}.csv") for name in ("scores", "bids", "curves")
+    )
+    held = scores[(scores["set"] == "held out") & (scores.player == "one policy")]
+    every = held.drop_duplicates(["benchmark", "method", "market"])
+    words = f"{(every.market == 0).sum()} of the {len(every)} held-out markets"
+    drawn = one_policy.figure(plan, scores, bids, learned)
+    assert drawn.axes[0].get_title() == f"Learning, on {words}"
+    page = (KEPT / "README.md").read_text()
+    assert words in page
+    command = "python -m scripts.one_policy --out baselines/one_policy"
+    assert page == one_policy.report(plan, scores, bids, learned, command)
+    # the curves end where the kept scores of the watched markets are
+    watched = held[(held.setting == "auction") & (held.market == 0)].relative_regret.mean()
+    assert f"{watched:.1%} on these" in page.replace("\n", " ")
 
 
 def test_held_out_markets_are_none_of_the_published() -> None:

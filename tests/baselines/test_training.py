@@ -189,7 +189,10 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         (["--evaluations", "0"], "evaluations is 0"),
         (["--learner", "ucb:memory=abc"], "memory is 'abc'; it must be a number"),
         (["--learner", "ucb:speed=3"], "'ucb' has no option speed; it has memory, width, scale"),
-        (["--learner", "logit_response:temperature=-1"], "temperatures must be positive"),
+        (
+            ["--learner", "logit_response:temperature=-1"],
+            "temperature is -1; it must be a finite number > 0",
+        ),
         (["--market", "nowhere.csv", "--alpha", "1"], "no curve file nowhere.csv"),
         (["--prices", "1,x"], "prices is '1,x'; write numbers separated by commas"),
         (["--prices", "free"], "choose 'grid', 'fixed'"),
