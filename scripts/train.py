@@ -21,9 +21,10 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
+import math
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,20 @@ def tracked(project: str | None, config: TrainConfig, out: Path) -> Iterator[Non
     run.finish()
 
 
+def summary(row: Mapping[str, Any]) -> str:
+    """Where a seed ended, in one line."""
+    text = (
+        f"seed {row['seed']}: NashConv {row['nash_conv']:.3g} USD, relative regret"
+        f" {row['relative_regret']:.3%}, welfare {row['welfare_ratio']:.2%} of the optimum"
+    )
+    if math.isnan(row["levels_off"]):
+        return f"{text}; the game has no pure equilibrium"
+    return (
+        f"{text} and {row['welfare_to_equilibrium']:.2%} of the equilibrium's,"
+        f" {row['levels_off']:.2f} levels off"
+    )
+
+
 def main(arguments: Iterable[str] | None = None) -> int:
     try:
         return _main(arguments)
@@ -145,6 +160,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
 def _main(arguments: Iterable[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.train",
+        usage="python -m scripts.train [--learner NAME] [--config FILE] [--out DIR] [option ...]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"learners: {', '.join(AGENTS)}",
@@ -219,14 +235,8 @@ def _main(arguments: Iterable[str] | None) -> int:
     for note in run.notes:
         print(f"note: {note}", file=sys.stderr)
     if not options.quiet:
-        final = run.final()
-        for row in final.to_dict("records"):
-            print(
-                f"seed {row['seed']}: NashConv {row['nash_conv']:.3g} USD, relative regret"
-                f" {row['relative_regret']:.3%}, {row['levels_off']:.2f} levels off, welfare"
-                f" {row['welfare_ratio']:.2%} of the optimum and"
-                f" {row['welfare_to_equilibrium']:.2%} of the equilibrium's"
-            )
+        for row in run.final().to_dict("records"):
+            print(summary(row))
         print(f"written to {out}")
     return 0
 
