@@ -29,8 +29,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from baselines.errors import failed
 from baselines.interrupts import Interrupted
+from baselines.labels import apart
 from baselines.learned import Curves, Landmarks, Reference
-from baselines.learning_figures import COLOURS, START, apart
+from baselines.learning_figures import COLOURS, START
 from baselines.plan import Plan, TrainConfig
 from baselines.records import write_atomically
 from baselines.training import Run

@@ -21,9 +21,10 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
+import math
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,19 @@ def tracked(project: str | None, config: TrainConfig, out: Path) -> Iterator[Non
     run.finish()
 
 
+def summary(row: Mapping[str, Any]) -> str:
+    """Where a seed ended, in one line."""
+    text = (
+        f"seed {row['seed']}: NashConv {row['nash_conv']:.3g} USD, relative regret"
+        f" {row['relative_regret']:.3%}, welfare {row['welfare_ratio']:.2%} of the optimum"
+    )
+    levels_off = row.get("levels_off")  # continuous play has none
+    if math.isnan(row["welfare_to_equilibrium"] if levels_off is None else levels_off):
+        return f"{text}; the game has no pure equilibrium"
+    text += f" and {row['welfare_to_equilibrium']:.2%} of the equilibrium's"
+    return text if levels_off is None else f"{text}, {levels_off:.2f} levels off"
+
+
 @dataclasses.dataclass(frozen=True)
 class Command:
     """A command that trains: what it is called, and what its options come to."""
@@ -168,6 +182,7 @@ def interrupted() -> int:
 def _execute(command: Command, arguments: Iterable[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog=f"python -m scripts.{command.name}",
+        usage="%(prog)s [--learner NAME] [--config FILE] [--out DIR] [option ...]",
         description=command.description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=command.epilog,
@@ -208,7 +223,8 @@ def _execute(command: Command, arguments: Iterable[str] | None) -> int:
     try:
         plan = command.plan.of(config, out)
         plan.arena(plan.batches[0])  # options of learners are checked by making them
-        run = command.run(plan, out, keep_every=options.keep_every, logged=bool(options.wandb))
+        logged = options.wandb is not None
+        run = command.run(plan, out, keep_every=options.keep_every, logged=logged)
         evaluations = len(plan.evaluation_rounds()) * len(config.seed_list())
     except (MemoryError, OverflowError):
         return failed(TOO_LARGE, 2)
@@ -243,15 +259,8 @@ def _execute(command: Command, arguments: Iterable[str] | None) -> int:
     for note in run.notes:
         print(f"note: {note}", file=sys.stderr)
     if not options.quiet:
-        final = run.final()
-        for row in final.to_dict("records"):
-            levels = f"{row['levels_off']:.2f} levels off, " if "levels_off" in row else ""
-            print(
-                f"seed {row['seed']}: NashConv {row['nash_conv']:.3g} USD, relative regret"
-                f" {row['relative_regret']:.3%}, {levels}welfare"
-                f" {row['welfare_ratio']:.2%} of the optimum and"
-                f" {row['welfare_to_equilibrium']:.2%} of the equilibrium's"
-            )
+        for row in run.final().to_dict("records"):
+            print(summary(row))
         print(f"written to {out}")
     return 0
 

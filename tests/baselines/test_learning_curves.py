@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from baselines import learning_curves
+from baselines.labels import apart
 from baselines.learning_curves import Curves, Reference
-from baselines.learning_figures import apart
 from scripts import plot_run, train
 from scripts.report import run_content
 from ttc_env.game.yardstick import first_best

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from baselines import duopoly_figures
 from baselines import learning_figures as figures
 from baselines.impulse import Yardstick, duopoly
 
@@ -92,9 +93,9 @@ def test_nash_conv_counts_the_curves_that_are_drawn() -> None:
 
 def test_the_impulse_figure_names_the_duopoly_that_it_does_not_draw() -> None:
     summary, paths = kept("impulse"), kept("impulse_paths")
-    left, middle, _ = figures.impulse(summary, paths).axes
+    left, middle, _ = duopoly_figures.impulse(summary, paths).axes
     labels = [x.get_text() for x in middle.get_legend().get_texts()]
-    assert labels == figures.case_labels(summary)
+    assert labels == duopoly_figures.case_labels(summary)
     drawn = set(paths[paths.mechanism == "market"].benchmark)
     for label in labels:
         benchmark = label.split(":")[0]
@@ -107,7 +108,7 @@ def test_the_impulse_figure_names_the_duopoly_that_it_does_not_draw() -> None:
 
 def test_cells_of_the_map_say_whether_all_sessions_end_alike() -> None:
     table = kept("collusion_map")
-    figure = figures.collusion_map(table)
+    figure = duopoly_figures.collusion_map(table)
     cells = [x.get_text() for x in figure.axes[0].texts]
     assert len(cells) == len(table)
     for row, cell in zip(table.itertuples(), cells, strict=True):
@@ -128,4 +129,4 @@ def test_few_levels_lie_between_equilibrium_and_cartel() -> None:
             cartel = np.unravel_index(np.nanargmax(y.joint), y.joint.shape)
             assert len(y.equilibria) == 1
             steps.append(int(np.abs(y.equilibria[0] - cartel).max()))
-    assert (min(steps), max(steps)) == figures.STEPS
+    assert (min(steps), max(steps)) == duopoly_figures.STEPS

@@ -50,3 +50,14 @@ def test_ctrl_c_before_training_is_one_line(
     assert train.main(["--learner", "ucb", "--out", str(tmp_path / "run")]) == 130
     assert capsys.readouterr().err == "interrupted; no training was under way\n"
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_not_known_is_not_told() -> None:
+    row = {"seed": 3, "nash_conv": 1e-5, "relative_regret": 0.1, "welfare_ratio": 0.9}
+    nothing = {"levels_off": float("nan"), "welfare_to_equilibrium": float("nan")}
+    assert train.summary(row | nothing) == (
+        "seed 3: NashConv 1e-05 USD, relative regret 10.000%, welfare 90.00% of the optimum; the"
+        " game has no pure equilibrium"
+    )
+    known = {"levels_off": 0.5, "welfare_to_equilibrium": 1.0}
+    assert train.summary(row | known).endswith("and 100.00% of the equilibrium's, 0.50 levels off")
