@@ -73,6 +73,7 @@ __all__ = [
     "make_role",
     "opponents",
     "parse_learners",
+    "read_learner",
     "read_value",
 ]
 
@@ -112,19 +113,9 @@ def parse_learners(text: str, num_providers: int) -> dict[int, tuple[str, dict[s
     for part in filter(None, (part.strip() for part in text.split(","))):
         head = part.split(":")[0]
         who, what = part.split("=", 1) if "=" in head else ("rest", part)
-        name, *settings = what.split(":")
+        name, options = read_learner(what)
         if name not in AGENTS:
             raise ValueError(f"learner {name!r} is unknown; choose {', '.join(AGENTS)}")
-        options: dict[str, Any] = {}
-        for setting in settings:
-            key, equals, value = setting.partition("=")
-            if not equals:
-                raise ValueError(
-                    f"cannot read {setting!r} in {part!r}; options are written {name}:key=value"
-                )
-            if key in options:
-                raise ValueError(f"{part!r} gives {key} twice; write it once")
-            options[key] = read_value(value)
         if who in told:
             remedy = (
                 f"write who plays which, as {providers[0]}={told[who]},rest={what}"
@@ -148,6 +139,26 @@ def parse_learners(text: str, num_providers: int) -> dict[int, tuple[str, dict[s
                 raise ValueError(f"{providers[i]} has no learner; add it, or rest=..., to {text!r}")
             chosen[i] = rest
     return chosen
+
+
+def read_learner(text: str) -> tuple[str, dict[str, Any]]:
+    """`"ucb:memory=500:width=0.1"` as a name and options.
+
+    Raises:
+        ValueError: an option without a value, or given twice.
+    """
+    name, *settings = text.split(":")
+    options: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(
+                f"cannot read {setting!r} in {text!r}; options are written {name}:key=value"
+            )
+        if key in options:
+            raise ValueError(f"{text!r} gives {key} twice; write it once")
+        options[key] = read_value(value)
+    return name, options
 
 
 def read_value(text: str) -> Any:

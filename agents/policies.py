@@ -9,6 +9,7 @@ environments is played at once, whatever the number that it was trained on.
 | `mixed` | all that learn one strategy | draws from the strategy, whatever it sees |
 | `network` | PPO, MAPPO, A2C, DQN | the best action for what it sees |
 | `memory` | Q-learning | the best action after the last round, which it reads off what it sees |
+| `continuous` | PPO with continuous actions | the mode of its distribution for what it sees |
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Policy:
         action = policy(observation)            # [d] -> an int, or an array of parts
         actions = policy(observations)          # [B, d] -> [B], or [B, parts]
 
+    With continuous actions parts are float32 numbers in [-1, 1], `[parts]` or `[B, parts]`.
+
     so that it is a policy for `ttc_env/Provider-v0`, for a provider of a PettingZoo environment,
     and for a column of `vector_env` with any number of environments. Mixed strategies are drawn
     from a generator of the policy's own: `policy.rng`.
@@ -74,7 +77,8 @@ class Policy:
                 `self.market` if None. Learners of one strategy learn another in each market.
 
         Raises:
-            ValueError: a network without an observation, or one of another length than in training.
+            ValueError: a network without an observation, or one of another length than in training;
+                continuous actions, which are no list.
         """
         content = self.content
         markets = np.atleast_1d(np.asarray(self.market if market is None else market))
@@ -94,6 +98,10 @@ class Policy:
                     at = np.where(self._played(seen), self._recalled(seen), at)
                 table = content["table"][np.broadcast_to(markets, rows), at]
                 return pure(table.argmax(axis=1)[None], self.num_actions)[0].T
+            case "continuous":
+                raise ValueError(
+                    "continuous actions are no list with a probability each; call the policy"
+                )
             case form:
                 raise ValueError(
                     f"policy form {form!r} is unknown; the file was written by a newer version"
@@ -112,9 +120,12 @@ class Policy:
                 f"observation has shape {seen.shape}; give one provider's, [d], or [B, d] of B"
                 " environments"
             )
-        flat = self.flat(np.atleast_2d(seen))
-        parts = np.stack(np.unravel_index(flat, self.grid), axis=1)
-        chosen = parts[:, 0] if len(self.grid) == 1 else parts
+        rows = np.atleast_2d(seen)
+        if self.content["form"] == "continuous":
+            chosen = _mode(self.content, rows)
+        else:
+            parts = np.stack(np.unravel_index(self.flat(rows), self.grid), axis=1)
+            chosen = parts[:, 0] if len(self.grid) == 1 else parts
         return chosen if seen.ndim == 2 else chosen[0]
 
     def __repr__(self) -> str:
@@ -174,6 +185,23 @@ class Policy:
 
 def _network(content: Mapping[str, Any], seen: Array) -> Actions:
     """The best action `[B]` of a multi-layer perceptron."""
+    return content["plays"][(_outputs(content, seen) + content["mask"]).argmax(axis=1)]
+
+
+def _mode(content: Mapping[str, Any], seen: Array) -> Array:
+    """The mode `[B, parts]`, in [-1, 1], of the distribution that a multi-layer perceptron gives
+    (`agents.ppo_continuous.ContinuousPPO.greedy`).
+    """
+    first, second = np.split(_outputs(content, seen), 2, axis=1)
+    if str(content["distribution"]) == "gaussian":
+        return np.tanh(first)
+    # Of Beta(1 + a, 1 + b) on [0, 1]: a / (a + b), with a and b softplus.
+    a, b = np.logaddexp(0, first), np.logaddexp(0, second)
+    return np.clip(2.0 * a / np.maximum(a + b, 1e-6) - 1.0, -1.0, 1.0).astype(np.float32)
+
+
+def _outputs(content: Mapping[str, Any], seen: Array) -> Array:
+    """What comes out of the last layer, `[B, out]`, for observations `[B, d]`."""
     x = seen
     for layer in content["layers"]:
         weight = layer["weight"]  # [in, out]
@@ -188,7 +216,7 @@ def _network(content: Mapping[str, Any], seen: Array) -> Actions:
                 x = np.tanh(x)
             case "relu":
                 x = np.maximum(x, 0.0)
-    return content["plays"][(x + content["mask"]).argmax(axis=1)]
+    return x
 
 
 class Policies(Mapping[str, Policy]):

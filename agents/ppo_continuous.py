@@ -57,6 +57,9 @@ class ContinuousPPO:
         ValueError: discrete actions, or an option out of range.
     """
 
+    name = "ppo_continuous"
+    rounds = 600  # that usually suffice
+
     def __init__(
         self,
         config: EnvConfig,
@@ -89,7 +92,7 @@ class ContinuousPPO:
         self.clip, self.rate = positive("clip", clip), positive("rate", rate)
         self.discount = fraction("discount", discount)
         self.entropy = not_negative("entropy", entropy)
-        self.scale = check_scale("ContinuousPPO", scale)
+        self.scale = check_scale(self.name, scale)
         words = np.random.SeedSequence([int(seed), 11]).generate_state(2)
         self._generator = torch.Generator().manual_seed(int(words[0]))
         self.env = VectorMarketEnv(self.markets, config, MarketBatch.of(config.market))
@@ -104,7 +107,8 @@ class ContinuousPPO:
             torch.device("cpu"),
         )
         self.t = 0
-        self._seen = self._vectors(self.env.reset(seed=int(words[1]))[0])
+        # [n, markets, d] what everybody saw last
+        self.seen = self._vectors(self.env.reset(seed=int(words[1]))[0])
         self._rollout: list[dict[str, Array]] = []
 
     @staticmethod
@@ -141,7 +145,18 @@ class ContinuousPPO:
 
     def play(self) -> Array:
         """What everybody has learned: actions `[n, markets, parts]` after what was seen last."""
-        return self.greedy(self._seen)
+        return self.greedy(self.seen)
+
+    def policies(self) -> list[dict[str, Any]]:
+        """What `agents.policies` needs to play what was learned, for each provider."""
+        return [
+            {
+                "form": "continuous",
+                "distribution": self.distribution,
+                "layers": self.networks.layers("actor", i),
+            }
+            for i in range(self.config.market.num_providers)
+        ]
 
     def train(self, rounds: int, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> None:
         """Play and learn for so many rounds more. progress: wraps the loop, such as tqdm.
@@ -154,19 +169,19 @@ class ContinuousPPO:
 
     def _round(self) -> None:
         with torch.no_grad():
-            drawn = self._sample(self._policy(torch.as_tensor(self._seen)))
+            drawn = self._sample(self._policy(torch.as_tensor(self.seen)))
         obs, reward, _, _, infos = self.env.step(self._on_box(drawn).swapaxes(0, 1))
         final = infos.get("final_obs")
         following = self._vectors(obs)
         self._rollout.append(
             {
-                "seen": self._seen,
+                "seen": self.seen,
                 "drawn": drawn.numpy(),
                 "reward": scaled(reward.T, self.scale),
                 "final": following if final is None else self._vectors(final),
             }
         )
-        self._seen = following
+        self.seen = following
         self.t += 1
         if len(self._rollout) == self.steps:
             self._improve()
@@ -238,7 +253,7 @@ class ContinuousPPO:
             "t": self.t,
             "torch": np.frombuffer(content.getvalue(), np.uint8),
             "env": self.env.state_dict(),
-            "seen": self._seen,
+            "seen": self.seen,
             "rollout": self._rollout,
         }
 
@@ -251,7 +266,7 @@ class ContinuousPPO:
         self.networks.optimiser.load_state_dict(saved["optimiser"])
         self._generator.set_state(saved["generator"])
         self.env.load_state_dict(content["env"])
-        self._seen = np.asarray(content["seen"], np.float32)
+        self.seen = np.asarray(content["seen"], np.float32)
         self._rollout = [dict(one) for one in content["rollout"]]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -44,10 +45,14 @@ def score_run(folder: Path, seeds: Iterable[int] = ()) -> pd.DataFrame:
     Raises:
         ValueError: no policies there, or none of a seed.
     """
-    evaluator = Evaluator(load_policies(folder).config)
+    config = load_policies(folder).config
+    if config.continuous:
+        from baselines.continuous import evaluate_policies as score
+    else:
+        score = partial(evaluate_policies, evaluator=Evaluator(config))
     rows = []
     for seed in tuple(seeds) or saved_seeds(folder):
-        step, row = evaluate_policies(folder, seed, evaluator)
+        step, row = score(folder, seed)
         rows.append({"seed": seed, "step": step, **row})
     return pd.DataFrame(rows)
 

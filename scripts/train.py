@@ -34,6 +34,7 @@ from baselines.errors import failed
 from baselines.interrupts import Interrupted
 from baselines.lock import Locked
 from baselines.plan import Plan, TrainConfig
+from baselines.records import make_folder
 from baselines.training import Run
 from ttc_env.settings import add_options, read_options, show
 
@@ -141,33 +142,55 @@ def summary(row: Mapping[str, Any]) -> str:
         f"seed {row['seed']}: NashConv {row['nash_conv']:.3g} USD, relative regret"
         f" {row['relative_regret']:.3%}, welfare {row['welfare_ratio']:.2%} of the optimum"
     )
-    if math.isnan(row["levels_off"]):
+    levels_off = row.get("levels_off")  # continuous play has none
+    if math.isnan(row["welfare_to_equilibrium"] if levels_off is None else levels_off):
         return f"{text}; the game has no pure equilibrium"
-    return (
-        f"{text} and {row['welfare_to_equilibrium']:.2%} of the equilibrium's,"
-        f" {row['levels_off']:.2f} levels off"
-    )
+    text += f" and {row['welfare_to_equilibrium']:.2%} of the equilibrium's"
+    return text if levels_off is None else f"{text}, {levels_off:.2f} levels off"
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command that trains: what it is called, and what its options come to."""
+
+    name: str
+    description: str
+    epilog: str = ""
+    config: type[TrainConfig] = TrainConfig
+    plan: type[Plan] = Plan
+    run: type[Run] = Run
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
+    return execute(Command("train", __doc__, f"learners: {', '.join(AGENTS)}"), arguments)
+
+
+def execute(command: Command, arguments: Iterable[str] | None) -> int:
+    """Do as the arguments say. Returns the exit status."""
     try:
-        return _main(arguments)
+        return _execute(command, arguments)
     except KeyboardInterrupt:
-        print("interrupted; no training was under way", file=sys.stderr)
-        return 130
+        return interrupted()
 
 
-def _main(arguments: Iterable[str] | None) -> int:
+def interrupted() -> int:
+    """Say that Ctrl-C came before a run began, or after it. Returns the exit status."""
+    print("interrupted; no training was under way", file=sys.stderr)
+    return 130
+
+
+def _execute(command: Command, arguments: Iterable[str] | None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.train",
-        usage="python -m scripts.train [--learner NAME] [--config FILE] [--out DIR] [option ...]",
-        description=__doc__,
+        prog=f"python -m scripts.{command.name}",
+        usage="%(prog)s [--learner NAME] [--config FILE] [--out DIR] [option ...]",
+        description=command.description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"learners: {', '.join(AGENTS)}",
+        epilog=command.epilog,
     )
-    add_options(parser, TrainConfig)
+    add_options(parser, command.config)
+    folder = Path("results") / command.name
     parser.add_argument(
-        "--out", type=Path, default=None, help="folder to write to (default results/train/<name>)"
+        "--out", type=Path, default=None, help=f"folder to write to (default {folder}/<name>)"
     )
     parser.add_argument(
         "--keep-every",
@@ -190,24 +213,25 @@ def _main(arguments: Iterable[str] | None) -> int:
     try:
         if not options.keep_every >= 0:
             raise ValueError(f"keep-every is {options.keep_every:g}; it must be seconds >= 0")
-        config = read_options(TrainConfig, options, options.config)
+        config = read_options(command.config, options, options.config)
     except (ValueError, OSError) as error:
         return failed(error, 2)
     if options.show:
         print(show(config, parser.prog), end="")
         return 0
-    out = options.out if options.out is not None else Path("results/train") / default_name(config)
+    out = options.out if options.out is not None else folder / default_name(config)
     try:
-        plan = Plan.of(config, out)
+        plan = command.plan.of(config, out)
         plan.arena(plan.batches[0])  # options of learners are checked by making them
-        run = Run(plan, out, keep_every=options.keep_every, logged=options.wandb is not None)
+        logged = options.wandb is not None
+        run = command.run(plan, out, keep_every=options.keep_every, logged=logged)
         evaluations = len(plan.evaluation_rounds()) * len(config.seed_list())
     except (MemoryError, OverflowError):
         return failed(TOO_LARGE, 2)
     except (ValueError, TypeError, ImportError, OSError) as error:
         return failed(error, 2)
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     except OSError as error:
         return failed(error, 1)
     bar = Bar(evaluations, options.quiet)

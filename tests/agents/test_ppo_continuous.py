@@ -80,7 +80,7 @@ def test_goes_on_exactly(distribution: str) -> None:
 def test_draws_stay_in_the_box_and_reach_its_ends() -> None:
     learner = ContinuousPPO(environment("market", providers=SMALL), 256, 0)
     with torch.no_grad():
-        policy = learner._policy(torch.as_tensor(learner._seen))
+        policy = learner._policy(torch.as_tensor(learner.seen))
         drawn = learner._on_box(learner._sample(policy))
     assert np.abs(drawn).max() <= 1.0
     assert drawn.min() < -0.8
