@@ -4,7 +4,6 @@ and policies are those of `baselines.training`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from agents.base import options_of
 from agents.policies import read_policies
 from agents.ppo_continuous import ContinuousPPO, score
 from baselines.plan import Plan, TrainConfig
-from baselines.records import write_rows
 from baselines.training import Run
 from ttc_env.settings import described
 
@@ -82,19 +80,16 @@ class ContinuousPlan(Plan):
             )
         given = ("config", "markets", "seed", "horizon")  # by the plan
         check_options(name, options_of(ContinuousPPO.__init__, given), options)
-        # All else is as for the other learner of parallel markets that is PPO in torch.
-        plan = super().of(dataclasses.replace(config, learner="ppo_torch"), folder)
-        if len(plan.environment.mechanism.tariff.choices) < 2:
+        environment = config.environment(folder)
+        if len(environment.mechanism.tariff.choices) < 2:
             raise ValueError(
                 f"prices is {config.prices!r}, which is no range of prices; write grid, or its ends"
                 " as 0.5,2, or use scripts.train"
             )
-        plan = dataclasses.replace(
-            plan,
-            config=config,
-            learners=dict.fromkeys(plan.learners, (name, options)),
-            rounds=plan.rounds if config.steps else ContinuousPPO.rounds,
-        )
+        learners = dict.fromkeys(range(environment.market.num_providers), (name, options))
+        rounds = -(-config.steps // config.parallel) or ContinuousPPO.rounds
+        batches = tuple((seed,) for seed in config.seed_list())
+        plan = cls(config, environment, learners, rounds, True, batches)
         plan.arena(plan.batches[0]).score()  # not every game has a formula for best replies
         return plan
 
@@ -111,14 +106,12 @@ class ContinuousPlan(Plan):
 class ContinuousRun(Run):
     """A run and its folder."""
 
-    def _evaluate(self, group: int, arena: Any, seeds: tuple[int, ...]) -> None:
-        row = {"seed": seeds[0], "step": arena.round * self.plan.steps_per_round, **arena.score()}
-        self.rows.setdefault(group, []).append(row)
-        self._pending.append((row, {}))
-        if self.on_evaluation is not None:
-            self.on_evaluation(row)
-        if self.out is not None:
-            write_rows(self.out / "metrics.csv", self._metrics())
+    def _score(self, arena: Any) -> list[dict[str, float]]:
+        return [arena.score()]
+
+    @staticmethod
+    def _diagnostics(arena: Any) -> dict[str, float]:
+        return {}
 
     def _policies(self, arena: Any, k: int, seed: int) -> dict[str, Any]:
         learner: ContinuousPPO = arena.learner

@@ -39,6 +39,11 @@ class Curves:
             )
         known = TrainConfig.__dataclass_fields__
         config = json.loads((folder / "manifest.json").read_text())["config"]
+        if config["learner"].startswith("ppo_continuous"):
+            raise ValueError(
+                f"{folder} holds a run with continuous actions, which are not shown here; its"
+                " numbers are in metrics.csv"
+            )
         plan = Plan.of(TrainConfig(**{k: x for k, x in config.items() if k in known}), folder)
         return cls(plan.config.learner, pd.read_csv(folder / "metrics.csv"), plan)
 

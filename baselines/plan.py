@@ -138,16 +138,33 @@ class TrainConfig:
             given[name] = read_value(value)
         return {name: value for name, value in given.items() if value is not None}
 
-    def environment(self, curves: Path | None = None) -> EnvConfig:
-        """The environment. curves: read these instead of the user's own curve file.
+    def check(self) -> None:
+        """Raises ValueError if no run can have such settings."""
+        for name in ("parallel", "evaluations", "threads"):
+            if not 1 <= getattr(self, name) <= MOST:
+                raise ValueError(f"{name} is {getattr(self, name)}; choose from 1 to {MOST:,}")
+        if self.market and self.benchmark != TrainConfig.benchmark:
+            raise ValueError(
+                f"market is {self.market!r} and benchmark {self.benchmark!r}; give one of them"
+            )
+        if self.spacing not in ("even", "log"):
+            raise ValueError(f"spacing is {self.spacing!r}; choose even or log")
+        if self.steps < 0:
+            raise ValueError(
+                f"steps is {self.steps}; it must be positive, or 0 for the learner's default"
+            )
+
+    def environment(self, folder: Path | None = None) -> EnvConfig:
+        """The environment. folder: of a run, whose copy of the user's curves is read if any.
 
         Raises:
             ValueError, TypeError: an option that does not exist or is out of range.
             OSError: a curve file that cannot be read.
         """
+        self.check()
         options = self.environment_options()
-        if curves is not None:
-            options["benchmark"] = str(curves)
+        if folder is not None and self.curve_file and (folder / CURVES).exists():
+            options["benchmark"] = str(folder / CURVES)
         return make_config(**options)
 
 
@@ -180,21 +197,7 @@ class Plan:
             ValueError, TypeError, ImportError, OSError: something in the config that does not
                 exist.
         """
-        for name in ("parallel", "evaluations", "threads"):
-            if not 1 <= getattr(config, name) <= MOST:
-                raise ValueError(f"{name} is {getattr(config, name)}; choose from 1 to {MOST:,}")
-        if config.market and config.benchmark != TrainConfig.benchmark:
-            raise ValueError(
-                f"market is {config.market!r} and benchmark {config.benchmark!r}; give one of them"
-            )
-        if config.spacing not in ("even", "log"):
-            raise ValueError(f"spacing is {config.spacing!r}; choose even or log")
-        if config.steps < 0:
-            raise ValueError(
-                f"steps is {config.steps}; it must be positive, or 0 for the learner's default"
-            )
-        kept = folder / CURVES if folder is not None and config.curve_file else None
-        environment = config.environment(kept if kept is not None and kept.exists() else None)
+        environment = config.environment(folder)
         learners = parse_learners(config.learner, environment.market.num_providers)
         types = [agent_class(name) for name, _ in learners.values()]
         parallel = any(one.parallel for one in types)

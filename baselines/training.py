@@ -165,8 +165,7 @@ class Run:
 
     def _evaluate(self, group: int, arena: Arena, seeds: tuple[int, ...]) -> None:
         step = arena.round * self.plan.steps_per_round
-        scored = evaluate(arena, self.evaluator, self.plan.parallel)
-        for seed, scores in zip(seeds, scored, strict=True):
+        for seed, scores in zip(seeds, self._score(arena), strict=True):
             row = {"seed": seed, "step": step, **scores}
             self.rows.setdefault(group, []).append(row)
             self._pending.append((row, self._diagnostics(arena)))
@@ -174,6 +173,10 @@ class Run:
                 self.on_evaluation(row)
         if self.out is not None:
             write_rows(self.out / "metrics.csv", self._metrics())
+
+    def _score(self, arena: Arena) -> list[dict[str, float]]:
+        """A row of metrics for each seed of an arena."""
+        return evaluate(arena, self.evaluator, self.plan.parallel)
 
     def metrics(self) -> pd.DataFrame:
         """One row an evaluation and seed."""

@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 import ttc_env
 from agents import checkpoint, load_policies, load_policy
 from baselines.continuous import ContinuousArena, ContinuousConfig, ContinuousPlan, ContinuousRun
+from baselines.learned import Curves
 from scripts import evaluate as evaluate_script
 from scripts import train as train_script
 from scripts import train_continuous as script
@@ -42,6 +43,8 @@ def test_a_run_leaves_the_files_of_every_run(tmp_path: Path) -> None:
         [seed, step] for seed in (3, 4) for step in (0, 40, 80)
     ]
     assert table(tmp_path, "final")[["seed", "step"]].to_numpy().tolist() == [[3, 80], [4, 80]]
+    with pytest.raises(ValueError, match="continuous actions, which are not shown here"):
+        Curves.read(tmp_path)
 
 
 @pytest.mark.parametrize("distribution", ["beta", "gaussian"])
