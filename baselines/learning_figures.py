@@ -66,7 +66,7 @@ COLOURS = {
 
 def nash_conv(curves: pd.DataFrame) -> Figure:
     """NashConv against steps, from before the first round: interquartile means over games, betas
-    and seeds with 95% bands over seeds (`report.curves`); a row a family, a column a setting.
+    and seeds with 95% bands over seeds (`summaries.curves`); a row a family, a column a setting.
     """
     settings = [s for s in SETTINGS if (curves.setting == s).any()]
     families = [f for f in FAMILIES if (curves.family == f).any()]
