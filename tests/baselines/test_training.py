@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,14 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import ttc_env
-from agents import Arena, checkpoint, load_policies, make_agents
+from agents import Arena, checkpoint, load_policies
 from baselines.interrupts import Interrupted
 from baselines.lock import locked
 from baselines.plan import Plan, TrainConfig
-from baselines.records import write_csv, write_rows
 from baselines.training import Run
-from scripts import enjoy
 from scripts import evaluate as evaluate_script
 from scripts import train as train_script
 
@@ -94,16 +90,6 @@ def test_resume_gives_the_same_numbers(learner: str, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "manifest.json").read_text())["state"] == "interrupted"
     resumed = trained(config, tmp_path)
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
-
-
-def test_rows_are_written_as_pandas_writes_them(tmp_path: Path) -> None:
-    rows = [
-        {"seed": 0, "step": 10, "nash_conv": 1.25e-17, "shading": float("nan")},
-        {"seed": 1, "step": 20, "nash_conv": -1 / 3, "shading": 2.0},
-    ]
-    write_rows(tmp_path / "rows.csv", rows)
-    write_csv(tmp_path / "table.csv", pd.DataFrame(rows))
-    assert (tmp_path / "rows.csv").read_bytes() == (tmp_path / "table.csv").read_bytes()
 
 
 def test_a_folder_with_another_run_is_left_alone(
@@ -241,50 +227,6 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(
     told = capsys.readouterr().err
     assert "Not a directory; name another" in told
     assert told.count("\n") == 1
-
-
-def test_every_option_of_the_market_reaches_the_environment() -> None:
-    config = TrainConfig(
-        mechanism="auction",
-        prices="0,0.5",
-        misreport="over_claim=0.8/1.2",
-        settlement="claimed",
-        providers="Qwen2-7B, Llama-3-8B",
-        alpha=0.02,
-        baseline=0.2,
-        quality_function="power",
-        outside_value=0.001,
-        margin=0.5,
-        users=10,
-        options="beta=50",
-    ).environment()
-    assert config.grid == (6, 2, 3)
-    assert config.mechanism.rule.settlement == "claimed"
-    market = config.market
-    assert market.names == ("Qwen2-7B", "Llama-3-8B")
-    assert (market.alpha, market.baseline, market.outside_value) == (0.02, 0.2, 0.001)
-    assert (market.beta, config.users) == (50.0, 10)
-    np.testing.assert_allclose(market.cost * 1.5, market.price)
-
-
-def test_a_market_has_its_own_beta() -> None:
-    for benchmark in ("gsm8k", "arc_agi_2"):
-        plan = Plan.of(TrainConfig(benchmark=benchmark, learner="hedge"))
-        assert plan.environment.market.beta == ttc_env.load_market(benchmark).beta
-
-
-@pytest.mark.parametrize(
-    "options, error",
-    [
-        ({"seeds": "0..1000000000000"}, "at most 100,000 seeds"),
-        ({"evaluations": 10**12}, "evaluations is 1000000000000; choose from 1 to 100,000"),
-        ({"parallel": 10**12}, "parallel is 1000000000000; choose from 1 to 100,000"),
-        ({"market": "a.csv", "benchmark": "aime"}, "give one of them"),
-    ],
-)
-def test_settings_that_no_run_can_have_are_refused(options: dict[str, Any], error: str) -> None:
-    with pytest.raises(ValueError, match=error):
-        Plan.of(TrainConfig(**options))
 
 
 def test_a_longer_run_goes_on_where_the_shorter_one_ended(
@@ -488,72 +430,6 @@ def test_a_killed_process_leaves_its_events_to_the_next_save(tmp_path: Path) -> 
     with pytest.raises(MemoryError):
         run.train()
     assert not (tmp_path / "tensorboard").exists()
-
-
-def test_a_manifest_names_commit_and_versions(tmp_path: Path) -> None:
-    assert train_script.main(["--learner", "ucb", *QUICK, "--out", str(tmp_path)]) == 0
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["commit"] == "unknown" or len(manifest["commit"].split("+")[0]) == 40
-    assert {"numpy", "pandas", "gymnasium", "pettingzoo"} <= set(manifest["versions"])
-
-
-def test_enjoy_prints_every_round_and_records(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train_script.main(["--learner", "ucb", *QUICK, "--out", str(tmp_path)]) == 0
-    capsys.readouterr()
-    assert enjoy.main([str(tmp_path), "--seed", "1", "--rounds", "3"]) == 0
-    text = capsys.readouterr().out
-    assert "seed 1 after 60 steps; provider_0: ucb" in text
-    assert text.count("users' value") == 3
-    assert enjoy.main([str(tmp_path / "nowhere")]) == 1
-    assert "train first" in capsys.readouterr().err
-    image = pytest.importorskip("PIL.Image")
-    pytest.importorskip("matplotlib")
-    assert enjoy.main([str(tmp_path), "--rounds", "2", "--gif", str(tmp_path / "a.gif")]) == 0
-    with image.open(tmp_path / "a.gif") as animation:
-        assert animation.n_frames == 2
-
-
-def test_enjoy_shows_learners_who_learn(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every round is that of the same learners in an arena of their own, up to the equilibrium."""
-    options = ["--learner", "best_response", "--beta", "200", "--rounds", "12"]
-    assert enjoy.main(options) == 0
-    text = capsys.readouterr().out
-    shown = re.findall(r"^Qwen2-7B +(\d+) .* ([\d.]+%)", text, flags=re.MULTILINE)
-    config = TrainConfig(learner="best_response", beta=200.0).environment()
-    arena = Arena(config, make_agents(config, "best_response", seeds=[0], horizon=12), [0])
-    assert len(shown) == 12
-    assert shown[0][0] != shown[-1][0] == "64"  # gsm8k's equilibrium
-    for _, share in shown:
-        arena.step()
-        assert share == f"{arena.env.last.share.reshape(-1)[6]:.1%}"
-    for wrong in (
-        [],
-        ["runs", "--learner", "ucb"],
-        ["--learner", "ucb", "--video", "here"],
-        ["runs", "--beta", "200"],
-    ):
-        with pytest.raises(SystemExit):
-            enjoy.main(wrong)
-
-
-def test_evaluate_scores_every_seed_of_a_learner_that_trains_them_in_turn(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    options = ["--learner", "ppo_torch", "--parallel", "2", *QUICK, "--out", str(tmp_path)]
-    assert train_script.main(options) == 0
-    assert evaluate_script.main([str(tmp_path)]) == 0
-    scored = pd.read_csv(tmp_path / "evaluation.csv")
-    assert list(scored.seed) == [0, 1]
-    np.testing.assert_allclose(scored.nash_conv, final(tmp_path).nash_conv, rtol=1e-9)
-
-
-def test_evaluate_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate_script.main([str(tmp_path)]) == 1
-    assert "holds no policies; train first" in capsys.readouterr().err
-    (tmp_path / "policies").mkdir()
-    (tmp_path / "policies" / "seed_0.npz").write_bytes(b"PK\x03\x04 nonsense")
-    assert evaluate_script.main([str(tmp_path)]) == 1
 
 
 def test_not_a_number_stops_the_run(

@@ -124,7 +124,7 @@ def test_a_torch_step_stays_on_its_device(variant, monkeypatch):
             OneDevice.ran += 1
             return out
 
-    # there is none for this device, and nothing is drawn
+    # torch has no generator for this device, and nothing is drawn
     monkeypatch.setattr(TorchBackend, "generator", lambda self, seed: None)
     markets = {
         "market": [ttc_env.load_market(beta=beta) for beta in (10.0, 1e5)],
@@ -234,7 +234,7 @@ def graphs(monkeypatch):
 )
 def test_a_step_compiles_as_one_graph(variant, graphs):
     same_steps(variant, 8)
-    # a round, and a round with observations: the clock does not compile them anew
+    # one graph for a round, one for a round with observations; a later round compiles neither again
     assert len(graphs) == 2
 
 

@@ -447,8 +447,8 @@ def test_sweeps_carry_games_without_equilibrium():
 
 
 def test_bracket_ends_may_meet_where_another_equilibrium_exists():
-    """Best replies from everybody's least and most value end in one profile, and another is there:
-    the certificate of GAME.md, theorem 3, is none here.
+    """Best replies from everybody's least and most value end in one profile, and there is another
+    equilibrium: GAME.md, theorem 3, certifies nothing for users of several types.
     """
     rng, missed, met = np.random.default_rng(11), 0, 0
     for _ in range(1500):

@@ -92,7 +92,7 @@ def test_every_estimator_equals_enumeration(case):
 
 def majority_in_whole_numbers(counts, unanswered, k):
     """Chance that class 0 wins a vote of k, counted in exact integers over (votes, size, ties):
-    another road than the estimator's.
+    a second method beside the estimator's.
     """
     wins = Fraction(0)
     for v in range(1, min(k, counts[0]) + 1):

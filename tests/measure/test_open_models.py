@@ -43,7 +43,7 @@ NUMBER = r"-?\d+(?:,\d{3})*(?:\.\d+)?(?:\s*/\s*\d+)?"
 
 
 def plain_number(text):
-    """The last number of a text, as a fraction; None where there is none."""
+    """The last number of a text, as a fraction; None if the text has no number."""
     found = re.findall(NUMBER, text)
     if not found:
         return None

@@ -190,7 +190,7 @@ def test_a_worker_that_dies_is_replaced():
 
 
 def test_what_spoils_every_answer_is_raised():
-    """A gold answer that is none, or workers that cannot start, must not pass as wrong answers."""
+    """An unreadable gold answer, or workers that cannot start, must not pass as wrong answers."""
     program = (
         "import sys\nfrom ttc_env.measure.scoring import WorkerPool\nwith WorkerPool(1) as pool:"
         " pool.run([('exact', 'a', 'a', '(a)')])\n"
