@@ -62,7 +62,7 @@ def test_a_run_leaves_the_promised_files(learner: str, options: list[str], tmp_p
         assert column in metrics
     assert len(metrics) == 8  # 2 seeds: before the first round, and 3 evaluations
     assert sorted(metrics.step.unique()) == [0, 20, 40, 60]
-    assert len(final(tmp_path)) == 2
+    assert final(tmp_path)[["seed", "step"]].to_numpy().tolist() == [[0, 60], [1, 60]]
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["state"] == "finished"
     assert manifest["config"]["learner"] == learner
